@@ -1,0 +1,126 @@
+"""The one vocabulary of HTTP message events, for every version of HTTP and both sides of a proxy.
+
+A codec turns bytes into these and these into bytes; an exchange knows nothing else.  A message is
+``RequestHead`` or any number of ``InformationalHead`` and one ``ResponseHead``, then ``Body`` chunks, then ``End``.
+After a 101 (or a 2xx to CONNECT with ``:protocol``) the stream is raw: ``Raw`` chunks, then ``RawEnd``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+__all__ = [
+    "Body",
+    "End",
+    "Event",
+    "Fields",
+    "Framing",
+    "InformationalHead",
+    "Raw",
+    "RawEnd",
+    "RequestHead",
+    "ResponseHead",
+]
+
+Fields = list[tuple[bytes, bytes]]
+"""Field lines in order, name as received, value without surrounding white space (RFC 9110 §5.5)."""
+
+
+class Framing(Enum):
+    """How the length of a body is known (RFC 9112 §6.3; HTTP/2 has only NONE, LENGTH and STREAM)."""
+
+    NONE = "none"
+    """there is no body"""
+    LENGTH = "length"
+    """Content-Length says how many octets"""
+    CHUNKED = "chunked"
+    """a chunked coding ends it (HTTP/2: END_STREAM does); trailers may follow"""
+    CLOSE = "close"
+    """the end of the connection ends it (answers of HTTP/1 only)"""
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """The head of a request, already judged: RFC 9110 §7, RFC 9112 §3.
+
+    :ivar method: case-sensitive token
+    :ivar target: origin-form, path and query as the visitor sent them (an absolute-form is reduced to it), or ``*``
+    :ivar authority: the host and optional port the visitor asked for, from the target or ``Host``, as sent
+    :ivar version: (1, 0), (1, 1) or (2, 0)
+    :ivar fields: every field line but those that frame the message on the wire (HTTP/2 pseudo-headers); includes
+        ``Host`` of HTTP/1
+    :ivar length: octets of the body where framing is LENGTH, else None
+    :ivar expect_continue: the visitor waits for a 100 (RFC 9110 §10.1.1)
+    :ivar upgrade: the value of ``Upgrade`` where ``Connection`` names it too, else None
+    :ivar keep_alive: whether the connection can carry another request after this one (HTTP/1)
+    """
+
+    method: bytes
+    target: bytes
+    authority: bytes
+    version: tuple[int, int]
+    fields: Fields
+    framing: Framing = Framing.NONE
+    length: int | None = None
+    expect_continue: bool = False
+    upgrade: bytes | None = None
+    keep_alive: bool = True
+
+
+@dataclass(slots=True)
+class InformationalHead:
+    """An interim answer, 1xx but not 101 (RFC 9110 §15.2)."""
+
+    status: int
+    fields: Fields
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """The head of a final answer, or of a 101.
+
+    :ivar status: 101 or 200 to 999
+    :ivar reason: reason phrase, may be empty
+    :ivar framing: as found (client codec), or as wanted (server codec, which may turn LENGTH-less bodies into what
+        the visitor's version can carry)
+    :ivar keep_alive: whether the origin's connection can be used again (client codec); False asks a server codec to
+        close after this answer
+    """
+
+    status: int
+    reason: bytes
+    fields: Fields
+    version: tuple[int, int] = (1, 1)
+    framing: Framing = Framing.NONE
+    length: int | None = None
+    keep_alive: bool = True
+
+
+@dataclass(slots=True)
+class Body:
+    """A piece of a body, framing removed. ``data`` is never empty."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class End:
+    """The end of a message, with its trailer fields (RFC 9110 §6.5), which are mostly none."""
+
+    trailers: Fields = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Raw:
+    """Octets after the connection switched protocols."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class RawEnd:
+    """The peer ended its direction of a switched connection."""
+
+
+Event = RequestHead | InformationalHead | ResponseHead | Body | End | Raw | RawEnd
