@@ -1,0 +1,221 @@
+"""The catalog: sites, routes, backends and tokens, compiled for lookup, immutable, and swapped whole.
+
+A lookup costs the same with one site and with ten thousand: exact names are one dict, the parents of wildcards another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from wormhole_tw.errors import ConfigError
+
+from .model import Backend, Route, Site
+
+if TYPE_CHECKING:
+    from .config import EdgeConfig
+
+__all__ = ["EMPTY", "Catalog", "CatalogHolder", "build_catalog", "find_shadows", "removed_tokens"]
+
+_HTTPS = 443
+
+
+class Catalog:
+    """One snapshot of what should be. Nothing in it ever changes; a reload makes another.
+
+    :param sites: their names and host names normalised and unique
+    :param backends: their names and token digests unique
+    :param own_names: names of the edge itself; they are never a site, whatever a wildcard says
+    :param warnings: what is allowed but surely not meant, one line each, for the log at start-up and reload
+    :raises ValueError: two of them claim the same name, host name or token, or a route leads nowhere
+    """
+
+    __slots__ = ("_by_digest", "_exact", "_hostnames", "_reached", "_wild", "backends", "sites", "warnings")
+
+    backends: Mapping[str, Backend]
+    sites: tuple[Site, ...]
+    warnings: tuple[str, ...]
+
+    def __init__(
+        self,
+        sites: Iterable[Site] = (),
+        backends: Iterable[Backend] = (),
+        *,
+        own_names: Iterable[str] = (),
+        warnings: Iterable[str] = (),
+    ) -> None:
+        self.sites = tuple(sites)
+        self.warnings = tuple(warnings)
+        self._exact: dict[str, Site | None] = dict.fromkeys(own_names)
+        self._wild: dict[str, Site] = {}
+        by_name: dict[str, Backend] = {}
+        self._by_digest: dict[bytes, Backend] = {}
+        for backend in backends:
+            if backend.name in by_name:
+                raise ValueError(f"two backends named {backend.name!r}")
+            by_name[backend.name] = backend
+            for digest in backend.tokens:
+                if digest in self._by_digest:
+                    raise ValueError(f"one token for {self._by_digest[digest].name!r} and {backend.name!r}")
+                self._by_digest[digest] = backend
+        self.backends = MappingProxyType(by_name)
+        for site in self.sites:
+            for route in site.routes:
+                if route.backend not in by_name:
+                    raise ValueError(f"site {site.name!r} leads to no backend {route.backend!r}")
+            for hostname in site.hostnames:
+                if hostname in self._exact or (hostname.startswith("*.") and hostname[2:] in self._wild):
+                    raise ValueError(f"two claims to {hostname!r}")
+                if hostname.startswith("*."):
+                    self._wild[hostname[2:]] = site
+                else:
+                    self._exact[hostname] = site
+        self._hostnames = tuple(hostname for site in self.sites for hostname in site.hostnames)
+        self._reached: dict[str, dict[tuple[str, str], None]] = {}
+        for site in self.sites:
+            shadows = find_shadows(site.routes)
+            for index, route in enumerate(site.routes):
+                if index not in shadows:
+                    reached = self._reached.setdefault(route.backend, {})
+                    path = "" if route.path == "/" else route.path
+                    for hostname in site.hostnames:
+                        reached[(f"[{hostname}]" if ":" in hostname else hostname, path)] = None
+
+    def site_for(self, hostname: str) -> Site | None:
+        """Find the site of a host name (lower case, no port, no trailing dot); an exact name wins over a wildcard."""
+        try:
+            return self._exact[hostname]
+        except KeyError:
+            pass
+        label, _, parent = hostname.partition(".")
+        return self._wild.get(parent) if label else None
+
+    def match(self, site: Site, path: bytes | str) -> Route | None:
+        """Find the first route of a site that takes a path (normalised, percent-encoded, without the query)."""
+        text: str | None = None
+        for route in site.routes:
+            if route.path == "/":
+                return route
+            if text is None:
+                # Latin-1 cannot fail, and an octet outside ASCII matches no prefix, for those are escaped.
+                text = path if isinstance(path, str) else str(path, "latin-1")
+            if text == route.path or text.startswith(route.below):
+                return route
+        return None
+
+    def backend_for_digest(self, digest: bytes) -> Backend | None:
+        """Find the backend that the token with this SHA-256 opens."""
+        return self._by_digest.get(digest)
+
+    def tokens(self) -> Mapping[bytes, Backend]:
+        """Every token digest and what it opens."""
+        return MappingProxyType(self._by_digest)
+
+    def hostnames(self) -> tuple[str, ...]:
+        """Every host name of every site, in the order of the file; wildcards as ``*.parent``."""
+        return self._hostnames
+
+    def urls_for(self, backend: str, port: int = _HTTPS) -> list[str]:
+        """Give the https URLs under which a backend is reached, for the agent's log.
+
+        :param port: what visitors see; 443 is left out of the URL
+        """
+        suffix = "" if port == _HTTPS else f":{port}"
+        return [f"https://{authority}{suffix}{path}" for authority, path in self._reached.get(backend, ())]
+
+
+#: A catalog with nothing in it: every host name is unknown, every token opens nothing.
+EMPTY = Catalog()
+
+
+def build_catalog(config: EdgeConfig) -> Catalog:
+    """Compile a configuration, which was checked when it was made.
+
+    Its ``warnings`` name what can never have an effect: routes behind a route that takes all they would, and backends
+    that no route leads to.
+    """
+    warnings: list[str] = []
+    reached: set[str] = set()
+    for number, site in enumerate(config.sites):
+        shadows = find_shadows(site.routes)
+        for index, route in enumerate(site.routes):
+            shadow = shadows.get(index)
+            if shadow is None:
+                reached.add(route.backend)
+                continue
+            reason = (
+                f"{route.path} of site {site.name} can never be reached: routes[{shadow}] "
+                f"({site.routes[shadow].path}) stands before it and takes all of it"
+            )
+            warnings.append(str(ConfigError(config.source, f"$.sites[{number}].routes[{index}]", reason)))
+    for number, backend in enumerate(config.backends):
+        if backend.name not in reached:
+            reason = f"no route leads to backend {backend.name}"
+            warnings.append(str(ConfigError(config.source, f"$.backends[{number}]", reason)))
+    if not config.sites:
+        warnings.append(str(ConfigError(config.source, "$.sites", "there is no site: every request gets 404")))
+    return Catalog(config.sites, config.backends, own_names=config.names, warnings=warnings)
+
+
+def find_shadows(routes: tuple[Route, ...]) -> dict[int, int]:
+    """Find the routes that can never be reached: index of each → index of the earlier one that takes all it would."""
+    first: dict[str, int] = {}
+    shadows: dict[int, int] = {}
+    for index, route in enumerate(routes):
+        path = route.path
+        # "/" takes all; "/a/b" is taken by itself, by "/a" and by "/a/": every cut at a slash, with and without it.
+        covers = {"/", path}
+        cut = path.find("/", 1)
+        while cut != -1:
+            covers.update((path[:cut], path[: cut + 1]))
+            cut = path.find("/", cut + 1)
+        earlier = [first[cover] for cover in covers if cover in first]
+        if earlier:
+            shadows[index] = min(earlier)
+        first.setdefault(path, index)
+    return shadows
+
+
+def removed_tokens(old: Catalog, new: Catalog) -> frozenset[bytes]:
+    """Give the digests that open a backend in ``old``, and another or none in ``new``: their agents must go."""
+    return frozenset(
+        digest
+        for digest, backend in old.tokens().items()
+        if (now := new.backend_for_digest(digest)) is None or now.name != backend.name
+    )
+
+
+class CatalogHolder:
+    """The one place that changes: which catalog is current. Requests keep the one that they began with."""
+
+    __slots__ = ("_current", "_subscribers")
+
+    def __init__(self, current: Catalog = EMPTY) -> None:
+        self._current = current
+        self._subscribers: dict[object, Callable[[Catalog], None]] = {}
+
+    @property
+    def current(self) -> Catalog:
+        """The catalog for requests that begin now."""
+        return self._current
+
+    def swap(self, new: Catalog) -> Catalog:
+        """Make ``new`` current, then tell the subscribers; give the one that was."""
+        old, self._current = self._current, new
+        for callback in tuple(self._subscribers.values()):
+            callback(new)
+        return old
+
+    def subscribe(self, callback: Callable[[Catalog], None]) -> Callable[[], None]:
+        """Call ``callback(catalog)`` after each swap; it must not raise.
+
+        :return: a function that ends the subscription; calling it twice does no harm
+        """
+        key = object()
+        self._subscribers[key] = callback
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(key, None)
+
+        return unsubscribe

@@ -1,0 +1,412 @@
+"""edge.toml: what may stand in it, and the checked, resolved form that the edge works with.
+
+The tables of the file stand in :mod:`.tables`, where types and unknown keys are checked. What only makes sense together
+(a route and its backend, two sites and one host name) is checked here, and :class:`EdgeConfig` is the result: frozen,
+defaults filled in, paths absolute, names normalised.
+Every error is a :class:`~wormhole_tw.errors.ConfigError` of one line that names the file and the key.
+
+Nothing here imports Twisted, so checking a file needs no reactor.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from wormhole_tw.errors import ConfigError, NotAvailableError
+
+from .endpoints import check_endpoint, endpoint_port
+from .limits import Limits
+from .model import Backend, Route, Site
+from .names import normalise_hostname, normalise_prefix
+from .schema import check_table, closest, place
+from .tables import BackendTable, EdgeFile, EdgeTable, ListenerTable, RouteTable, SiteTable, TlsTable
+from .tokens import parse_digest
+
+__all__ = ["CertificateFiles", "EdgeConfig", "Limits", "Listener", "Override", "TlsConfig", "restart_needed"]
+
+#: Names that always reach an edge on this machine, where edge.names does not say otherwise.
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+#: Names of edges, regions, backends and sites stand in logs, metrics and the Via header (a token, RFC 9110 §5.6.2).
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
+_NAME_HINT = "1 to 64 letters, digits, dots, hyphens and underscores"
+
+
+class Override(NamedTuple):
+    """A value from outside the file that wins over it.
+
+    :ivar source: the option or variable, for errors (``--state``, ``WORMHOLE_EDGE_STATE``)
+    """
+
+    value: object
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One listening port.
+
+    :ivar endpoint: a Twisted server endpoint description without TLS, which the edge adds where ``tls`` says so
+    :ivar on_plain: what a listener without TLS does with a request: ``redirect`` to https, or ``serve`` it
+    :ivar trusted: networks of the peers whose PROXY header counts; empty in this version
+    :ivar key: where it stands in the file, for errors (``$.edge.https[0]``)
+    """
+
+    endpoint: str
+    tls: bool = True
+    on_plain: Literal["redirect", "serve"] = "redirect"
+    proxy_protocol: bool = False
+    trusted: tuple[IPv4Network | IPv6Network, ...] = ()
+    key: str = field(default="", compare=False)
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port of the endpoint; 0 for any free one, None where it has none (``unix:``)."""
+        return endpoint_port(self.endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A certificate chain and its key, PEM, absolute paths; ``where`` is the table's key, for errors."""
+
+    certificate: Path
+    key: Path
+    where: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """``dev``: a local CA in the state folder. ``files``: the given files, the first one also for unknown names."""
+
+    mode: Literal["dev", "files"] = "dev"
+    certificates: tuple[CertificateFiles, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeConfig:
+    """A checked edge.toml. Make one with :meth:`load` or :meth:`from_dict`, which do the checking.
+
+    :ivar source: the file as it was named, for errors
+    :ivar names: what agents dial, normalised; the first one's certificate is the default
+    :ivar public_https_port: what visitors see; None where it is known only when the first TLS listener is bound
+    :ivar admin: endpoint description of the admin listener, or None
+    :ivar state: folder for what the edge makes; absolute
+    """
+
+    source: str
+    name: str
+    names: tuple[str, ...]
+    region: str
+    listeners: tuple[Listener, ...]
+    public_https_port: int | None
+    admin: str | None
+    state: Path
+    tls: TlsConfig
+    limits: Limits
+    backends: tuple[Backend, ...]
+    sites: tuple[Site, ...]
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Mapping[str, Override] | None = None) -> EdgeConfig:
+        """Read and check a file.
+
+        :param overrides: what wins over the file: ``{"edge.state": Override("/var/lib/edge", "--state")}``
+        :raises ConfigError: it cannot be read, is no TOML, or something in it is wrong
+        :raises NotAvailableError: it asks for what this version does not have
+        """
+        source = str(path)
+        try:
+            with open(path, "rb") as file:
+                raw = tomllib.load(file)
+        except OSError as error:
+            raise ConfigError(source, "", f"cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(source, "", f"not UTF-8 text (octet {error.start})") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(source, "", f"not valid TOML: {error}") from error
+        except RecursionError as error:
+            raise ConfigError(source, "", "not valid TOML: nested too deeply") from error
+        return cls.from_dict(raw, source=source, folder=Path(path).parent, overrides=overrides)
+
+    @classmethod
+    def from_dict(
+        cls,
+        raw: Mapping[str, object],
+        *,
+        source: str = "configuration",
+        folder: str | Path = ".",
+        overrides: Mapping[str, Override] | None = None,
+        hostname: str | None = None,
+    ) -> EdgeConfig:
+        """Check what a file would hold.
+
+        :param source: what errors call it
+        :param folder: what relative paths are relative to
+        :param hostname: this machine's name, where it is not to be asked for
+        :raises ConfigError: something in it is wrong
+        :raises NotAvailableError: it asks for what this version does not have
+        """
+        overrides = overrides or {}
+        try:
+            table = check_table(place(raw, {key: o.value for key, o in overrides.items()}), EdgeFile, source)
+            return _Resolver(source, Path(folder).absolute(), hostname or socket.gethostname()).resolve(table)
+        except ConfigError as error:
+            # An error in what came from outside the file names where it came from.
+            for key, override in overrides.items():
+                if error.key == f"$.{key}" or error.key.startswith((f"$.{key}[", f"$.{key}.")):
+                    raise type(error)(override.source, "", error.reason) from error
+            raise
+
+
+class _Resolver:
+    """From the tables to :class:`EdgeConfig`: one method a section, each raises the first error that it finds."""
+
+    def __init__(self, source: str, folder: Path, hostname: str) -> None:
+        self._source = source
+        self._folder = folder
+        self._hostname = hostname
+
+    def resolve(self, table: EdgeFile) -> EdgeConfig:
+        edge = table.edge
+        listeners = self._listeners(edge)
+        backends = self._backends(table.backends)
+        sites = self._sites(table.sites, [backend.name for backend in backends])
+        if table.limits.target_bytes > table.limits.head_bytes:
+            raise self._error("$.limits.target_bytes", "more than head_bytes, which holds the target too")
+        return EdgeConfig(
+            source=self._source,
+            name=self._edge_name(edge),
+            names=self._edge_names(edge, sites),
+            region=self._name("$.edge.region", edge.region),
+            listeners=listeners,
+            public_https_port=self._public_port(edge, listeners),
+            admin=self._admin(edge, listeners),
+            state=self._path("$.edge.state", edge.state),
+            tls=self._tls(table.tls),
+            limits=table.limits,
+            backends=backends,
+            sites=sites,
+        )
+
+    # [edge]
+
+    def _edge_name(self, edge: EdgeTable) -> str:
+        if edge.name is not None:
+            return self._name("$.edge.name", edge.name)
+        return _NOT_IN_NAME.sub("-", self._hostname)[:64] or "edge"
+
+    def _edge_names(self, edge: EdgeTable, sites: Sequence[Site]) -> tuple[str, ...]:
+        owners = {hostname: (i, j) for i, site in enumerate(sites) for j, hostname in enumerate(site.hostnames)}
+        names: dict[str, None] = {}
+        if edge.names is None:
+            names.update(dict.fromkeys(LOCAL_NAMES))
+            try:
+                own = normalise_hostname(self._hostname)
+            except ValueError:
+                own = "localhost"  # a machine's name need not be a host name; nobody asked for it
+            if own not in owners:  # nor did anybody ask to take a site's name away from it
+                names[own] = None
+        elif not edge.names:
+            raise self._error("$.edge.names", "empty: agents need a name to dial; leave it out for the default")
+        else:
+            for index, text in enumerate(edge.names):
+                key = f"$.edge.names[{index}]"
+                name = self._host(key, text, wildcard=False)
+                if name in names:
+                    raise self._error(key, f"{name} stands there twice")
+                names[name] = None
+        for name in names:
+            if name in owners:
+                i, j = owners[name]
+                reason = f"{name} is the edge's own name (edge.names), which is never a site"
+                raise self._error(f"$.sites[{i}].hostnames[{j}]", reason)
+        return tuple(names)
+
+    def _listeners(self, edge: EdgeTable) -> tuple[Listener, ...]:
+        listeners = [
+            *(Listener(text, True, key=f"$.edge.https[{index}]") for index, text in enumerate(edge.https)),
+            *(Listener(text, False, key=f"$.edge.http[{index}]") for index, text in enumerate(edge.http)),
+            *(self._listener(f"$.edge.listeners[{index}]", table) for index, table in enumerate(edge.listeners)),
+        ]
+        if not any(listener.tls for listener in listeners):
+            raise self._error("$.edge.https", 'no TLS listener; agents and visitors need one: https = ["tcp:443"]')
+        seen: dict[str, str] = {}
+        for listener in listeners:
+            key = listener.key + ".endpoint" if listener.key.startswith("$.edge.listeners") else listener.key
+            self._endpoint(key, listener.endpoint, seen)
+        return tuple(listeners)
+
+    def _listener(self, key: str, table: ListenerTable) -> Listener:
+        if table.proxy_protocol:
+            raise self._not_available(f"{key}.proxy_protocol", "the PROXY protocol")
+        if table.trusted:
+            for index, text in enumerate(table.trusted):
+                try:
+                    ip_network(text)
+                except ValueError as error:
+                    raise self._error(f"{key}.trusted[{index}]", f"no network (192.0.2.0/24): {error}") from error
+            raise self._not_available(f"{key}.trusted", "the PROXY protocol, which it is for,")
+        if table.tls and table.on_plain is not None:
+            raise self._error(f"{key}.on_plain", "only for a listener with tls = false")
+        return Listener(table.endpoint, table.tls, table.on_plain or "redirect", key=key)
+
+    def _endpoint(self, key: str, text: str, seen: dict[str, str]) -> None:
+        try:
+            check_endpoint(text)
+        except ValueError as error:
+            raise self._error(key, str(error)) from error
+        if text in seen and endpoint_port(text) != 0:
+            raise self._error(key, f"{text} is taken by {seen[text]}")
+        seen[text] = key
+
+    def _public_port(self, edge: EdgeTable, listeners: Sequence[Listener]) -> int | None:
+        port = edge.public_https_port
+        if port is not None:
+            if not 1 <= port <= 65535:
+                raise self._error("$.edge.public_https_port", "a port is 1 to 65535")
+            return port
+        return next((listener.port for listener in listeners if listener.tls), None) or None
+
+    def _admin(self, edge: EdgeTable, listeners: Sequence[Listener]) -> str | None:
+        if edge.admin is not None:
+            self._endpoint("$.edge.admin", edge.admin, {listener.endpoint: listener.key for listener in listeners})
+        return edge.admin
+
+    # [tls]
+
+    def _tls(self, table: TlsTable) -> TlsConfig:
+        if table.mode == "acme":
+            raise self._not_available("$.tls.mode", 'mode = "acme"')
+        if table.mode == "files" and not table.certificates:
+            raise self._error("$.tls.certificates", 'mode = "files" needs at least one [[tls.certificates]]')
+        if table.mode != "files" and table.certificates:
+            raise self._error("$.tls.certificates", 'only with mode = "files"')
+        certificates = tuple(
+            CertificateFiles(
+                self._path(f"$.tls.certificates[{index}].certificate", pair.certificate),
+                self._path(f"$.tls.certificates[{index}].key", pair.key),
+                f"$.tls.certificates[{index}]",
+            )
+            for index, pair in enumerate(table.certificates)
+        )
+        return TlsConfig(table.mode, certificates)
+
+    # [[backends]] and [[sites]]
+
+    def _backends(self, tables: Sequence[BackendTable]) -> tuple[Backend, ...]:
+        backends: dict[str, Backend] = {}
+        owners: dict[bytes, str] = {}
+        for number, table in enumerate(tables):
+            key = f"$.backends[{number}]"
+            name = self._name(f"{key}.name", table.name)
+            if name in backends:
+                raise self._error(f"{key}.name", f"there are two backends named {name}")
+            if table.origin is not None:
+                raise self._not_available(f"{key}.origin", "a backend with an origin on the web")
+            if not table.tokens:
+                raise self._error(f"{key}.tokens", "a backend needs a token, or no agent could ever serve it")
+            digests = set()
+            for index, text in enumerate(table.tokens):
+                token_key = f"{key}.tokens[{index}]"
+                try:
+                    digest = parse_digest(text)
+                except ValueError as error:
+                    raise self._error(token_key, str(error)) from None  # the text may be a token: nothing of it goes on
+                owner = owners.setdefault(digest, name)
+                if owner != name:
+                    raise self._error(token_key, f"this token opens backend {owner}; a token opens one backend only")
+                digests.add(digest)
+            backends[name] = Backend(name, frozenset(digests))
+        return tuple(backends.values())
+
+    def _sites(self, tables: Sequence[SiteTable], backends: Sequence[str]) -> tuple[Site, ...]:
+        sites: list[Site] = []
+        names: set[str] = set()
+        owners: dict[str, str] = {}
+        for number, table in enumerate(tables):
+            key = f"$.sites[{number}]"
+            if not table.hostnames:
+                raise self._error(f"{key}.hostnames", "a site needs a host name")
+            hostnames: list[str] = []
+            for index, text in enumerate(table.hostnames):
+                host_key = f"{key}.hostnames[{index}]"
+                hostname = self._host(host_key, text, wildcard=True)
+                if hostname in owners:
+                    raise self._error(host_key, f"{hostname} is taken by {owners[hostname]}")
+                owners[hostname] = host_key
+                hostnames.append(hostname)
+            name = hostnames[0] if table.name is None else self._name(f"{key}.name", table.name)
+            if name in names:
+                raise self._error(f"{key}.name", f"there are two sites named {name}")
+            names.add(name)
+            routes = tuple(
+                self._route(f"{key}.routes[{index}]", name, route, backends) for index, route in enumerate(table.routes)
+            )
+            if not routes:
+                raise self._error(f"{key}.routes", "a site needs a route")
+            sites.append(Site(name, tuple(hostnames), routes))
+        return tuple(sites)
+
+    def _route(self, key: str, site: str, table: RouteTable, backends: Sequence[str]) -> Route:
+        try:
+            path = normalise_prefix(table.path)
+        except ValueError as error:
+            raise self._error(f"{key}.path", str(error)) from error
+        if table.backend not in backends:
+            if guess := closest(table.backend, backends):
+                hint = f"did you mean {guess}?"
+            elif backends:
+                hint = f"there are {', '.join(sorted(backends)[:5])}{' …' if len(backends) > 5 else ''}"
+            else:
+                hint = "there is none at all"
+            raise self._error(f"{key}.backend", f"there is no backend {table.backend!r}; {hint}")
+        return Route(site, path, table.backend)
+
+    # what they share
+
+    def _name(self, key: str, text: str) -> str:
+        if _NAME.fullmatch(text) is None:
+            raise self._error(key, f"a name is {_NAME_HINT}")
+        return text
+
+    def _host(self, key: str, text: str, *, wildcard: bool) -> str:
+        try:
+            return normalise_hostname(text, wildcard=wildcard)
+        except ValueError as error:
+            raise self._error(key, f"{text!r} is no host name: {error}") from error
+
+    def _path(self, key: str, text: str) -> Path:
+        if not text or "\0" in text:
+            raise self._error(key, "no path")
+        return self._folder / text
+
+    def _error(self, key: str, reason: str) -> ConfigError:
+        return ConfigError(self._source, key, reason)
+
+    def _not_available(self, key: str, what: str) -> NotAvailableError:
+        return NotAvailableError(self._source, key, f"{what} is not available in this version")
+
+
+#: What a running edge cannot take over from a new file: it is bound, written down or handed out already.
+_FIXED = ("name", "names", "region", "public_https_port", "admin", "state", "listeners")
+
+
+def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
+    """Name the keys whose change needs a restart; a reload applies sites, backends, tokens and certificates."""
+    keys = [f"$.edge.{name}" for name in _FIXED if getattr(old, name) != getattr(new, name)]
+    if old.tls.mode != new.tls.mode:
+        keys.append("$.tls.mode")
+    keys += [
+        f"$.limits.{name}"
+        for name in Limits.__struct_fields__
+        if getattr(old.limits, name) != getattr(new.limits, name)
+    ]
+    return keys

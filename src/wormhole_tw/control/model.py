@@ -1,0 +1,133 @@
+"""What should be (sites, routes, backends, tokens) and who is here (the facts of a session): frozen values.
+
+Nothing in this module does anything: it is read by the catalog, the registry, the edge and later by stores and feeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Backend", "Release", "Route", "ServiceOffer", "SessionFacts", "Site", "Token"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of a site: requests whose path begins with ``path`` go to ``backend``.
+
+    ``path`` is a prefix at segment bounds, in the form that requests are routed in (:func:`normalise_prefix`):
+    ``/docs`` takes ``/docs``, ``/docs/`` and ``/docs/a``, never ``/docsx``; ``/docs/`` takes what is below it only.
+
+    :ivar site: the name of the site it belongs to
+    :ivar path: the prefix, beginning with ``/``
+    :ivar backend: the name of the backend
+    :ivar below: the prefix of every path that is below ``path`` (it ends in ``/``); compiled once
+    """
+
+    site: str
+    path: str
+    backend: str
+    below: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "below", self.path if self.path.endswith("/") else self.path + "/")
+
+    def takes(self, path: str) -> bool:
+        """Say whether this route alone would take a request for ``path`` (normalised, without the query)."""
+        return self.path == "/" or path == self.path or path.startswith(self.below)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A group of host names that share their routes.
+
+    :ivar hostnames: normalised (lower case, no trailing dot, no port); ``*.parent`` stands for one left-most label
+    :ivar routes: in order; the first that matches wins
+    """
+
+    name: str
+    hostnames: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What the edge knows of a token: its SHA-256 (32 bytes) and the one backend that it opens."""
+
+    digest: bytes = field(repr=False)
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Something that serves requests: the agents that hold one of its tokens.
+
+    :ivar tokens: SHA-256 digests, 32 bytes each
+    :ivar origin: the URL of an origin on the web, or None; always None in this version
+    """
+
+    name: str
+    tokens: frozenset[bytes] = field(default=frozenset(), repr=False)
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What runs behind an agent, as its HELLO said; every field may be empty."""
+
+    id: str = ""
+    branch: str = ""
+    description: str = ""
+    vcs_type: str = ""
+    vcs_revision: str = ""
+    vcs_revision_message: str = ""
+    vcs_revision_time: str = ""
+    vcs_revision_author_name: str = ""
+    vcs_revision_author_email: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOffer:
+    """A service that an agent offers, and the kinds of OPEN (``http``, ``tcp``) that it takes."""
+
+    name: str = "default"
+    kinds: tuple[str, ...] = ("http", "tcp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFacts:
+    """What is known of an agent's session. Its place is (``backend``, ``instance``, ``slot``).
+
+    :ivar session_id: short, sortable, unique
+    :ivar instance: 128 random bits of the agent's service object, never shown
+    :ivar slot: which of its links this is
+    :ivar generation: rises with every new link of the same place, from 1
+    :ivar previous_draining: HELLO said that the place's last link is still there and drains; otherwise it is gone
+    :ivar host: the agent's host name, as it says
+    :ivar software: the agent's program and version, as it says
+    :ivar address: the peer's address, for logs
+    :ivar connected_at: seconds since the epoch
+    :ivar visitor_per_stream: every stream towards this agent is dedicated to one visitor connection
+    :ivar region: the region of the edge that holds the session
+    :ivar token_digest: SHA-256 of the token it came with, so that a token taken away ends it; empty where none was used
+    """
+
+    session_id: str
+    backend: str
+    instance: bytes = field(repr=False)
+    slot: int = 0
+    generation: int = 1
+    previous_draining: bool = False
+    host: str = ""
+    software: str = ""
+    release: Release | None = None
+    services: tuple[ServiceOffer, ...] = (ServiceOffer(),)
+    address: str = ""
+    connected_at: float = 0.0
+    visitor_per_stream: bool = False
+    region: str = ""
+    token_digest: bytes = field(default=b"", repr=False)
+
+    @property
+    def place(self) -> tuple[str, bytes, int]:
+        """The place that this session holds or wants."""
+        return (self.backend, self.instance, self.slot)

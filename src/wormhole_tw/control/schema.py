@@ -1,0 +1,112 @@
+"""From the plain dicts of a TOML file to typed structs, with errors that an operator can act on.
+
+msgspec does the types; this module finds unknown keys first (with the key they probably mean), puts the path of the
+key in front, and says it in the file's words.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from wormhole_tw.errors import ConfigError
+
+__all__ = ["check_table", "closest", "place"]
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_AT = re.compile(r" - at `(\$[^`]*)`$")
+_MISSING = re.compile(r"Object missing required field `([^`]+)`")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+#: msgspec's words for types → TOML's.
+_WORDS = {
+    "`object`": "a table",
+    "`array`": "a list",
+    "`str`": "a string",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    " | `null`": "",
+    "`null`": "nothing",
+    "Expected": "expected",
+}
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Give the known word that a misspelt one probably means, or None."""
+    matches = get_close_matches(word.lower(), list(known), n=1, cutoff=0.7)
+    return matches[0] if matches else None
+
+
+def place(raw: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
+    """Give a copy of ``raw`` with each value put at its dotted key (``edge.state``); missing tables are made.
+
+    A table that is no table stays as it is, so that its own error is reported.
+    """
+    result = dict(raw)
+    for dotted, value in values.items():
+        *tables, last = dotted.split(".")
+        target = result
+        for name in tables:
+            inner = target.get(name, {})
+            if not isinstance(inner, Mapping):
+                break
+            target[name] = copy = dict(inner)
+            target = copy
+        else:
+            target[last] = value
+    return result
+
+
+def check_table(raw: Mapping[str, object], kind: type[T], source: str) -> T:
+    """Convert a table into a struct.
+
+    :raises ConfigError: an unknown key, a missing one, or a value of the wrong type or out of bounds; values that were
+        given are never repeated, for one may be a secret in the wrong place
+    """
+    _check(raw, inspect.type_info(kind), "$", source)
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise _translate(str(error), source) from None
+
+
+def _check(raw: object, kind: inspect.Type, path: str, source: str) -> None:
+    """Walk over what msgspec would refuse with fewer words: unknown keys, wrong choices, infinities."""
+    if isinstance(kind, inspect.UnionType):
+        kind = next(option for option in kind.types if not isinstance(option, inspect.NoneType))
+    if isinstance(kind, inspect.StructType) and isinstance(raw, Mapping):
+        fields = {field.encode_name: field.type for field in kind.fields}
+        for name, value in raw.items():
+            where = f"{path}.{name if _BARE_KEY.fullmatch(name) else repr(name)}"
+            if name not in fields:
+                guess = closest(name, fields)
+                raise ConfigError(source, where, "unknown key" + (f"; did you mean {guess}?" if guess else ""))
+            _check(value, fields[name], where, source)
+    elif isinstance(kind, inspect.ListType) and isinstance(raw, list):
+        for index, value in enumerate(raw):
+            _check(value, kind.item_type, f"{path}[{index}]", source)
+    elif isinstance(kind, inspect.LiteralType) and raw not in kind.values:
+        choices = ", ".join(f'"{value}"' for value in kind.values)
+        raise ConfigError(source, path, f"expected one of {choices}")
+    elif isinstance(kind, inspect.FloatType) and isinstance(raw, float) and not math.isfinite(raw):
+        raise ConfigError(source, path, "expected a finite number")
+
+
+def _translate(message: str, source: str) -> ConfigError:
+    path = "$"
+    if match := _AT.search(message):
+        path = match[1]
+        message = message[: match.start()]
+    if missing := _MISSING.fullmatch(message):
+        return ConfigError(source, f"{path}.{missing[1]}", "missing")
+    for word, better in _WORDS.items():
+        message = message.replace(word, better)
+    return ConfigError(source, path, message)

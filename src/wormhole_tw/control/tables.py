@@ -1,0 +1,100 @@
+"""The tables of edge.toml as they are written: names, types and defaults, nothing more.
+
+Keys that are not here are refused. What a value means, and what it has to fit, :mod:`.config` knows.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from .limits import Limits
+
+__all__ = [
+    "BackendTable",
+    "CertificateTable",
+    "EdgeFile",
+    "EdgeTable",
+    "ListenerTable",
+    "RouteTable",
+    "SiteTable",
+    "TlsTable",
+]
+
+#: Where the edge keeps what it makes, beside edge.toml.
+DEFAULT_STATE = "state"
+
+#: Reported to agents; it means something only where there are several.
+DEFAULT_REGION = "local"
+
+
+class ListenerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[edge.listeners]]``."""
+
+    endpoint: str
+    tls: bool = True
+    proxy_protocol: bool = False
+    trusted: list[str] = []
+    on_plain: Literal["redirect", "serve"] | None = None
+
+
+class EdgeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[edge]``."""
+
+    name: str | None = None
+    names: list[str] | None = None
+    region: str = DEFAULT_REGION
+    https: list[str] = []
+    http: list[str] = []
+    listeners: list[ListenerTable] = []
+    public_https_port: int | None = None
+    admin: str | None = None
+    state: str = DEFAULT_STATE
+
+
+class CertificateTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[tls.certificates]]``."""
+
+    certificate: str
+    key: str
+
+
+class TlsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[tls]``."""
+
+    mode: Literal["dev", "files", "acme"] = "dev"
+    certificates: list[CertificateTable] = []
+
+
+class BackendTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[backends]]``."""
+
+    name: str
+    tokens: list[str] = []
+    origin: str | None = None
+
+
+class RouteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[sites.routes]]``."""
+
+    path: str
+    backend: str
+
+
+class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[sites]]``."""
+
+    hostnames: list[str]
+    routes: list[RouteTable]
+    name: str | None = None
+
+
+class EdgeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    edge: EdgeTable = EdgeTable()
+    tls: TlsTable = TlsTable()
+    limits: Limits = Limits()
+    backends: list[BackendTable] = []
+    sites: list[SiteTable] = []
