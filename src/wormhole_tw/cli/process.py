@@ -1,0 +1,185 @@
+"""What both ``twistd`` commands do to their process: log, signals, exit status, pid file, version, garbage collector.
+
+Only ``cli/`` touches these; the services under it can be many in one process and know nothing of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol, TextIO, cast
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+from twisted.python import usage
+from twisted.python.logfile import LogFile
+
+from wormhole_tw import __version__
+from wormhole_tw.cli.logs import log_observer, parse_level
+from wormhole_tw.errors import ConfigError
+
+__all__ = [
+    "ProcessReactor",
+    "TwistdOptions",
+    "choose_log_level",
+    "chosen_observer",
+    "fail_start",
+    "freeze_garbage",
+    "handle_signals",
+    "settle",
+    "version_text",
+]
+
+_log = Logger()
+
+
+class ProcessReactor(Protocol):
+    """What a process needs of its reactor."""
+
+    def callWhenRunning(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> object: ...
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def version_text() -> str:
+    """One line: our name and version, with what it runs on."""
+    from twisted import __version__ as twisted_version
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"wormhole-tw {__version__} (Twisted {twisted_version}, Python {python})"
+
+
+def fail_start(error: ConfigError | str) -> SystemExit:
+    """``raise fail_start(error)`` in ``makeService``: one line on standard error, exit status 1, no traceback."""
+    return SystemExit(" ".join(str(error).split()))
+
+
+class TwistdOptions(usage.Options):
+    """Options of a ``twistd`` plugin: the pid file trap, our log, ``--version``, errors in one line.
+
+    ``twistd -n`` writes ``twistd.pid`` into the folder it was started in, so that an edge and an agent in one folder
+    clash and a read-only folder stops it; in the foreground nobody needs that file, unless it was asked for.
+    """
+
+    def postOptions(self) -> None:
+        parent = self.parent
+        if parent is None:  # parsed on its own, by a test or by `wormhole-tw`
+            return
+        if parent.get("nodaemon") and parent.get("pidfile") == "twistd.pid":
+            parent["pidfile"] = ""
+        if not parent.get("logger") and not parent.get("syslog"):
+            # twistd imports the factory by its name and calls it once the service is made
+            parent["logger"] = f"{__name__}.{chosen_observer.__name__}"
+            _choice.nodaemon = bool(parent.get("nodaemon"))
+            _choice.logfile = parent.get("logfile") or ""
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(version_text())
+        sys.exit(0)
+
+
+@dataclass(slots=True)
+class _LogChoice:
+    """Where and from which level this process logs: a process has one log, so there is one choice."""
+
+    level: str = "info"
+    nodaemon: bool = True
+    logfile: str = ""
+
+
+_choice = _LogChoice()
+
+
+def choose_log_level(level: str | None) -> None:
+    """Set the level of :func:`chosen_observer`; to be called in ``makeService``. An unknown level is ``info``."""
+    _choice.level = parse_level(level)
+
+
+def chosen_observer() -> ILogObserver:
+    """The log observer of this process, for ``twistd --logger``.
+
+    Standard output in the foreground, otherwise ``twistd.log``; ``--logfile`` is heard, and SIGUSR1 rotates a file, as
+    with twistd's own log.
+    """
+    name = _choice.logfile or ("-" if _choice.nodaemon else "twistd.log")
+    if name == "-":
+        return log_observer(cast(TextIO, sys.stdout), _choice.level)
+    try:
+        log_file = LogFile.fromFullPath(name)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise fail_start(f"--logfile: {name}: {error.strerror}") from None
+    if not signal.getsignal(signal.SIGUSR1):
+
+        def rotate(number: int, frame: FrameType | None) -> None:
+            from twisted.internet import reactor
+
+            cast(ProcessReactor, reactor).callFromThread(log_file.rotate)
+
+        signal.signal(signal.SIGUSR1, rotate)
+    return log_observer(cast(TextIO, log_file), _choice.level)
+
+
+def handle_signals(
+    reactor: ProcessReactor, *, reload: Callable[[], object] | None = None, say: Callable[[str], object] | None = None
+) -> None:
+    """Take SIGTERM and SIGINT once the reactor runs; ``reload`` takes SIGHUP, in the reactor's thread.
+
+    The first SIGTERM or SIGINT stops the reactor, whose shutdown stops the services, which drain; the process then ends
+    with status 0 (twistd's own handler would end it by the signal, 143). The second ends it at once, whatever it is
+    doing, by the signal.
+
+    :param say: is told in one sentence what happens; the log by default
+    """
+    tell = say if say is not None else lambda sentence: _log.info("{sentence}", sentence=sentence)
+    stopping = False
+
+    def stop(name: str) -> None:
+        tell(f"{name}: finishing what runs; a second one ends at once")
+        try:
+            reactor.stop()
+        except ReactorNotRunning:
+            pass  # it is stopping already
+
+    def first_or_second(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        stopping = True
+        reactor.callFromThread(stop, signal.Signals(number).name)
+
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        if reload is not None and not stopping:
+            reactor.callFromThread(reload)
+
+    def install() -> None:
+        # SIGINT that is ignored stays so: a shell starts background jobs that way
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, first_or_second)
+        if reload is not None:
+            signal.signal(signal.SIGHUP, hang_up)
+
+    reactor.callWhenRunning(install)
+
+
+def freeze_garbage() -> None:
+    """Put everything imported and built so far out of the collector's sight: it would look at it again and again, and
+    a full collection then costs a busy process 6–30 ms."""
+    gc.collect()
+    gc.freeze()
+
+
+def settle(reactor: ProcessReactor, *, reload: Callable[[], object] | None = None) -> None:
+    """All that ``makeService`` has to arrange for its process: signals, and the collector after start-up."""
+    handle_signals(reactor, reload=reload)
+    reactor.callWhenRunning(freeze_garbage)
