@@ -1,0 +1,251 @@
+"""What the agent's service was built from: from the environment, else from ``.git``, without the git program.
+
+Containers hold no git, and an agent starts no programs of its own accord; so the few files that are needed are read
+here: ``HEAD``, the refs (loose and packed), and the one commit object (loose, or whole in a pack).  Whatever cannot be
+read is left empty: a release is for people to look at, and never a reason not to start.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+from wormhole_tw.wire.messages import Release, clip
+
+__all__ = ["Commit", "find_release", "read_git"]
+
+MAX_FILE = 1024 * 1024  # bytes of HEAD, a ref or a .git file that are read; each is far under 1 KiB
+MAX_PACKED_REFS = 32 * 1024 * 1024  # bytes: half a million refs
+MAX_COMMIT = 64 * 1024  # bytes of a commit object that are unpacked: its head and the first lines of its message
+_MAX_REF_HOPS = 5  # git's own limit of symbolic refs that point at one another
+
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_PERSON = re.compile(r"(?P<name>.*?) ?<(?P<email>[^>]*)>(?: (?P<time>\d{1,12}) (?P<zone>[+-]\d{4}))?")
+_PACK_COMMIT = 1  # gitformat-pack(5): the type of a commit that is stored whole
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What ``.git`` says of the commit that is checked out; empty where it cannot be read."""
+
+    revision: str = ""
+    branch: str = ""
+    message: str = ""
+    time: str = ""
+    author_name: str = ""
+    author_email: str = ""
+
+
+def find_release(environ: Mapping[str, str], folder: Path | str | None = None) -> Release | None:
+    """The release from the environment and from ``folder``/``.git``; None where both know nothing.
+
+    ``FLY_RELEASE_ID_VAR``, ``FLY_RELEASE_DESC_VAR`` and ``FLY_RELEASE_BRANCH_VAR`` name the variables to read (default
+    ``FLY_RELEASE_ID``, ``FLY_RELEASE_DESC``, ``FLY_RELEASE_BRANCH``).  The id falls back to the revision, the
+    description to its message, the branch to the one that HEAD stands on, else the first that points at it.
+    """
+    commit = read_git(Path(folder)) if folder is not None else Commit()
+
+    def named(which: str) -> str:
+        return environ.get(environ.get(f"FLY_RELEASE_{which}_VAR") or f"FLY_RELEASE_{which}") or ""
+
+    release = Release(
+        id=_fit(named("ID") or commit.revision, 1024, 1024),
+        branch=_fit(named("BRANCH") or commit.branch, 1024, 1024),
+        description=_fit(named("DESC") or commit.message, 1024, 2048),
+        vcs_type="git" if commit.revision else "",
+        vcs_revision=commit.revision,
+        vcs_revision_message=_fit(commit.message, 1024, 2048),
+        vcs_revision_time=commit.time,
+        vcs_revision_author_name=_fit(commit.author_name, 255, 1020),
+        vcs_revision_author_email=_fit(commit.author_email, 255, 1020),
+    )
+    return None if release == Release() else release
+
+
+def _fit(text: str, characters: int, octets: int) -> str:
+    """Foreign text, cut so that a whole release stays under 9 KiB of a HELLO's 16; what is no text becomes ``?``."""
+    text = text.encode("utf-8", "replace")[:octets].decode("utf-8", "ignore")
+    return clip(text, characters)
+
+
+def read_git(folder: Path) -> Commit:
+    """Read the checked-out commit of the working tree ``folder``. Never raises: what is not there is empty."""
+    try:
+        git, common = _git_folders(folder / ".git")
+        head, branch = _head(git, common)
+    except (OSError, ValueError):
+        return Commit()
+    if not branch:
+        try:
+            branch = next((name for name, revision in _branches(common) if revision == head), "")
+        except (OSError, ValueError):
+            branch = ""
+    try:
+        message, time, name, email = _parse_commit(_commit_object(common, head))
+    except (OSError, ValueError, zlib.error, struct.error, IndexError):
+        return Commit(revision=head, branch=branch)
+    return Commit(revision=head, branch=branch, message=message, time=time, author_name=name, author_email=email)
+
+
+def _read(path: Path, limit: int = MAX_FILE) -> str:
+    with path.open("rb") as file:
+        return file.read(limit).decode("utf-8", "replace")
+
+
+def _git_folders(git: Path) -> tuple[Path, Path]:
+    """The folder of HEAD and the one of refs and objects; they differ in a linked working tree (git-worktree)."""
+    if git.is_file():
+        keyword, _, target = _read(git).strip().partition(": ")
+        if keyword != "gitdir":
+            raise ValueError("no gitdir")
+        git = git.parent / target
+    try:
+        common = git / _read(git / "commondir").strip()
+    except OSError:
+        common = git
+    return git, common
+
+
+def _head(git: Path, common: Path) -> tuple[str, str]:
+    """(revision, branch): the branch that HEAD stands on, empty where it is detached."""
+    text = _read(git / "HEAD").strip()
+    branch = ""
+    for _ in range(_MAX_REF_HOPS):
+        if _ID.fullmatch(text):
+            return text, branch
+        if not text.startswith("ref: refs/") or ".." in text:
+            break
+        name = text.removeprefix("ref: ").strip()
+        branch = name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else ""
+        text = _ref(common, name)
+    raise ValueError("no commit")
+
+
+def _ref(common: Path, name: str) -> str:
+    try:
+        return _read(common / name).strip()
+    except OSError:
+        return next((revision for other, revision in _packed_refs(common) if other == name), "")
+
+
+def _packed_refs(common: Path) -> Iterator[tuple[str, str]]:
+    try:
+        text = _read(common / "packed-refs", MAX_PACKED_REFS)
+    except OSError:
+        return
+    for line in text.splitlines():
+        revision, _, name = line.partition(" ")
+        if _ID.fullmatch(revision) and name:  # not the comment at the head, nor ^peeled tags
+            yield name, revision
+
+
+def _branches(common: Path) -> Iterator[tuple[str, str]]:
+    """(name, revision) of the branches, loose ones first, each by name."""
+    heads = common / "refs" / "heads"
+    loose = sorted(path for path in heads.rglob("*") if path.is_file()) if heads.is_dir() else []
+    for path in loose:
+        yield path.relative_to(heads).as_posix(), _read(path).strip()
+    for name, revision in sorted(_packed_refs(common)):
+        branch = name.removeprefix("refs/heads/")
+        if branch != name and heads / branch not in loose:
+            yield branch, revision
+
+
+def _commit_object(common: Path, revision: str) -> bytes:
+    """The text of a commit, without the object's header."""
+    for objects in _object_folders(common / "objects"):
+        loose = objects / revision[:2] / revision[2:]
+        if loose.is_file():
+            kind, _, body = _inflate(loose.read_bytes()).partition(b"\0")
+            if not kind.startswith(b"commit "):
+                raise ValueError("no commit")
+            return body
+        for index in sorted((objects / "pack").glob("*.idx")):
+            offset = _offset_in_pack(index, bytes.fromhex(revision))
+            if offset is not None:
+                return _packed_object(index.with_suffix(".pack"), offset)
+    raise ValueError("the object is not there")
+
+
+def _object_folders(objects: Path) -> Iterator[Path]:
+    yield objects
+    try:
+        lines = _read(objects / "info" / "alternates").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        yield objects / line.strip()
+
+
+def _inflate(data: bytes | memoryview) -> bytes:
+    # bounded: whoever wrote the repository does not choose how much memory the agent takes
+    return zlib.decompressobj().decompress(data, MAX_COMMIT)
+
+
+def _offset_in_pack(index: Path, revision: bytes) -> int | None:
+    """Find an object in a pack's index of version 2 (gitformat-pack(5)); None where the pack does not hold it."""
+    with index.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as table:
+        if table[:8] != b"\xfftOc\0\0\0\2":
+            return None
+        fanout, width = 8, len(revision)
+        (count,) = struct.unpack_from(">I", table, fanout + 255 * 4)
+        low = struct.unpack_from(">I", table, fanout + (revision[0] - 1) * 4)[0] if revision[0] else 0
+        (high,) = struct.unpack_from(">I", table, fanout + revision[0] * 4)
+        names = fanout + 256 * 4
+        while low < high:
+            middle = (low + high) // 2
+            found = table[names + middle * width : names + (middle + 1) * width]
+            if found == revision:
+                offsets = names + count * (width + 4)  # behind the names and their CRC-32
+                (offset,) = struct.unpack_from(">I", table, offsets + middle * 4)
+                if offset & 0x80000000:  # the pack is over 2 GiB: the rest is an index of 8-byte offsets
+                    (offset,) = struct.unpack_from(">Q", table, offsets + count * 4 + (offset & 0x7FFFFFFF) * 8)
+                return int(offset)
+            if found < revision:
+                low = middle + 1
+            else:
+                high = middle
+    return None
+
+
+def _packed_object(pack: Path, offset: int) -> bytes:
+    """A commit that stands whole in a pack; one that is stored as a difference to another is left unread."""
+    with pack.open("rb") as file:
+        file.seek(offset)
+        data = file.read(MAX_COMMIT)
+    if (data[0] >> 4) & 7 != _PACK_COMMIT:
+        raise ValueError("a delta")
+    start = 1
+    while data[start - 1] & 0x80:
+        start += 1
+    return _inflate(memoryview(data)[start:])
+
+
+def _parse_commit(data: bytes) -> tuple[str, str, str, str]:
+    """(message, author's time in RFC 3339, author's name, author's address)."""
+    head, _, message = data.decode("utf-8", "replace").partition("\n\n")
+    time = name = email = ""
+    for line in head.splitlines():
+        if line.startswith("author "):
+            person = _PERSON.match(line.removeprefix("author "))
+            if person:
+                name, email = person["name"], person["email"]
+                if person["time"]:
+                    time = _rfc3339(int(person["time"]), person["zone"])
+            break
+    return message.strip(), time, name, email
+
+
+def _rfc3339(seconds: int, zone: str) -> str:
+    minutes = int(zone[1:3]) * 60 + int(zone[3:5])
+    offset = timezone(timedelta(minutes=-minutes if zone[0] == "-" else minutes)) if minutes else UTC
+    try:
+        return datetime.fromtimestamp(seconds, offset).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        return ""
