@@ -3,6 +3,8 @@
 A codec turns bytes into these and these into bytes; an exchange knows nothing else.  A message is
 ``RequestHead`` or any number of ``InformationalHead`` and one ``ResponseHead``, then ``Body`` chunks, then ``End``.
 After a 101 (or a 2xx to CONNECT with ``:protocol``) the stream is raw: ``Raw`` chunks, then ``RawEnd``.
+``Failed`` is the last event of a stream whose peer broke the rules: codecs report that, they do not raise it, so that
+what came before it in the same bytes is not lost.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from wormhole_tw.errors import HttpError
+
 __all__ = [
     "Body",
     "End",
     "Event",
+    "Failed",
     "Fields",
     "Framing",
     "InformationalHead",
@@ -123,4 +128,15 @@ class RawEnd:
     """The peer ended its direction of a switched connection."""
 
 
-Event = RequestHead | InformationalHead | ResponseHead | Body | End | Raw | RawEnd
+@dataclass(slots=True)
+class Failed:
+    """The peer's message is not valid HTTP, is past a limit, or ended before its end; nothing follows on its stream.
+
+    On a server codec it may be the first event of a stream (the head itself was refused): the stream can still be
+    answered, with ``error.status``, if no answer has begun.
+    """
+
+    error: HttpError
+
+
+Event = RequestHead | InformationalHead | ResponseHead | Body | End | Raw | RawEnd | Failed

@@ -1,0 +1,289 @@
+"""What a proxy changes in the fields that pass through it (RFC 9110 §7.6, RFC 7239, RFC 8586's neighbours).
+
+Towards an origin: what belongs to the visitor's connection alone goes, what the visitor could forge goes, and who the
+visitor is stands in ``X-Forwarded-For/-Host/-Port/-Proto``, ``Forwarded`` and ``Via``.  A trusted peer (another proxy
+of ours) is believed: its values stay, and ours are appended to its lists.
+
+``Connection`` may name any field to go with the connection, but none that decides over framing, routing, identity or
+caching: such a member of it is ignored, and its field passes (a visitor could else make an edge drop the very field
+that a service behind it trusts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+from wormhole_tw.http.events import Fields, InformationalHead, RequestHead, ResponseHead
+from wormhole_tw.http.grammar import MAX_LEARNED_LENGTH, MAX_LEARNED_NAMES, list_members
+
+__all__ = ["VisitorFacts", "answer_towards_visitor", "request_towards_origin", "trailers_onwards"]
+
+PSEUDONYM = b"wormhole"
+"""What ``Via`` calls us (RFC 9110 §7.6.3 allows a name in place of a host)."""
+
+
+class _Policy(IntEnum):
+    PASS = 0
+    DROP = 1
+    """of one connection, or forged by its very presence"""
+    CONNECTION = 2
+    TE = 3
+    FORWARDING = 4
+    """believed from trusted peers only"""
+    PROTECTED = 5
+    """passes, and Connection cannot name it"""
+    UPGRADE = 6
+
+
+_DROPPED = (
+    b"connection",  # by itself; its members are read first
+    b"content-length",  # the codec's
+    b"expect",  # the codec's, from ``expect_continue``
+    b"host",  # the codec's, from ``authority``
+    b"http2-settings",  # of an h2c upgrade, which never passes
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"transfer-encoding",  # the codec's
+)
+_FORWARDING = (
+    b"cf-connecting-ip",
+    b"client-ip",
+    b"fastly-client-ip",
+    b"forwarded",
+    b"forwarded-for",
+    b"true-client-ip",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-forwarded",
+    b"x-original-for",
+    b"x-original-forwarded-for",
+    b"x-original-host",
+    b"x-original-proto",
+    b"x-originating-ip",
+    b"x-real-ip",
+    b"x-remote-addr",
+    b"x-remote-ip",
+)
+_PROTECTED = (
+    b"age",
+    b"authorization",
+    b"cache-control",
+    b"content-encoding",
+    b"content-type",
+    b"cookie",
+    b"date",
+    b"etag",
+    b"location",
+    b"origin",
+    b"range",
+    b"set-cookie",
+    b"strict-transport-security",
+    b"vary",
+    b"via",
+    b"www-authenticate",
+)
+
+_KNOWN: dict[bytes, _Policy] = {
+    **dict.fromkeys(_DROPPED, _Policy.DROP),
+    **dict.fromkeys(_FORWARDING, _Policy.FORWARDING),
+    **dict.fromkeys(_PROTECTED, _Policy.PROTECTED),
+    b"connection": _Policy.CONNECTION,
+    b"te": _Policy.TE,
+    b"upgrade": _Policy.UPGRADE,
+}
+
+_memo: dict[bytes, tuple[bytes, _Policy]] = {}
+
+
+def _judge(name: bytes) -> tuple[bytes, _Policy]:
+    """The lower-case name and its policy.
+
+    A name with underscores is the same as one with hyphens to CGI, WSGI and their like: the look-alike of a field that
+    matters is dropped, whoever sent it.
+    """
+    judged = _memo.get(name)
+    if judged is None:
+        lower = name.lower()
+        policy = _policy(lower)
+        if b"_" in lower and _policy(lower.replace(b"_", b"-")) is not _Policy.PASS:
+            policy = _Policy.DROP
+        judged = (lower, policy)
+        if len(name) <= MAX_LEARNED_LENGTH:
+            if len(_memo) >= MAX_LEARNED_NAMES:
+                _memo.clear()
+            _memo[name] = judged
+    return judged
+
+
+def _policy(lower: bytes) -> _Policy:
+    if lower.startswith(b"x-forwarded-"):
+        return _Policy.FORWARDING
+    return _KNOWN.get(lower, _Policy.PASS)
+
+
+@dataclass(frozen=True, slots=True)
+class VisitorFacts:
+    """What the edge knows of the connection that a request came on; one object a connection.
+
+    :ivar address: the peer's IP address as text, without brackets or port
+    :ivar scheme: ``http`` or ``https``
+    :ivar port: the public port that the visitor sees
+    :ivar trusted: the peer is a proxy whose forwarding fields are believed
+    :ivar server_name: the SNI host name, or None
+    """
+
+    address: str
+    scheme: str = "https"
+    port: int = 443
+    trusted: bool = False
+    server_name: str | None = None
+
+
+@lru_cache(maxsize=4096)
+def _own_fields(facts: VisitorFacts, authority: bytes, version: tuple[int, int]) -> Fields:
+    """Our forwarding fields for an untrusted peer: the same for every request of a connection."""
+    return [
+        (b"X-Forwarded-For", facts.address.encode()),
+        (b"X-Forwarded-Host", authority),
+        (b"X-Forwarded-Port", b"%d" % facts.port),
+        (b"X-Forwarded-Proto", facts.scheme.encode()),
+        (b"Forwarded", _forwarded(facts, authority)),
+        _via(version),
+    ]
+
+
+def _forwarded(facts: VisitorFacts, authority: bytes) -> bytes:
+    """One element of RFC 7239 §4; values that are no tokens are quoted (IPv6 in brackets, a host with a port)."""
+    address = facts.address.encode()
+    if b":" in address:
+        address = b'"[%s]"' % address
+    host = authority
+    if b":" in host:
+        host = b'"%s"' % host
+    return b"for=%s;host=%s;proto=%s" % (address, host, facts.scheme.encode())
+
+
+@lru_cache(maxsize=8)
+def _via(version: tuple[int, int]) -> tuple[bytes, bytes]:
+    return b"Via", b"%d.%d %s" % (*version, PSEUDONYM)
+
+
+def _named(values: list[bytes]) -> set[bytes]:
+    """The fields that Connection takes along, without those it has no say over."""
+    return {member for value in values for member in list_members(value) if _judge(member)[1] is _Policy.PASS}
+
+
+def request_towards_origin(head: RequestHead, target: bytes, facts: VisitorFacts) -> RequestHead:
+    """The request as it goes on: a new head, ready for a client codec, with the fields that the codec does not own.
+
+    ``expect_continue`` and ``upgrade`` are carried over as facts; the codec writes their fields.
+
+    :param target: canonical path and query (:func:`wormhole_tw.http.targets.normalise_target`)
+    """
+    trusted = facts.trusted
+    fields: Fields = []
+    connection: list[bytes] = []
+    trailers = False
+    for line in head.fields:
+        policy = _judge(line[0])[1]
+        if policy is _PASS or policy is _PROTECTED_ or (policy is _FORWARDING_ and trusted):
+            fields.append(line)
+        elif policy is _Policy.CONNECTION:
+            connection.append(line[1])
+        elif policy is _Policy.TE:
+            trailers = trailers or b"trailers" in list_members(line[1])
+    if connection:
+        named = _named(connection)
+        if named:
+            fields = [line for line in fields if _judge(line[0])[0] not in named]
+    if trusted:
+        fields = _append_trusted(fields, head, facts)
+    else:
+        fields += _own_fields(facts, head.authority, head.version)
+    if trailers:
+        fields.append(TE_TRAILERS)
+    return RequestHead(
+        head.method,
+        target,
+        head.authority,
+        (1, 1),
+        fields,
+        head.framing,
+        head.length,
+        head.expect_continue,
+        head.upgrade,
+    )
+
+
+_PASS = _Policy.PASS
+_PROTECTED_ = _Policy.PROTECTED
+_FORWARDING_ = _Policy.FORWARDING
+
+TE_TRAILERS = (b"TE", b"trailers")
+"""The only form in which TE goes on; the client codec knows it."""
+
+
+def _append_trusted(fields: Fields, head: RequestHead, facts: VisitorFacts) -> Fields:
+    """Lists (For, Forwarded, Via) grow by our element; facts (Host, Port, Proto) stay as the first proxy saw them."""
+    present: dict[bytes, list[bytes]] = {}
+    rest: Fields = []
+    for line in fields:
+        lower = _judge(line[0])[0]
+        if lower in _LISTS:
+            present.setdefault(lower, []).append(line[1])
+        else:
+            if lower.startswith(b"x-forwarded-"):
+                present[lower] = []
+            rest.append(line)
+    for name, value in _own_fields(facts, head.authority, head.version):
+        lower = name.lower()
+        if lower in _LISTS:
+            rest.append((name, b", ".join([*present.get(lower, ()), value])))
+        elif lower not in present:
+            rest.append((name, value))
+    return rest
+
+
+_LISTS = (b"x-forwarded-for", b"forwarded")
+
+
+def answer_towards_visitor(head: ResponseHead) -> ResponseHead:
+    """The answer as it goes on: a new head, ready for a server codec.
+
+    ``keep_alive`` is True: the origin's connection says nothing about the visitor's.
+    """
+    fields = _answer_fields(head.fields, keep_upgrade=head.status in (101, 426))
+    fields.append(_via(head.version))
+    return ResponseHead(head.status, head.reason, fields, head.version, head.framing, head.length)
+
+
+def interim_towards_visitor(head: InformationalHead) -> InformationalHead:
+    """An interim answer as it goes on."""
+    return InformationalHead(head.status, _answer_fields(head.fields, keep_upgrade=False))
+
+
+def _answer_fields(lines: Fields, *, keep_upgrade: bool) -> Fields:
+    fields: Fields = []
+    connection: list[bytes] = []
+    for line in lines:
+        policy = _judge(line[0])[1]
+        if policy is _PASS or policy is _PROTECTED_ or policy is _FORWARDING_:
+            fields.append(line)
+        elif policy is _Policy.CONNECTION:
+            connection.append(line[1])
+        elif policy is _Policy.UPGRADE and keep_upgrade:
+            fields.append(line)
+    if connection:
+        named = _named(connection)
+        if named:
+            fields = [line for line in fields if _judge(line[0])[0] not in named]
+    return fields
+
+
+def trailers_onwards(trailers: Fields) -> Fields:
+    """Trailer fields as they go on, either way: what may not stand in a head of a visitor may not stand here."""
+    return [line for line in trailers if _judge(line[0])[1] is _PASS]

@@ -1,0 +1,365 @@
+"""The origin's side of HTTP/1: requests in, answers out, one at a time.
+
+Reading goes IDLE → HEAD (a request is under way) → BODY → IDLE, writing IDLE → BODY → SENT → IDLE.  A 101 makes both
+RAW; DEAD is the end.  What the origin says is judged as strictly as what a visitor says: an answer whose end is in
+doubt is ``Failed`` with 502, and no connection is used again after one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from wormhole_tw.errors import HttpError, MisuseError
+from wormhole_tw.http.events import (
+    Body,
+    End,
+    Event,
+    Failed,
+    Framing,
+    InformationalHead,
+    Raw,
+    RawEnd,
+    RequestHead,
+)
+from wormhole_tw.http.h1.bodies import BodyReader, ChunkedReader, CloseReader, LengthReader
+from wormhole_tw.http.h1.heads import HeadBuffer, parse_response
+from wormhole_tw.http.h1.limits import DEFAULT_LIMITS, UNLIMITED, H1Limits
+from wormhole_tw.http.h1.writer import last_chunk, request_head, write_chunk
+from wormhole_tw.http.interfaces import StreamEvent
+
+__all__ = ["H1ClientCodec"]
+
+
+class _Reading(Enum):
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    RAW = "raw"
+    DEAD = "dead"
+
+
+class _Writing(Enum):
+    IDLE = "idle"
+    BODY = "body"
+    SENT = "sent"
+    RAW = "raw"
+    DEAD = "dead"
+
+
+class H1ClientCodec:
+    """A connection to an origin; see :class:`wormhole_tw.http.interfaces.ClientCodec`.
+
+    The fields of a request are written as they are, after ``Host`` (from ``authority``) and without what the codec
+    owns: they come from :func:`wormhole_tw.http.forwarding.request_towards_origin`, which leaves those out.  An answer
+    may end before its request is sent: what is sent after that is dropped, and the connection closes.  ``Failed`` on
+    stream 0 is a fault between two answers.
+
+    Reasons of ``Failed``: ``origin-closed`` (not one byte of an answer came), ``answer-truncated``, ``bad-answer``.
+    """
+
+    __slots__ = (
+        "_body",
+        "_closing",
+        "_framing",
+        "_head",
+        "_interim",
+        "_keep_alive",
+        "_left",
+        "_limits",
+        "_method",
+        "_out",
+        "_reading",
+        "_stream",
+        "_touched",
+        "_unacknowledged",
+        "_upgrade",
+        "_writing",
+        "output_ended",
+        "should_abort",
+    )
+
+    def __init__(self, limits: H1Limits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._head = HeadBuffer(limits)
+        self._out: list[bytes] = []
+        self._reading = _Reading.IDLE
+        self._writing = _Writing.IDLE
+        self._stream = 0
+        self._method = b""
+        self._upgrade: bytes | None = None
+        self._framing = Framing.NONE
+        self._left = 0
+        self._body: BodyReader | None = None
+        self._interim = 0
+        self._touched = False
+        self._keep_alive = True
+        self._closing = False
+        self._unacknowledged = 0
+        self.output_ended = False
+        self.should_abort = False
+
+    @property
+    def reusable(self) -> bool:
+        """Another request can begin now."""
+        return self._reading is _Reading.IDLE
+
+    @property
+    def wants_data(self) -> bool:
+        """False while bytes given out are not acknowledged."""
+        return self._unacknowledged < self._limits.window
+
+    @property
+    def has_held(self) -> bool:
+        """Never: nothing is held back from an answer."""
+        return False
+
+    @property
+    def should_close(self) -> bool:
+        """Nothing more will come of this connection."""
+        return self._reading is _Reading.DEAD and self._writing is _Writing.DEAD
+
+    def new_stream(self) -> int:
+        """The id for the next request.
+
+        :raises MisuseError: while a request is under way, or the connection has ended
+        """
+        if self._reading is not _Reading.IDLE:
+            raise MisuseError("no request can begin now")
+        return self._stream + 1
+
+    def sendable(self, stream: int) -> int:
+        """No limit of its own while the request is being sent."""
+        return UNLIMITED if stream == self._stream and self._writing in (_Writing.BODY, _Writing.RAW) else 0
+
+    def receive_data(self, data: bytes, now: float) -> list[StreamEvent]:
+        """Take bytes of the answer."""
+        del now
+        events: list[StreamEvent] = []
+        while data:
+            reading = self._reading
+            if reading is _Reading.BODY:
+                data = self._read_body(data, events)
+            elif reading is _Reading.HEAD:
+                self._touched = True
+                data = self._read_head(data, events)
+            elif reading is _Reading.RAW:
+                self._unacknowledged += len(data)
+                events.append((self._stream, Raw(data)))
+                break
+            elif reading is _Reading.IDLE:
+                self._fail(0, HttpError(502, "bad-answer", "The origin sent bytes that answer no request."), events)
+                break
+            else:
+                break
+        return events
+
+    def _read_head(self, data: bytes, events: list[StreamEvent]) -> bytes:
+        stream = self._stream
+        try:
+            raw = self._head.take(data, skip_blank=False)
+            if raw is None:
+                return b""
+            head = parse_response(raw, self._limits, method=self._method, upgrade=self._upgrade)
+        except HttpError as error:
+            self._fail(stream, error, events)
+            return b""
+        rest = bytes(self._head.held)
+        self._head.held.clear()
+        if isinstance(head, InformationalHead):
+            self._interim += 1
+            if self._interim > self._limits.interim:
+                self._fail(stream, HttpError(502, "bad-answer", "The origin sent too many interim answers."), events)
+                return b""
+            events.append((stream, head))
+            return rest
+        if head.status == 101 and self._writing is not _Writing.SENT:
+            self._fail(stream, HttpError(502, "bad-answer", "The origin switched before the request's end."), events)
+            return b""
+        events.append((stream, head))
+        self._keep_alive = head.keep_alive
+        if head.status == 101:
+            self._reading = _Reading.RAW
+            self._writing = _Writing.RAW
+        elif head.framing is Framing.CHUNKED:
+            self._body = ChunkedReader(self._limits)
+            self._reading = _Reading.BODY
+        elif head.framing is Framing.CLOSE:
+            self._body = CloseReader()
+            self._reading = _Reading.BODY
+        elif head.framing is Framing.LENGTH and head.length:
+            self._body = LengthReader(head.length)
+            self._reading = _Reading.BODY
+        else:
+            events.append((stream, End()))
+            self._finish()
+        return rest
+
+    def _read_body(self, data: bytes, events: list[StreamEvent]) -> bytes:
+        body = self._body
+        assert body is not None
+        stream = self._stream
+        pieces: list[bytes] = []
+        failure: HttpError | None = None
+        end = -1
+        try:
+            end = body.feed(data, pieces)
+        except HttpError as error:
+            failure = error
+        for piece in pieces:
+            self._unacknowledged += len(piece)
+            events.append((stream, Body(piece)))
+        if failure is not None:
+            self._fail(stream, failure, events)
+        if end < 0:
+            return b""
+        events.append((stream, End(body.trailers)))
+        self._finish()
+        return data[end:]
+
+    def _finish(self) -> None:
+        self._body = None
+        self._unacknowledged = 0
+        if self._keep_alive and not self._closing and self._writing is _Writing.SENT:
+            self._reading = _Reading.IDLE
+            self._writing = _Writing.IDLE
+        else:
+            self._die()
+
+    def receive_eof(self, now: float) -> list[StreamEvent]:
+        """The origin ended its direction: the end of a body without a length, or ``Failed`` where more was due."""
+        del now
+        events: list[StreamEvent] = []
+        stream = self._stream
+        reading = self._reading
+        if reading is _Reading.RAW:
+            events.append((stream, RawEnd()))
+            self._reading = _Reading.DEAD
+            if self.output_ended:
+                self._die()
+        elif reading is _Reading.BODY and isinstance(self._body, CloseReader):
+            events.append((stream, End()))
+            self._die()
+        elif reading is _Reading.BODY or (reading is _Reading.HEAD and self._touched):
+            error = HttpError(502, "answer-truncated", "The origin's answer ended before its end (truncated).")
+            self._fail(stream, error, events)
+        elif reading is _Reading.HEAD:
+            self._fail(stream, HttpError(502, "origin-closed", "The origin closed without an answer."), events)
+        else:
+            self._die()
+        return events
+
+    def _fail(self, stream: int, error: HttpError, events: list[StreamEvent]) -> None:
+        if error.status != 502:
+            error = HttpError(502, "bad-answer", f"The origin's answer is refused. {error.message}")
+        events.append((stream, Failed(error)))
+        self._die()
+        self.should_abort = True
+
+    def _die(self) -> None:
+        self._reading = _Reading.DEAD
+        self._writing = _Writing.DEAD
+        self._body = None
+        self._head.held.clear()
+        self._unacknowledged = 0
+
+    def acknowledge(self, stream: int, n: int) -> None:
+        """``n`` octets were consumed."""
+        if stream == self._stream and self._reading in (_Reading.BODY, _Reading.RAW):
+            self._unacknowledged -= n
+
+    def reset(self, stream: int, code: int = 0) -> None:
+        """Give the request up, and with it the connection."""
+        del code
+        if stream == self._stream and self._reading is not _Reading.IDLE and not self.should_close:
+            self._die()
+            self.should_abort = True
+
+    def shut_down(self) -> None:
+        """Close after the answer under way, or now; a switched connection goes on until it ends."""
+        self._closing = True
+        if self._reading is _Reading.IDLE:
+            self._die()
+
+    def data_to_send(self) -> list[bytes]:
+        """Take what is queued."""
+        out = self._out
+        if out:
+            self._out = []
+        return out
+
+    def send(self, stream: int, event: Event) -> None:
+        """Queue an event of the request; dropped without a word once its answer or the connection has ended.
+
+        :raises MisuseError: out of order, a body longer or shorter than its length, or a field with CR or LF
+        """
+        writing = self._writing
+        if isinstance(event, RequestHead):
+            self._send_head(stream, event)
+            return
+        if writing is _Writing.DEAD:
+            return
+        if stream != self._stream:
+            raise MisuseError(f"stream {stream} is not the open one")
+        if isinstance(event, Body) and writing is _Writing.BODY:
+            self._send_body(event.data)
+        elif isinstance(event, End) and writing is _Writing.BODY:
+            if self._framing is Framing.CHUNKED:
+                self._out.append(last_chunk(event.trailers))
+            elif self._left:
+                raise MisuseError("the request's body is shorter than its length")
+            self._writing = _Writing.SENT
+        elif isinstance(event, Raw) and writing is _Writing.RAW and not self.output_ended:
+            self._out.append(event.data)
+        elif isinstance(event, RawEnd) and writing is _Writing.RAW and not self.output_ended:
+            self.output_ended = True
+            if self._reading is _Reading.DEAD:
+                self._die()
+        else:
+            raise MisuseError(f"{type(event).__name__} cannot be sent while {writing.value}")
+
+    def _send_head(self, stream: int, head: RequestHead) -> None:
+        if stream != self.new_stream():
+            raise MisuseError(f"stream {stream} is not the next one")
+        extra = b""
+        framing = head.framing
+        if framing is Framing.LENGTH:
+            extra = b"Content-Length: %d\r\n" % (head.length or 0)
+        elif framing is Framing.CHUNKED:
+            extra = b"Transfer-Encoding: chunked\r\n"
+        elif framing is Framing.CLOSE:
+            raise MisuseError("a request cannot end with its connection")
+        if head.expect_continue:
+            extra += b"Expect: 100-continue\r\n"
+        named = []
+        if head.upgrade is not None:
+            extra += b"Upgrade: %s\r\n" % head.upgrade
+            named.append(b"Upgrade")
+        if TE_TRAILERS in head.fields:
+            # RFC 9110 §10.1.4: TE is of this connection, and says so.
+            named.append(b"TE")
+        if named:
+            extra += b"Connection: %s\r\n" % b", ".join(named)
+        self._out.append(request_head(head.method, head.target, head.authority, head.fields, extra))
+        self._stream = stream
+        self._method = head.method
+        self._upgrade = head.upgrade
+        self._framing = framing
+        self._left = head.length or 0
+        self._interim = 0
+        self._touched = False
+        self._unacknowledged = 0
+        self._reading = _Reading.HEAD
+        self._writing = _Writing.BODY
+
+    def _send_body(self, data: bytes) -> None:
+        if self._framing is Framing.CHUNKED:
+            write_chunk(data, self._out)
+            return
+        self._left -= len(data)
+        if self._left < 0:
+            raise MisuseError("the request's body is longer than its length")
+        self._out.append(data)
+
+
+TE_TRAILERS = (b"TE", b"trailers")
+"""The only form in which TE goes to an origin."""

@@ -1,0 +1,61 @@
+"""Heads and chunks as bytes.  What the codec owns (Connection, Transfer-Encoding, Content-Length) is ``extra`` here."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from wormhole_tw.errors import MisuseError
+from wormhole_tw.http.events import Fields
+
+__all__ = ["LAST_CHUNK", "informational_head", "last_chunk", "request_head", "response_head", "write_chunk"]
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+JOIN_BELOW = 1024
+"""A chunk shorter than this is copied into one buffer with its size; above, three buffers are cheaper than a copy."""
+
+
+@lru_cache(maxsize=256)
+def _status_line(status: int, reason: bytes) -> bytes:
+    return b"HTTP/1.1 %d %s\r\n" % (status, reason)
+
+
+def _lines(start: bytes, fields: Fields, extra: bytes) -> bytes:
+    head = b"".join((start, b"\r\n".join(map(b": ".join, fields)), b"\r\n" if fields else b"", extra, b"\r\n"))
+    # The last line of defence against a value that carries a line of its own: every one was judged where it came in.
+    lines = len(fields) + 2 + extra.count(b"\n")
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        raise MisuseError("a field has CR, LF or NUL in it")
+    return head
+
+
+def response_head(status: int, reason: bytes, fields: Fields, extra: bytes) -> bytes:
+    """A whole head of an answer; ``extra`` are finished lines with their CRLF."""
+    return _lines(_status_line(status, reason), fields, extra)
+
+
+def informational_head(status: int, fields: Fields) -> bytes:
+    """A whole head of an interim answer."""
+    return _lines(_status_line(status, b""), fields, b"")
+
+
+def request_head(method: bytes, target: bytes, authority: bytes, fields: Fields, extra: bytes) -> bytes:
+    """A whole head of a request, ``Host`` first (RFC 9112 §3.2)."""
+    if b" " in target or b" " in method or b"\n" in target or b"\n" in authority:
+        raise MisuseError("a request line has a space or line end in it")
+    return _lines(b"%s %s HTTP/1.1\r\n" % (method, target), [(b"Host", authority), *fields], extra)
+
+
+def write_chunk(data: bytes, out: list[bytes]) -> None:
+    """Append one chunk."""
+    if len(data) < JOIN_BELOW:
+        out.append(b"%x\r\n%s\r\n" % (len(data), data))
+    else:
+        out += (b"%x\r\n" % len(data), data, b"\r\n")
+
+
+def last_chunk(trailers: Fields) -> bytes:
+    """The end of a chunked body."""
+    if not trailers:
+        return LAST_CHUNK
+    return _lines(b"0\r\n", trailers, b"")

@@ -1,0 +1,92 @@
+"""The one shape of every HTTP codec: bytes and time in, events out; events in, bytes out.
+
+A listener and an upstream client drive any of them with the same rhythm: feed, handle the events, fetch
+``data_to_send``, look at ``wants_data``, ``should_close`` and ``should_abort``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from wormhole_tw.http.events import Event
+
+__all__ = ["ClientCodec", "Codec", "ServerCodec", "StreamEvent"]
+
+StreamEvent = tuple[int, Event]
+"""An event and the stream it belongs to.  HTTP/1 counts its requests 1, 2, 3 …"""
+
+
+class Codec(Protocol):
+    """What both sides share.  No method raises for a peer's fault: that is a ``Failed`` event."""
+
+    def receive_data(self, data: bytes, now: float) -> list[StreamEvent]:
+        """Take bytes of the peer; ``b""`` goes on with bytes that were held back (see :attr:`has_held`).
+
+        :param now: the clock, in seconds
+        """
+
+    def receive_eof(self, now: float) -> list[StreamEvent]:
+        """The peer ended its direction."""
+
+    def send(self, stream: int, event: Event) -> None:
+        """Queue an event's bytes.
+
+        :raises MisuseError: when the stream's state does not allow the event, or a field would break the framing
+        """
+
+    def acknowledge(self, stream: int, n: int) -> None:
+        """``n`` octets of ``Body`` or ``Raw`` were consumed; unknown or ended streams are ignored."""
+
+    def reset(self, stream: int, code: int = 0) -> None:
+        """Give the stream up in both directions; ``code`` is an HTTP/2 error code (HTTP/1 has none)."""
+
+    def sendable(self, stream: int) -> int:
+        """How many octets of body the peer's windows allow now; 0 for a stream that is not open."""
+
+    def data_to_send(self) -> list[bytes]:
+        """Take what is queued, in order; buffers of any size, not joined."""
+
+    def shut_down(self) -> None:
+        """End gracefully: streams that are open finish, no new one begins."""
+
+    @property
+    def wants_data(self) -> bool:
+        """False while enough is held or unacknowledged: the shell pauses reading."""
+
+    @property
+    def has_held(self) -> bool:
+        """Bytes were held back and can be read now: call ``receive_data(b"", now)``."""
+
+    @property
+    def should_close(self) -> bool:
+        """The connection has done its work: close it once ``data_to_send`` is written."""
+
+    @property
+    def should_abort(self) -> bool:
+        """What the peer has of a message is cut: drop the connection without a clean end."""
+
+    @property
+    def output_ended(self) -> bool:
+        """A switched connection's own direction has ended: half-close once ``data_to_send`` is written."""
+
+
+class ServerCodec(Codec, Protocol):
+    """Towards visitors: ``RequestHead`` comes out of it, ``ResponseHead`` goes into it."""
+
+    @property
+    def idle(self) -> bool:
+        """No request is begun, read or unanswered."""
+
+
+class ClientCodec(Codec, Protocol):
+    """Towards origins: ``RequestHead`` goes into it, ``ResponseHead`` comes out of it."""
+
+    def new_stream(self) -> int:
+        """The id for the next request, to pass to ``send`` with its head.
+
+        :raises MisuseError: when no request can begin (see :attr:`reusable`)
+        """
+
+    @property
+    def reusable(self) -> bool:
+        """Another request can begin now."""
