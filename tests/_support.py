@@ -48,3 +48,17 @@ def require_corpus(*parts: str) -> Path:
     if not path.exists():
         missing(f"the corpus {'/'.join(parts)}")
     return path
+
+
+def program_environment(**changes: str) -> dict[str, str]:
+    """The environment for a subprocess that imports the package from this checkout.
+
+    Every ``FLY_*`` and ``WORMHOLE_*`` variable of the person who runs the tests is left out.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("FLY_", "WORMHOLE_", "COVERAGE_"))
+    }
+    paths = [str(SRC), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    environment.update(changes)
+    return environment
