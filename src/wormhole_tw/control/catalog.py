@@ -21,6 +21,11 @@ __all__ = ["EMPTY", "Catalog", "CatalogHolder", "build_catalog", "find_shadows",
 _HTTPS = 443
 
 
+def _authority(hostname: str) -> str:
+    """The form of a normalised host name in Host and in a URL."""
+    return f"[{hostname}]" if ":" in hostname else hostname
+
+
 class Catalog:
     """One snapshot of what should be. Nothing in it ever changes; a reload makes another.
 
@@ -47,7 +52,7 @@ class Catalog:
     ) -> None:
         self.sites = tuple(sites)
         self.warnings = tuple(warnings)
-        self._exact: dict[str, Site | None] = dict.fromkeys(own_names)
+        self._exact: dict[str, Site | None] = dict.fromkeys(map(_authority, own_names))
         self._wild: dict[str, Site] = {}
         by_name: dict[str, Backend] = {}
         self._by_digest: dict[bytes, Backend] = {}
@@ -64,7 +69,7 @@ class Catalog:
             for route in site.routes:
                 if route.backend not in by_name:
                     raise ValueError(f"site {site.name!r} leads to no backend {route.backend!r}")
-            for hostname in site.hostnames:
+            for hostname in map(_authority, site.hostnames):
                 if hostname in self._exact or (hostname.startswith("*.") and hostname[2:] in self._wild):
                     raise ValueError(f"two claims to {hostname!r}")
                 if hostname.startswith("*."):
@@ -80,14 +85,15 @@ class Catalog:
                     reached = self._reached.setdefault(route.backend, {})
                     path = "" if route.path == "/" else route.path
                     for hostname in site.hostnames:
-                        reached[(f"[{hostname}]" if ":" in hostname else hostname, path)] = None
+                        reached[(_authority(hostname), path)] = None
 
     def site_for(self, hostname: str) -> Site | None:
-        """Find the site of a host name (lower case, no port, no trailing dot); an exact name wins over a wildcard."""
-        try:
+        """Find the site of a host name; an exact name wins over a wildcard.
+
+        :param hostname: lower case, no port, no trailing dot; an IPv6 address in brackets, as it stands in Host
+        """
+        if hostname in self._exact:
             return self._exact[hostname]
-        except KeyError:
-            pass
         label, _, parent = hostname.partition(".")
         return self._wild.get(parent) if label else None
 

@@ -17,6 +17,7 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?", re.ASCII)
 
 _PORT = re.compile(r"[^:]*:[0-9]*|\[.*\]:[0-9]*", re.ASCII)
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}", re.ASCII)
+_HARD = frozenset('"<>[\\]^`{|}')  # browsers escape some of these and some not, so that a guess would miss requests
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PATH_OCTETS = _UNRESERVED | frozenset(b"/!$&'()*+,;=:@%")  # RFC 3986 §3.3, and the escapes themselves
 
@@ -80,6 +81,8 @@ def normalise_prefix(text: str) -> str:
         raise ValueError("a path alone: no query and no fragment")
     if any(ord(char) < 0x20 or ord(char) == 0x7F or 0xD800 <= ord(char) <= 0xDFFF for char in text):
         raise ValueError("a control character")
+    if hard := next((char for char in text if char in _HARD), None):
+        raise ValueError(f"a URL cannot carry {hard} as such: write %{ord(hard):02X}")
     if text.count("%") != len(_ESCAPE.findall(text)):
         raise ValueError('"%" stands before two hex digits; a percent sign itself is "%25"')
     escaped = "".join(chr(octet) if octet in _PATH_OCTETS else f"%{octet:02X}" for octet in text.encode())
