@@ -321,11 +321,9 @@ def tree_of(**modules: str) -> Tree:
     ],
 )
 def test_a_wrong_direction_is_found(module: str, source: str) -> None:
-    others = dict.fromkeys(
-        ["errors", "wire__frames", "wire__codes", "http__events", "net__timers", "control__registry"]
-        + ["tunnel__protocol", "edge__accept", "agent__connector", "admin__health", "cli__main"],
-        "",
-    )
+    below = ["errors", "wire__frames", "wire__codes", "http__events", "net__timers", "control__registry"]
+    above = ["tunnel__protocol", "edge__accept", "agent__connector", "admin__health", "cli__main"]
+    others = dict.fromkeys([*below, *above], "")
     assert len(list(wrong_directions(tree_of(**(others | {module: source}))))) == 1
     assert not list(wrong_directions(tree_of(**others)))
 

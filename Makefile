@@ -1,0 +1,68 @@
+# make demo and make test are all that a fresh machine needs; they build .venv themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+
+# Covered whole, branches included: the parts without IO, and what decides who may do what.
+WHOLE := */wormhole_tw/wire/*,*/wormhole_tw/http/*,*/wormhole_tw/control/*
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-full coverage-floor check format lint types architecture docs wheel clean
+
+help: ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+venv: $(STAMP) ## build .venv, with everything that development needs
+
+demo: $(STAMP) ## serve a sample page through a tunnel over https, until Ctrl-C
+	$(BIN)/wormhole-tw demo
+
+test: $(STAMP) ## the whole test suite, with coverage (PYTEST_ARGS='tests/wire -x' for a part)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage report --format=total | sed 's/.*/coverage of the whole package: &%/'
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@$(MAKE) --no-print-directory coverage-floor
+endif
+
+test-full: $(STAMP) ## the suite with full sizes and counts; takes long
+	WORMHOLE_FULL=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+coverage-floor: $(STAMP) ## after make test: fail unless wire, http and control are covered whole
+	$(BIN)/coverage report --fail-under=100 --include='$(WHOLE)'
+
+check: lint types architecture docs ## format, lint, types, floors and documentation
+
+format: $(STAMP) ## format the sources
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+architecture: $(STAMP)
+	$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+docs: $(STAMP) ## the documentation, into docs/_build
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+wheel: $(STAMP) ## a wheel and an sdist, into dist
+	$(BIN)/python -m build
+
+clean: ## remove what was built, .venv too
+	rm -rf $(VENV) build dist docs/_build htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src twisted tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf src/*.egg-info
