@@ -66,7 +66,7 @@ class Service(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """One private service of an agent: a name, and the kinds of stream it takes."""
 
     name: _Name = "default"
-    kinds: _Names = ["http", "tcp"]
+    kinds: _Names = msgspec.field(default_factory=lambda: ["http", "tcp"])
 
 
 class Release(Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -111,11 +111,11 @@ class Hello(Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Limits(Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What the accepting side takes: streams open at once that the dialling side opened, octets of DATA, of a message."""
+    """What holds on this link: streams that either side may have open at once, octets of DATA and of a message."""
 
-    max_streams: _Count = 1024
+    max_streams: _Count = 8192
     max_data: Annotated[int, Meta(ge=1024, le=65536)] = 65536
-    max_message: Annotated[int, Meta(ge=1024, le=16384)] = 16384
+    max_message: Annotated[int, Meta(ge=16384, le=2**24 - 1)] = 16384
 
 
 class Timers(Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -197,7 +197,11 @@ class Reset(Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Goaway(Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """The sender leaves. Streams that the receiver opened with higher ids than ``last_stream_id`` were not processed."""
+    """The sender leaves.
+
+    :ivar last_stream_id: streams that the receiver of this opened with higher ids were not processed
+    :ivar retry_after: seconds to wait before the next try, where the sender knows better than the receiver
+    """
 
     code: _Code
     message: _Sentence = ""

@@ -1,0 +1,195 @@
+"""The order in which frames leave, and fair turns (docs/protocol.md, "Order and fairness").
+
+First the session's own frames (HELLO, WELCOME, STATUS, PING, PONG, GOAWAY) and WINDOW; then OPEN, OPENED and those
+RESETs that
+wait for nothing, in the order in which they were asked for; then the ready streams in turn, a bounded slice each.
+An END or RESET by the sender of data stands behind that data in the stream's own queue, so it cannot overtake it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import Protocol
+
+from wormhole_tw.wire.events import Event, SendReady
+from wormhole_tw.wire.frames import END, MAX_DATA, FrameType, encode_frame, encode_window, pack_header
+from wormhole_tw.wire.streams import Stream
+
+__all__ = ["Outbox", "OutboxOwner"]
+
+_DATA = int(FrameType.DATA)
+_WINDOW_SIZE = 12
+
+
+class OutboxOwner(Protocol):
+    """Who wants to know that an END or a RESET left."""
+
+    def end_left(self, stream: Stream) -> None: ...
+    def reset_left(self, stream: Stream) -> None: ...
+
+
+class Outbox:
+    """Everything that is to be sent on one link.
+
+    :ivar slice: octets of DATA a turn, where more than one stream is ready
+    :ivar max_data: octets of DATA a frame, where one stream is alone
+    :ivar waiting_heads: frames of the second class that wait; who fills it bounds it
+    """
+
+    __slots__ = ("_control", "_events", "_heads", "_low_water", "_owner", "_ready", "_windows", "max_data", "slice")
+
+    def __init__(self, owner: OutboxOwner, events: list[Event], *, slice_size: int, low_water: int) -> None:
+        self._owner = owner
+        self._events = events
+        self.slice = slice_size
+        self.max_data = MAX_DATA
+        self._low_water = low_water
+        self._control: deque[bytes] = deque()
+        self._windows: dict[int, int] = {}
+        self._heads: deque[bytes | Stream] = deque()
+        self._ready: deque[Stream] = deque()
+
+    @property
+    def has_data(self) -> bool:
+        """Whether :meth:`take` would give anything."""
+        return bool(self._ready or self._control or self._windows or self._heads)
+
+    @property
+    def waiting_heads(self) -> int:
+        return len(self._heads)
+
+    @property
+    def waiting_control(self) -> int:
+        """Frames of the session that wait."""
+        return len(self._control)
+
+    def control(self, frame: bytes) -> None:
+        """A frame of the session itself."""
+        self._control.append(frame)
+
+    def grant(self, stream_id: int, increment: int) -> None:
+        """A WINDOW; several for one stream leave as one."""
+        self._windows[stream_id] = self._windows.get(stream_id, 0) + increment
+
+    def head(self, frame: bytes | Stream) -> None:
+        """OPENED, a RESET that waits for nothing, or the OPEN that the stream carries."""
+        self._heads.append(frame)
+
+    def ready(self, stream: Stream) -> None:
+        """Give the stream a place in the ring if it has something that may leave. Its OPEN comes before, by class."""
+        if not stream.in_ready and stream.sendable:
+            stream.in_ready = True
+            self._ready.append(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Drop all that the stream has queued, its OPEN too."""
+        self._windows.pop(stream.id, None)
+        if stream.open_payload is not None:
+            stream.open_payload = None
+            self._heads.remove(stream)
+        if stream.in_ready:
+            stream.in_ready = False
+            self._ready.remove(stream)
+        stream.queue.clear()
+        stream.queued = 0
+        stream.end_pending = False
+        stream.reset_payload = None
+
+    def drop_streams(self) -> None:
+        """Forget all but the session's own frames: the link ends."""
+        self._windows.clear()
+        for head in self._heads:
+            if isinstance(head, Stream):
+                head.open_payload = None
+        self._heads.clear()
+        for stream in self._ready:
+            stream.in_ready = False
+        self._ready.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.drop_streams()
+        self._control.clear()
+
+    def take(self, limit: int) -> list[bytes | memoryview]:
+        """What leaves next, about ``limit`` octets: the last frame may pass it."""
+        out: list[bytes | memoryview] = []
+        room = limit
+        while self._control and room > 0:
+            frame = self._control.popleft()
+            out.append(frame)
+            room -= len(frame)
+        if self._windows and room > 0:
+            room -= self._take_windows(out, room)
+        while self._heads and room > 0:
+            head = self._heads.popleft()
+            if isinstance(head, Stream):
+                head = self._open_frame(head)
+            out.append(head)
+            room -= len(head)
+        ring = self._ready
+        while ring and room > 0:
+            stream = ring.popleft()
+            stream.in_ready = False
+            amount = min(stream.queued, stream.credit, self.slice if ring else self.max_data)
+            room -= self._take_stream(stream, amount, out)
+            if stream.sendable:
+                stream.in_ready = True
+                ring.append(stream)
+        return out
+
+    def _take_windows(self, out: list[bytes | memoryview], room: int) -> int:
+        ids = list(islice(self._windows, room // _WINDOW_SIZE + 1))
+        out.extend(encode_window(stream_id, self._windows.pop(stream_id)) for stream_id in ids)
+        return len(ids) * _WINDOW_SIZE
+
+    def _open_frame(self, stream: Stream) -> bytes:
+        payload = stream.open_payload
+        assert payload is not None, "an OPEN leaves once"
+        stream.open_payload = None
+        if not stream.end_pending or stream.queued:
+            return encode_frame(FrameType.OPEN, stream.id, payload)
+        stream.end_pending = False
+        if stream.in_ready:
+            stream.in_ready = False
+            self._ready.remove(stream)
+        self._owner.end_left(stream)
+        self.ready(stream)
+        return encode_frame(FrameType.OPEN | END, stream.id, payload)
+
+    def _take_stream(self, stream: Stream, amount: int, out: list[bytes | memoryview]) -> int:
+        """One frame of DATA of ``amount`` octets, with END if that was all, and the RESET behind it."""
+        before = stream.queued
+        after = before - amount
+        end = after == 0 and stream.end_pending
+        size = 0
+        if amount or end:
+            size = 8 + amount
+            out.append(pack_header(_DATA | END if end else _DATA, stream.id, amount))
+        if amount:
+            stream.credit -= amount
+            stream.queued = after
+            stream.touched = True
+            queue = stream.queue
+            while amount:
+                piece = queue.popleft()
+                length = len(piece)
+                if length > amount:
+                    view = memoryview(piece)
+                    out.append(view[:amount])
+                    queue.appendleft(view[amount:])
+                    break
+                out.append(piece)
+                amount -= length
+            if after <= self._low_water < before:
+                self._events.append(SendReady(stream.id))
+        if end:
+            stream.end_pending = False
+            self._owner.end_left(stream)
+        if not after and stream.reset_payload is not None:
+            frame = encode_frame(FrameType.RESET, stream.id, stream.reset_payload)
+            out.append(frame)
+            size += len(frame)
+            self._owner.reset_left(stream)
+        return size

@@ -1,0 +1,499 @@
+"""One link of the tunnel protocol, sans-IO: octets in, events out, octets to send (docs/protocol.md).
+
+The shell's rhythm: give what came to :meth:`Session.receive_data`, handle the events, write what
+:meth:`Session.data_to_send` gives, handle :meth:`Session.take_events`, arm a timer for :meth:`Session.next_timer`.
+Time is an argument: seconds of one monotonic clock.
+
+No fault of the peer raises.  It gives ``LinkFailed`` as the last event, and a GOAWAY to write before closing.
+:class:`~wormhole_tw.errors.MisuseError` is always the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from wormhole_tw.errors import MisuseError, TunnelProtocolError
+from wormhole_tw.wire.codes import GoawayCode, ResetCode
+from wormhole_tw.wire.config import SessionConfig
+from wormhole_tw.wire.events import (
+    Drained,
+    Event,
+    GoawayReceived,
+    HelloReceived,
+    LinkClosed,
+    LinkDead,
+    LinkFailed,
+    StatusChanged,
+    Welcomed,
+)
+from wormhole_tw.wire.floods import Flood, FloodGuard
+from wormhole_tw.wire.frames import PREFACE, FrameParser, FrameType, encode_frame
+from wormhole_tw.wire.liveness import Liveness
+from wormhole_tw.wire.messages import (
+    MAX_SENTENCE,
+    Goaway,
+    Hello,
+    Limits,
+    Open,
+    Opened,
+    Status,
+    Welcome,
+    clip,
+    decode,
+    encode,
+)
+from wormhole_tw.wire.states import SESSION_TABLE, SessionState, Side, Verdict
+from wormhole_tw.wire.streams import StreamState
+from wormhole_tw.wire.table import StreamTable
+
+__all__ = ["MAX_BEFORE_WELCOME", "VERSIONS", "Session", "SessionConfig", "SessionState", "Side"]
+
+VERSIONS = (1,)
+"""The minor versions that this side speaks."""
+
+MAX_BEFORE_WELCOME = 64 * 1024
+"""Octets that a peer may send before it is authenticated: a HELLO is at most 16 KiB, the rest is somebody's attack."""
+
+MAX_WAITING_CONTROL = 256
+"""PONGs and the like that may wait for a peer that asks and does not read."""
+
+_DATA = int(FrameType.DATA)
+_KNOWN: dict[int, FrameType] = {kind: kind for kind in FrameType if kind is not FrameType.DATAGRAM}
+_OF_THE_SESSION = frozenset(
+    {FrameType.HELLO, FrameType.WELCOME, FrameType.STATUS, FrameType.PING, FrameType.PONG, FrameType.GOAWAY}
+)
+_S = SessionState
+
+
+class Session:
+    """Both sides of a link; :class:`Side` says which.
+
+    :ivar state: see ``docs/protocol.md``, "States of a session"
+    :ivar role: ``agent`` or ``edge``, what HELLO said; empty before
+    :ivar goaway_sent: what we said last, or None
+    :ivar goaway_received: what the peer said last, or None
+    :ivar heard_frame: the peer sent at least one whole frame that was legal: it speaks the protocol
+    """
+
+    __slots__ = (
+        "_config",
+        "_drained_told",
+        "_events",
+        "_guard",
+        "_hello",
+        "_hello_deadline",
+        "_liveness",
+        "_outbox",
+        "_parser",
+        "_received_early",
+        "_standing",
+        "_status",
+        "_table",
+        "goaway_received",
+        "goaway_sent",
+        "heard_frame",
+        "role",
+        "side",
+        "state",
+    )
+
+    def __init__(self, side: Side, *, config: SessionConfig, now: float) -> None:
+        self.side = side
+        self.state = _S.START if side is Side.DIALLER else _S.AWAIT_HELLO
+        self.role = ""
+        self.goaway_sent: Goaway | None = None
+        self.goaway_received: Goaway | None = None
+        self.heard_frame = False
+        self._config = config
+        self._events: list[Event] = []
+        self._guard = FloodGuard(now)
+        self._parser = FrameParser(expect_preface=side is Side.ACCEPTOR)
+        self._liveness = Liveness(now, config.ping_after, config.dead_after)
+        self._table = StreamTable(
+            first_id=2 if side is Side.DIALLER else 1, config=config, events=self._events, guard=self._guard
+        )
+        self._outbox = self._table.outbox
+        self._hello: Hello | None = None
+        self._hello_deadline = now + config.hello_timeout
+        self._received_early = 0
+        self._standing = False
+        self._status: Status | None = None
+        self._drained_told = False
+
+    # Facts.
+
+    @property
+    def open_streams(self) -> int:
+        """Streams of either side that are not closed."""
+        return len(self._table)
+
+    @property
+    def over(self) -> bool:
+        """Nothing is received any more: write what :meth:`data_to_send` still gives, then close the connection."""
+        return self.state >= _S.CLOSING
+
+    @property
+    def held(self) -> int:
+        """Octets that came and were not acknowledged, an unfinished frame among them."""
+        return self._table.held + self._parser.held
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds of the last measured round trip."""
+        return self._liveness.rtt
+
+    @property
+    def has_data(self) -> bool:
+        """Whether :meth:`data_to_send` would give anything."""
+        return self._outbox.has_data
+
+    @property
+    def can_open(self) -> bool:
+        """Whether :meth:`open` may be called now, but for the number of streams."""
+        return self.state is _S.OPEN and self._table.may_open
+
+    def queued(self, stream_id: int) -> int:
+        """Octets of a stream that :meth:`data_to_send` has not given out; 0 for one that is gone."""
+        return self._table.queued(stream_id)
+
+    def credit(self, stream_id: int) -> int:
+        """Octets that the peer takes on a stream now; 0 for one that is gone."""
+        return self._table.credit_of(stream_id)
+
+    def stream_state(self, stream_id: int) -> StreamState:
+        """CLOSED for one that is gone."""
+        return self._table.state_of(stream_id)
+
+    # The link.
+
+    def hello(self, hello: Hello, now: float) -> None:
+        """Dialling side: queue the preface and HELLO. ``initial_credit`` is filled in from the config.
+
+        :raises MisuseError: not the dialling side, or said already, or a field is out of range
+        """
+        self._demand(_S.START, "hello")
+        hello = replace(hello, initial_credit=self._config.initial_credit)
+        payload = encode(hello)
+        self._hello = hello
+        self.role = hello.role
+        self._outbox.control(PREFACE + encode_frame(FrameType.HELLO, 0, payload))
+        self.state = _S.AWAIT_WELCOME
+
+    def welcome(self, welcome: Welcome, now: float) -> None:
+        """Accepting side: take the peer whose HELLO was judged.
+
+        ``initial_credit``, ``limits`` and the liveness timers are filled in from the config.
+
+        :raises MisuseError: no HELLO waits for it, or a field is out of range
+        """
+        self._demand(_S.JUDGING, "welcome")
+        config = self._config
+        timers = replace(welcome.timers, ping_after=config.ping_after, dead_after=config.dead_after)
+        limits = Limits(max_streams=config.max_streams)
+        welcome = replace(welcome, initial_credit=config.initial_credit, limits=limits, timers=timers)
+        self._outbox.control(encode_frame(FrameType.WELCOME, 0, encode(welcome)))
+        assert self._hello is not None
+        self._stand(self._hello.initial_credit, now, may_open=True, peer_may_open=self.role == "edge")
+
+    def set_status(self, ready: bool, reason: str = "") -> None:
+        """Say whether this side takes streams; before WELCOME it is said after it. Only changes are sent."""
+        status = Status(ready=ready, reason=clip(reason, MAX_SENTENCE))
+        if status == self._status:
+            return
+        payload = encode(status)
+        self._status = status
+        if self.state.stands:
+            self._outbox.control(encode_frame(FrameType.STATUS, 0, payload))
+
+    def goaway(
+        self, code: GoawayCode, message: str, now: float, *, retry_after: float | None = None, fatal: bool = False
+    ) -> None:
+        """Leave. Streams that are open live on, unless ``fatal``, or the code does not drain, or WELCOME was not said.
+
+        Afterwards :meth:`open` is a misuse and the peer's new streams are dropped. OPENs that have not left are
+        reset with ``delivered`` False. A fatal one gives ``LinkClosed``: write what is queued, then close. May be
+        said again, to end a drain; a session that is over ignores it.
+        """
+        if self.over:
+            return
+        fatal = fatal or not code.drains or not self.state.stands
+        self._say_goaway(code, message, retry_after)
+        if fatal:
+            self._finish(_S.CLOSING, message)
+            self._events.append(LinkClosed())
+        else:
+            self.state = _S.DRAINING
+
+    # Streams.
+
+    def open(self, message: Open, now: float) -> int:
+        """Open a stream; gives its id. Data may follow at once.
+
+        :raises MisuseError: the link does not stand or drains, this side may open none, too many are open, the ids
+            are used up, or a field is out of range
+        """
+        if self.state is not _S.OPEN:
+            raise MisuseError(f"open in state {self.state.name}")
+        return self._table.open(message, now)
+
+    def accept(self, stream_id: int, message: Opened | None = None) -> None:
+        """Say OPENED: the local connection of a stream that the peer opened stands.
+
+        :raises MisuseError: not a stream of the peer's, or said before
+        """
+        self._table.accept(stream_id, message)
+
+    def send(self, stream_id: int, data: bytes | memoryview) -> None:
+        """Queue octets, of any number; they are kept by reference. On an offered stream this says OPENED too.
+
+        :raises MisuseError: after :meth:`end`, or there never was such a stream
+        """
+        self._table.send(stream_id, data)
+
+    def end(self, stream_id: int) -> None:
+        """End our half behind what is queued. Again is nothing."""
+        self._table.end(stream_id)
+
+    def reset(
+        self, stream_id: int, code: ResetCode, message: str = "", *, delivered: bool, cancel: bool = False
+    ) -> None:
+        """End a stream before its end.
+
+        What we have queued goes out first (and the end, where it was said), unless ``cancel``. What the peer has
+        queued is dropped over there. From now on nothing of it is received or reported but ``StreamClosed``.
+        """
+        self._table.reset(stream_id, code, message, delivered=delivered, cancel=cancel)
+
+    def acknowledge(self, stream_id: int, amount: int, now: float) -> None:
+        """The application consumed ``amount`` octets; the peer gets them again as credit.
+
+        :raises MisuseError: more than came
+        """
+        liveness = self._liveness
+        if self._table.acknowledge(stream_id, amount, now, liveness.rtt) and liveness.wants_rtt(now):
+            self._outbox.control(encode_frame(FrameType.PING, 0, liveness.ping(now)))
+
+    # Octets and time.
+
+    def receive_data(self, data: bytes | memoryview, now: float) -> list[Event]:
+        """Take octets from the connection, in any pieces; gives all events since the last call that gave events."""
+        if self.over:
+            return self.take_events()
+        self._liveness.heard(now)
+        try:
+            if not self._standing:
+                self._received_early += len(data)
+            parser = self._parser
+            on_data = self._table.on_data
+            for kind, stream_id, payload in parser.feed(data):
+                if self._standing and kind & 0x7F == _DATA:
+                    on_data(stream_id, payload, kind != _DATA, now)
+                else:
+                    self._frame(kind, stream_id, payload, now)
+            if parser.error is not None and not self.over:
+                raise parser.error
+            if not self._standing and self._received_early > MAX_BEFORE_WELCOME:
+                raise TunnelProtocolError(GoawayCode.OVER_LIMIT, "too many octets before WELCOME")
+        except TunnelProtocolError as error:
+            self._fail(error)
+        return self.take_events()
+
+    def receive_eof(self, now: float) -> list[Event]:
+        """The connection ended, in whatever way."""
+        if self.state is _S.CLOSING:
+            self._outbox.clear()
+            self.state = _S.CLOSED
+        elif self.state is not _S.CLOSED:
+            self._finish(_S.CLOSED, "the connection of the tunnel ended")
+            self._events.append(LinkClosed())
+        return self.take_events()
+
+    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
+        """What to write next, about ``limit`` octets (the last frame may pass it); empty when nothing is ready.
+
+        Ask for :meth:`take_events` afterwards.
+        """
+        out = self._outbox.take(limit)
+        if self.state is _S.CLOSING and not self._outbox.has_data:
+            self.state = _S.CLOSED
+        return out
+
+    def take_events(self) -> list[Event]:
+        """Events since the last call that gave events."""
+        events = self._events
+        if self.state is _S.DRAINING and not self._drained_told and not len(self._table):
+            self._drained_told = True
+            events.append(Drained())
+        taken = events[:]
+        events.clear()
+        return taken
+
+    def next_timer(self, now: float) -> float | None:
+        """When to call :meth:`handle_timer`, or None."""
+        if self.state.stands:
+            return self._liveness.next_timer()
+        if self.over:
+            return None
+        return self._hello_deadline
+
+    def handle_timer(self, now: float) -> list[Event]:
+        """A time has come; early is harmless."""
+        if self.state.stands:
+            try:
+                payload = self._liveness.check(now)
+            except TimeoutError:
+                self._finish(_S.CLOSED, "the peer was silent for too long")
+                self._events.append(LinkDead())
+            else:
+                if payload is not None:
+                    self._outbox.control(encode_frame(FrameType.PING, 0, payload))
+        elif not self.over and now >= self._hello_deadline:
+            what = "WELCOME" if self.side is Side.DIALLER else "HELLO"
+            self._fail(TunnelProtocolError(GoawayCode.TIMED_OUT, f"no {what} in time"))
+        return self.take_events()
+
+    # Inside.
+
+    def _demand(self, state: SessionState, what: str) -> None:
+        if self.state is not state:
+            raise MisuseError(f"{what} in state {self.state.name}")
+
+    def _stand(self, peer_credit: int, now: float, *, may_open: bool, peer_may_open: bool) -> None:
+        self.state = _S.OPEN
+        self._standing = True
+        self._liveness.heard(now)
+        table = self._table
+        table.peer_credit = peer_credit
+        table.may_open = may_open
+        table.peer_may_open = peer_may_open
+        if self._status is not None:
+            self._outbox.control(encode_frame(FrameType.STATUS, 0, encode(self._status)))
+
+    def _say_goaway(self, code: int, message: str, retry_after: float | None) -> None:
+        last = self._table.leave(message)
+        goaway = Goaway(
+            code=int(code), message=clip(message, MAX_SENTENCE), last_stream_id=last, retry_after=retry_after
+        )
+        self._outbox.control(encode_frame(FrameType.GOAWAY, 0, encode(goaway)))
+        self.goaway_sent = goaway
+
+    def _fail(self, error: TunnelProtocolError) -> None:
+        # what never showed the preface reads no GOAWAY, unless it is another version of ourselves
+        talks = not self._parser.in_preface or error.code == GoawayCode.VERSION
+        if talks and self.state is not _S.START:
+            self._say_goaway(error.code, error.message, None)
+            self._finish(_S.CLOSING, error.message)
+        else:
+            self._finish(_S.CLOSED, error.message)
+        self._events.append(LinkFailed(error))
+
+    def _finish(self, state: SessionState, message: str) -> None:
+        """The link is over: every stream ends, and nothing but the session's own frames may still leave."""
+        self._standing = False
+        self._table.end_all(ResetCode.LINK_LOST, clip(message, MAX_SENTENCE))
+        if state is _S.CLOSED:
+            self._outbox.clear()
+        self.state = state
+
+    def _frame(self, kind: int, stream_id: int, payload: bytes, now: float) -> None:
+        number = kind & 0x7F
+        verdict = SESSION_TABLE[self.state][_KNOWN.get(number)]
+        if verdict is Verdict.IGNORE:
+            return
+        if verdict is Verdict.ERROR:
+            raise _broken(f"a frame of type {number} is not legal in state {self.state.name}")
+        self.heard_frame = True
+        if number == FrameType.OPEN:
+            self._table.on_open(stream_id, payload, kind != number, now)
+            return
+        if number in _OF_THE_SESSION and stream_id:
+            raise _broken(f"a frame of type {number} belongs to stream 0")
+        _HANDLERS.get(number, Session._on_unknown)(self, stream_id, payload, now)
+
+    def _on_unknown(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.UNKNOWN, now)
+
+    def _on_hello(self, stream_id: int, payload: bytes, now: float) -> None:
+        hello = decode(Hello, payload)
+        if not set(hello.versions) & set(VERSIONS):
+            raise TunnelProtocolError(GoawayCode.VERSION, f"this side speaks the versions {VERSIONS}")
+        self._hello = hello
+        self.role = hello.role
+        self.state = _S.JUDGING
+        self._events.append(HelloReceived(hello))
+
+    def _on_welcome(self, stream_id: int, payload: bytes, now: float) -> None:
+        welcome = decode(Welcome, payload)
+        assert self._hello is not None
+        if welcome.version not in self._hello.versions:
+            raise TunnelProtocolError(GoawayCode.VERSION, "WELCOME chose a version that was not offered")
+        timers = welcome.timers
+        if timers.ping_after >= timers.dead_after:
+            raise _broken("WELCOME's ping_after is not below its dead_after")
+        self._liveness.ping_after = timers.ping_after
+        self._liveness.dead_after = timers.dead_after
+        self._table.max_ours = min(self._config.max_streams, welcome.limits.max_streams)
+        self._outbox.max_data = welcome.limits.max_data
+        self._outbox.slice = min(self._config.slice, welcome.limits.max_data)
+        self._stand(welcome.initial_credit, now, may_open=self.role == "edge", peer_may_open=True)
+        self._events.append(Welcomed(welcome))
+
+    def _on_status(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.STATUS, now)
+        status = decode(Status, payload)
+        self._events.append(StatusChanged(status.ready, status.reason))
+
+    def _on_opened(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._table.on_opened(stream_id, payload)
+
+    def _on_window(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.WINDOW, now)
+        self._table.on_window(stream_id, payload)
+
+    def _on_reset(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.RESET, now)
+        self._table.on_reset(stream_id, payload)
+
+    def _on_ping(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.PING, now)
+        if self._outbox.waiting_control > MAX_WAITING_CONTROL:
+            raise TunnelProtocolError(GoawayCode.OVER_LIMIT, "PINGs come and their PONGs are not read")
+        self._outbox.control(encode_frame(FrameType.PONG, 0, payload))
+
+    def _on_pong(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.PONG, now)
+        self._liveness.pong(payload, now)
+
+    def _on_goaway(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.GOAWAY, now)
+        goaway = decode(Goaway, payload)
+        before = self.goaway_received
+        if before is not None and goaway.last_stream_id > before.last_stream_id:
+            raise _broken("last_stream_id of a second GOAWAY rose")
+        self.goaway_received = goaway
+        if not self._standing:
+            self._finish(_S.CLOSED, goaway.message)
+            self._events += (GoawayReceived(goaway), LinkClosed())
+            return
+        self._table.peer_left(goaway.last_stream_id, goaway.message)
+        self._events.append(GoawayReceived(goaway))
+        self.state = _S.DRAINING
+
+
+def _broken(message: str) -> TunnelProtocolError:
+    return TunnelProtocolError(GoawayCode.PROTOCOL_ERROR, message)
+
+
+_HANDLERS: dict[int, Callable[[Session, int, bytes, float], None]] = {
+    FrameType.HELLO: Session._on_hello,
+    FrameType.WELCOME: Session._on_welcome,
+    FrameType.STATUS: Session._on_status,
+    FrameType.OPENED: Session._on_opened,
+    FrameType.WINDOW: Session._on_window,
+    FrameType.RESET: Session._on_reset,
+    FrameType.PING: Session._on_ping,
+    FrameType.PONG: Session._on_pong,
+    FrameType.GOAWAY: Session._on_goaway,
+}
