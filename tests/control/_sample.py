@@ -60,7 +60,13 @@ class FactsOnly:
     """A session that can be asked and told nothing else."""
 
     def __init__(
-        self, instance: int = 1, generation: int = 1, *, backend: str = "app", slot: int = 0, previous_draining: bool = False
+        self,
+        instance: int = 1,
+        generation: int = 1,
+        *,
+        backend: str = "app",
+        slot: int = 0,
+        previous_draining: bool = False,
     ) -> None:
         self.facts = SessionFacts(
             session_id=f"{backend}-{instance}-{slot}-{generation}",

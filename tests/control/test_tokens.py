@@ -45,7 +45,8 @@ def test_what_can_be_a_token(text: str, valid: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "sha256:", "sha256:" + "a" * 63, "sha256:" + "a" * 65, "md5:" + "a" * 64, "a" * 64, "sha256:" + "g" * 64]
+    "text",
+    ["", "sha256:", "sha256:" + "a" * 63, "sha256:" + "a" * 65, "md5:" + "a" * 64, "a" * 64, "sha256:" + "g" * 64],
 )
 def test_what_is_no_digest_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(ValueError, match="64 hex digits") as caught:

@@ -22,20 +22,18 @@ __all__ = ["check_table", "closest", "place"]
 T = TypeVar("T", bound=msgspec.Struct)
 
 _AT = re.compile(r" - at `(\$[^`]*)`$")
+_TYPES = re.compile(r"`([^`]+)`")
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 #: msgspec's words for types → TOML's.
 _WORDS = {
-    "`object`": "a table",
-    "`array`": "a list",
-    "`str`": "a string",
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`bool`": "true or false",
-    " | `null`": "",
-    "`null`": "nothing",
-    "Expected": "expected",
+    "object": "a table",
+    "array": "a list",
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
 }
 
 
@@ -107,6 +105,9 @@ def _translate(message: str, source: str) -> ConfigError:
         message = message[: match.start()]
     if missing := _MISSING.fullmatch(message):
         return ConfigError(source, f"{path}.{missing[1]}", "missing")
-    for word, better in _WORDS.items():
-        message = message.replace(word, better)
-    return ConfigError(source, path, message)
+    return ConfigError(source, path, _TYPES.sub(_say_types, message).replace("Expected", "expected", 1))
+
+
+def _say_types(match: re.Match[str]) -> str:
+    # What may be left out shows as "| null", which nobody can write in TOML.
+    return " or ".join(_WORDS.get(word, word) for word in match[1].split(" | ") if word != "null")

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from tests.control.feed_contract import FeedContract
+from wormhole_tw.control.feeds.none import NoFeed
+from wormhole_tw.control.interfaces import IFeed
+
+
+class TestNoFeed(FeedContract):
+    def feed(self) -> IFeed:
+        return NoFeed()

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.control._sample import sample
+from tests.control.store_contract import StoreContract
+from wormhole_tw.control.config import Override
+from wormhole_tw.control.interfaces import IStore
+from wormhole_tw.control.stores.file import FileStore
+from wormhole_tw.errors import ConfigError
+
+
+def to_toml(value: Any) -> str:
+    """Write a value as TOML's inline form, which is JSON but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {to_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(to_toml, value)) + "]"
+    return json.dumps(value)
+
+
+class TestFileStore(StoreContract):
+    @pytest.fixture
+    def where(self, tmp_path: Path) -> Path:
+        return tmp_path / "edge.toml"
+
+    def put(self, where: Path, raw: dict[str, Any]) -> None:
+        where.write_text("".join(f"{key} = {to_toml(value)}\n" for key, value in raw.items()))
+
+    def store(self, where: Path) -> IStore:
+        return FileStore(where)
+
+    def test_overrides_win_each_time(self, where: Path) -> None:
+        store = FileStore(where, {"edge.name": Override("from-outside", "--name")})
+        for name in ("one", "two"):
+            self.put(where, sample(**{"edge.name": name}))
+            assert store.load().config.name == "from-outside"
+
+    def test_a_file_that_is_not_there(self, where: Path) -> None:
+        with pytest.raises(ConfigError, match="No such file"):
+            FileStore(where).load()
