@@ -18,7 +18,7 @@ __all__ = ["DEFAULT_TICK", "Timer", "TimerWheel"]
 log = Logger()
 
 DEFAULT_TICK = 0.25
-"""Seconds between slots, and so the most that a timer is late. The limits are seconds to minutes; a quarter is not seen."""
+"""Seconds between slots, and so the most that a timer is late. Limits are seconds to minutes: nobody sees it."""
 
 
 class Timer:

@@ -1,0 +1,346 @@
+"""TLS contexts: the server's, chosen by SNI from certificates that can be swapped whole, and the client's.
+
+Every context is made by Twisted's ``CertificateOptions`` or ``optionsForClientTLS``; verification is theirs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+from twisted.internet._sslverify import IOpenSSLTrustRoot  # what trustRoot= adapts to has no public name
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.internet.ssl import (
+    AcceptableCiphers,
+    Certificate,
+    CertificateOptions,
+    TLSVersion,
+    optionsForClientTLS,
+    platformTrust,
+    trustRootFromCertificates,
+)
+from zope.interface import implementer
+
+from wormhole_tw.errors import ConfigError
+from wormhole_tw.net.addresses import is_ip_address
+from wormhole_tw.net.pem import KeyMaterial, load_ca_certificates, normal_name, parse_certificates
+from wormhole_tw.net.tls_failure import CertificateRejected, explain_tls_failure
+from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport, tls_connection_of, wrap_client_tls
+
+__all__ = [
+    "CertificateMap",
+    "CertificateRejected",
+    "ServedTls",
+    "ServerTls",
+    "TlsAcceptor",
+    "TlsTransport",
+    "client_creator",
+    "explain_tls_failure",
+    "wrap_client_tls",
+]
+
+TLS12_CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+"""Mozilla's "intermediate" list without DHE, which costs the server much and serves no client that lacks ECDHE."""
+
+TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+"""All of TLS 1.3's, in Mozilla's order: OpenSSL puts AES-256 first, which costs a fifth more a byte for no safety."""
+
+SESSION_CONTEXT = b"wormhole-tw"
+"""Sessions may be resumed on any of a server's contexts. Twisted gives each context a random one, and a session that
+was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context."""
+
+_OP_NO_RENEGOTIATION: int = getattr(SSL, "OP_NO_RENEGOTIATION", 0)
+
+_material_of: WeakKeyDictionary[SSL.Context, KeyMaterial] = WeakKeyDictionary()
+"""The certificate that a context was made for, as long as a connection or a map holds the context."""
+
+
+class CertificateMap:
+    """Which certificate is served for which server name; immutable.
+
+    An exact name wins over a wildcard (one left-most label); among equals the earlier certificate wins, so that the
+    order of the operator's file decides. No name, or an unknown one, gets the default.
+
+    :param materials: the certificates, each for the names in its subjectAltName
+    :param default: served where SNI is absent or unknown; the first of ``materials`` if not given
+    :raises ValueError: no certificate at all
+    """
+
+    __slots__ = ("_exact", "_wildcard", "default", "materials")
+
+    def __init__(self, materials: Iterable[KeyMaterial], default: KeyMaterial | None = None) -> None:
+        every = tuple(materials)
+        if default is None:
+            if not every:
+                raise ValueError("a certificate map needs at least one certificate")
+            default = every[0]
+        elif default not in every:
+            every = (*every, default)
+        self.materials = every
+        self.default = default
+        exact: dict[str, KeyMaterial] = {}
+        wildcard: dict[str, KeyMaterial] = {}
+        for material in every:
+            for name in material.names:
+                if name.startswith("*."):
+                    wildcard.setdefault(name[2:], material)
+                else:
+                    exact.setdefault(name, material)
+        self._exact: Mapping[str, KeyMaterial] = MappingProxyType(exact)
+        self._wildcard: Mapping[str, KeyMaterial] = MappingProxyType(wildcard)
+
+    def find(self, name: str) -> KeyMaterial | None:
+        """The certificate whose names cover ``name``, or None."""
+        name = normal_name(name)
+        found = self._exact.get(name)
+        if found is None:
+            label, _, parent = name.partition(".")
+            found = self._wildcard.get(parent) if label and parent else None
+        return found
+
+    def choose(self, name: str | None) -> KeyMaterial:
+        """The certificate to serve for a server name, or the default."""
+        return (self.find(name) if name else None) or self.default
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTls:
+    """What was agreed with one visitor, from its handshake.
+
+    :ivar server_name: the SNI that the visitor sent, in lower case, or None
+    :ivar material: the certificate that it was shown
+    :ivar version: ``TLSv1.3``
+    :ivar cipher: OpenSSL's name
+    :ivar alpn: the protocol agreed on, or None
+    """
+
+    server_name: str | None
+    material: KeyMaterial
+    version: str
+    cipher: str
+    alpn: bytes | None
+
+    def covers(self, host: str) -> bool:
+        """Whether the certificate that was served is good for ``host`` (no port)."""
+        return self.material.covers(normal_name(host))
+
+    def misdirected(self, host: str) -> bool:
+        """Whether a request for ``host`` came on a connection that cannot be for it: 421 (RFC 9110 section 15.5.20).
+
+        Only where SNI was sent: without it the visitor could not say what it wanted.
+        """
+        return self.server_name is not None and not self.covers(host)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTls:
+    """The server side of TLS: one per listener, made of a certificate map that can be swapped while it serves.
+
+    :param certificates: what to serve
+    :param alpn: protocols in the order of preference. A client that offers ALPN and none of these gets the alert
+        ``no_application_protocol`` (RFC 7301); one without ALPN is served
+    :raises ConfigError: OpenSSL refuses a certificate or key
+    """
+
+    def __init__(self, certificates: CertificateMap, alpn: Sequence[bytes]) -> None:
+        self._alpn = tuple(alpn)
+        self._contexts: dict[KeyMaterial, SSL.Context] = {}
+        # Tickets are sealed with the keys of the context that a connection begins on. This one has no certificate and
+        # stays for good, so that sessions live through a reload.
+        self._front = CertificateOptions(
+            contextForServerName=self._context_for, acceptableProtocols=list(self._alpn), **_server_options()
+        )
+        _adjust(self._front.getContext(), self._alpn)
+        self.swap(certificates)
+
+    @property
+    def certificates(self) -> CertificateMap:
+        """The map that new connections get."""
+        return self._certificates
+
+    def swap(self, certificates: CertificateMap) -> None:
+        """Serve these from the next handshake on; connections that stand keep what they have.
+
+        :raises ConfigError: OpenSSL refuses one of them; the old map goes on serving
+        """
+        contexts = {
+            material: self._contexts.get(material) or _server_context(material, self._alpn)
+            for material in certificates.materials
+        }
+        self._contexts = contexts
+        self._certificates = certificates
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        return self._front.serverConnectionForTLS(protocol)
+
+    def _context_for(self, server_name: bytes | None) -> SSL.Context:
+        return self._contexts[self._certificates.choose(_text(server_name))]
+
+    @staticmethod
+    def served(transport: object) -> ServedTls | None:
+        """What was agreed on the TLS transport of a connection; None before its handshake's end, or without TLS."""
+        connection = tls_connection_of(transport)
+        if connection is None:
+            return None
+        material = _material_of.get(connection.get_context())
+        cipher = connection.get_cipher_name()
+        if material is None or cipher is None:
+            return None
+        return ServedTls(
+            server_name=_text(connection.get_servername()),
+            material=material,
+            version=connection.get_protocol_version_name(),
+            cipher=cipher,
+            alpn=connection.get_alpn_proto_negotiated() or None,
+        )
+
+
+def _text(server_name: bytes | None) -> str | None:
+    if not server_name:
+        return None
+    return normal_name(server_name.decode("ascii", "replace"))
+
+
+def _server_options() -> dict[str, Any]:
+    return {
+        "raiseMinimumTo": TLSVersion.TLSv1_2,
+        "acceptableCiphers": AcceptableCiphers.fromOpenSSLCipherString(TLS12_CIPHERS),
+        # Tickets only: nothing is kept here for a visitor that may come back.
+        "enableSessionTickets": True,
+        "enableSessions": False,
+    }
+
+
+def _server_context(material: KeyMaterial, alpn: tuple[bytes, ...]) -> SSL.Context:
+    try:
+        options = CertificateOptions(
+            privateKey=crypto.PKey.from_cryptography_key(cast(Any, material.key)),
+            certificate=crypto.X509.from_cryptography(material.certificate),
+            extraCertChain=[crypto.X509.from_cryptography(certificate) for certificate in material.chain],
+            acceptableProtocols=list(alpn),
+            **_server_options(),
+        )
+        context = options.getContext()
+    except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
+        reason = f"TLS cannot use this certificate or key: {_openssl_text(error)}"
+        raise ConfigError(material.source, "", reason) from None
+    _adjust(context, alpn)
+    _material_of[context] = material
+    return context
+
+
+def _adjust(context: SSL.Context, alpn: tuple[bytes, ...]) -> None:
+    """What ``CertificateOptions`` has no parameter for."""
+    context.set_session_id(SESSION_CONTEXT)
+    context.set_options(_OP_NO_RENEGOTIATION)
+    set_tls13_ciphersuites = getattr(context, "set_tls13_ciphersuites", None)
+    if set_tls13_ciphersuites is not None:
+        set_tls13_ciphersuites(TLS13_CIPHERS)
+
+    def select(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+        for protocol in alpn:
+            if protocol in offered:
+                return protocol
+        # Twisted's own callback answers with an empty name, which OpenSSL turns into the alert internal_error; an
+        # exception becomes no_application_protocol.
+        raise SSL.Error([("SSL routines", "", "no application protocol")])
+
+    if alpn:
+        context.set_alpn_select_callback(select)
+
+
+def _openssl_text(error: Exception) -> str:
+    queue = error.args[0] if error.args else None
+    if isinstance(queue, list) and queue and isinstance(queue[-1], tuple):
+        return str(queue[-1][-1])
+    return str(error) or type(error).__name__
+
+
+@implementer(IOpenSSLTrustRoot)
+class _SystemAndOwn:
+    """Trust the system's CAs and these.
+
+    A certificate given here is trusted whether it is a root or not, as Go's pools do: people put the certificate of the
+    service itself, or an intermediate one, into such a file.
+    """
+
+    def __init__(self, own: Sequence[x509.Certificate]) -> None:
+        self._own = trustRootFromCertificates(
+            [Certificate(crypto.X509.from_cryptography(certificate)) for certificate in own]
+        )
+
+    def _addCACertsToContext(self, context: SSL.Context) -> None:
+        platformTrust()._addCACertsToContext(context)
+        self._own._addCACertsToContext(context)
+        store = context.get_cert_store()
+        if store is not None:
+            store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+
+
+def client_creator(
+    host: str,
+    *,
+    ca_file: str | os.PathLike[str] | None = None,
+    ca_pem: bytes | None = None,
+    alpn: Sequence[bytes] = (),
+    verify: bool = True,
+    source: str = "--ca-file",
+    key: str = "",
+) -> IOpenSSLClientConnectionCreator:
+    """What makes client connections to ``host``, verified against the system's CAs and those given here.
+
+    Reading the system's CAs takes some ten milliseconds and the context keeps them: make one for a host and keep it.
+
+    :param host: a DNS name or an IP address (verified against the certificate's IP addresses; no SNI is sent for it)
+    :param ca_file: a PEM file of CA certificates to trust beside the system's
+    :param ca_pem: the same as bytes
+    :param alpn: protocols to offer, best first
+    :param verify: False accepts any certificate: only where the operator said so in as many words
+    :param source: where ``ca_file`` was named (an option, a variable, a file), and the ``key`` there, for errors
+    :raises ConfigError: the file is missing, unreadable or no PEM
+    """
+    own: list[x509.Certificate] = []
+    if ca_file is not None:
+        own += load_ca_certificates(ca_file, source=source, key=key)
+    if ca_pem is not None:
+        try:
+            own += parse_certificates(ca_pem)
+        except ValueError:
+            raise ConfigError(source, key, "the CA certificates are not PEM") from None
+    if not verify:
+        return _UnverifiedClient(host, alpn)
+    return optionsForClientTLS(
+        host,
+        trustRoot=_trust_root(own),
+        acceptableProtocols=list(alpn) or None,
+        extraCertificateOptions={"raiseMinimumTo": TLSVersion.TLSv1_2},
+    )
+
+
+def _trust_root(own: Sequence[x509.Certificate]) -> Any:
+    return _SystemAndOwn(own) if own else platformTrust()
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _UnverifiedClient:
+    """Encrypts and verifies nothing."""
+
+    def __init__(self, host: str, alpn: Sequence[bytes]) -> None:
+        self._server_name = None if is_ip_address(host) else host.encode("ascii")
+        self._options = CertificateOptions(acceptableProtocols=list(alpn) or None, raiseMinimumTo=TLSVersion.TLSv1_2)
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        connection = self._options.clientConnectionForTLS(protocol)
+        if self._server_name is not None:
+            connection.set_tlsext_host_name(self._server_name)
+        return connection

@@ -1,0 +1,403 @@
+"""The TLS engine behind a small seam: a Protocol wrapped round any transport, and an endpoint that dials through it.
+
+Everything else gets TLS from `TlsAcceptor` and `wrap_client_tls`, so that another engine enters here and nowhere else.
+This one is Twisted's, with what it lacks: half-close in both directions (by close_notify, RFC 8446 section 6.1), writes
+collected to the end of the reactor turn, and the reason why a certificate was rejected.
+"""
+
+# mypy: allow-untyped-calls
+# (the class that this one extends has no annotations)
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from OpenSSL import SSL
+from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, NoProtocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wormhole_tw.errors import TimedOut
+from wormhole_tw.net.tls_failure import CertificateRejected
+from wormhole_tw.net.turn import turn_end_of
+
+__all__ = ["HANDSHAKE_TIMEOUT", "TlsAcceptor", "TlsTransport", "tls_connection_of", "wrap_client_tls"]
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that the other side has for its part of a handshake that we began."""
+
+WRITE_BUFFER = 64 * 1024
+"""Bytes that may wait for the end of the turn; beyond, they are encrypted at once, so that the transport below sees
+them and its backpressure works."""
+
+READ_SIZE = 64 * 1024
+"""Bytes of clear text taken from OpenSSL at a time. It gives at most one record (16 KiB) a call."""
+
+CIPHERTEXT_SIZE = 120 * 1024
+"""Bytes of ciphertext taken from OpenSSL at a time: all of what `WRITE_BUFFER` makes, and below the 128 KiB from which
+on malloc maps and unmaps each block."""
+
+
+def tls_connection_of(transport: object) -> SSL.Connection | None:
+    """The OpenSSL connection of a TLS transport; None for another transport or one that is closed."""
+    get_handle = getattr(transport, "getHandle", None)
+    handle = get_handle() if get_handle is not None else None
+    return handle if isinstance(handle, SSL.Connection) else None
+
+
+def _verify_error(connection: SSL.Connection) -> int:
+    """OpenSSL's verdict on the peer's certificate, 0 for none. Only for messages: pyOpenSSL has no public way to it."""
+    try:
+        return int(cast(Any, SSL)._lib.SSL_get_verify_result(cast(Any, connection)._ssl))
+    except (AttributeError, TypeError, ValueError):
+        return 0
+
+
+@implementer(IHalfCloseableProtocol)
+class TlsTransport(TLSMemoryBIOProtocol):
+    """TLS over a transport, and the transport of the protocol that it wraps.
+
+    Writes of one reactor turn become as few records as may be. ``loseWriteConnection`` sends close_notify behind what
+    was written and goes on reading. The peer's close_notify is ``readConnectionLost`` for an `IHalfCloseableProtocol`,
+    which may go on writing; any other protocol is disconnected. An end of the connection without close_notify is a
+    truncation and reported as ``ConnectionLost``, never as ``ConnectionDone``.
+
+    ``loseConnection`` is Twisted's: close_notify, then it waits for the peer's; who does not trust the peer to answer
+    calls ``abortConnection`` after a while.
+    """
+
+    transport: Any  # an ITCPTransport, or whatever like it is wrapped
+    _read_closed = False
+    _write_closing = False
+    _write_closed = False
+
+    def __init__(self, factory: _TlsFactory, wrappedProtocol: Any, _connectWrapped: bool = True) -> None:
+        super().__init__(factory, wrappedProtocol, _connectWrapped)
+        self._turn = turn_end_of(factory._clock)
+        self._unsent: list[bytes] = []
+        self._unsent_size = 0
+
+    # Writing.
+
+    def write(self, data: bytes) -> None:
+        if self._write_closing or (self.disconnecting and self._producer is None):
+            return
+        unsent = self._unsent
+        if not unsent:
+            self._turn.call(self._send_unsent)
+        unsent.append(data)
+        self._unsent_size += len(data)
+        if self._unsent_size >= WRITE_BUFFER:
+            self._send_unsent()
+
+    def writeSequence(self, iovec: Any) -> None:
+        for data in iovec:
+            self.write(data)
+
+    def _send_unsent(self) -> None:
+        unsent = self._unsent
+        if not unsent:
+            return
+        self._unsent = []
+        self._unsent_size = 0
+        if self.connected and not self._lostTLSConnection and not self._aborted:
+            self._write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+    def _write(self, bytes: bytes) -> None:
+        if self._lostTLSConnection:
+            return
+        connection = self._tlsConnection
+        view = memoryview(bytes)
+        while view:
+            piece = view[:WRITE_BUFFER]
+            try:
+                sent = connection.send(piece)
+            except WantReadError:
+                self._bufferedWrite(view.tobytes())
+                break
+            except Error:
+                self._tlsShutdownFinished(Failure())
+                break
+            view = view[sent:]
+            self._flushSendBIO()
+
+    def _flushSendBIO(self) -> None:
+        connection = self._tlsConnection
+        try:
+            while True:
+                ciphertext = connection.bio_read(CIPHERTEXT_SIZE)
+                self.transport.write(ciphertext)
+                if len(ciphertext) < CIPHERTEXT_SIZE:
+                    return
+        except WantReadError:
+            return
+
+    # Ending.
+
+    def loseWriteConnection(self) -> None:
+        """Send close_notify once everything written before is on its way; what is written later is dropped."""
+        if self._write_closing or self.disconnecting or not self.connected:
+            return
+        self._send_unsent()
+        self._write_closing = True
+        self._close_write()
+
+    def _close_write(self) -> None:
+        if self._write_closed or self._appSendBuffer or not self._handshakeDone or self._lostTLSConnection:
+            return
+        self._write_closed = True
+        self._shutdownTLS()
+        half_closeable = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if half_closeable is not None and not self._lostTLSConnection:
+            half_closeable.writeConnectionLost()
+
+    def _unbufferPendingWrites(self) -> None:
+        super()._unbufferPendingWrites()
+        if self._write_closing:
+            self._close_write()
+
+    def _checkHandshakeStatus(self) -> None:
+        super()._checkHandshakeStatus()
+        if self._handshakeDone and self._write_closing and not self._aborted:
+            self._close_write()
+
+    def loseConnection(self) -> None:
+        self._send_unsent()
+        if self._write_closed and self._read_closed and self.connected and not self.disconnecting:
+            # Both halves are closed already: nothing is left to say or to wait for.
+            self.disconnecting = True
+            self.transport.loseConnection()
+            return
+        super().loseConnection()
+
+    def abortConnection(self) -> None:
+        self._unsent.clear()
+        self._unsent_size = 0
+        if self._lostTLSConnection or not self.connected:
+            return
+        super().abortConnection()
+
+    # Reading.
+
+    def _flushReceiveBIO(self) -> None:
+        while not self._lostTLSConnection and not self._read_closed:
+            try:
+                data = self._tlsConnection.recv(READ_SIZE)
+            except WantReadError:
+                break
+            except ZeroReturnError:
+                self._peer_closed()
+            except Error:
+                self._tlsShutdownFinished(Failure())
+            else:
+                if not self._aborted:
+                    self.wrappedProtocol.dataReceived(data)
+        if self._tlsConnection is not None:
+            self._flushSendBIO()
+
+    def _peer_closed(self) -> None:
+        half_closeable = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if half_closeable is None or self.disconnecting or self._aborted:
+            self._send_unsent()
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+            return
+        self._read_closed = True
+        half_closeable.readConnectionLost()
+
+    def readConnectionLost(self) -> None:
+        """The transport below read its end: expected after close_notify, otherwise a truncation."""
+        if self._lostTLSConnection:
+            self.transport.loseConnection()
+        elif not self._read_closed:
+            self._tlsConnection.bio_shutdown()
+            if self._handshakeDone:
+                self._flushReceiveBIO()
+            else:
+                self._checkHandshakeStatus()
+            if not self._lostTLSConnection and not self._read_closed:
+                self.transport.abortConnection()
+
+    def writeConnectionLost(self) -> None:
+        """The transport below closed its write half; nobody asks it to."""
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        if reason is not None and not self._handshakeDone and reason.check(Error):
+            code = _verify_error(self._tlsConnection)
+            if code and "certificate verify failed" in str(reason.value):
+                reason = Failure(CertificateRejected(cast(Error, reason.value).args[0], code))
+        super()._tlsShutdownFinished(reason)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._unsent.clear()
+        self._unsent_size = 0
+        if self._read_closed:
+            # The peer said that it was done; the rest is our own half, lost or closed.
+            self._lostTLSConnection = True
+        super().connectionLost(reason)
+
+
+class _TlsFactory(TLSMemoryBIOFactory):
+    protocol = TlsTransport
+
+    def registerProtocol(self, p: Any) -> None:
+        """Nobody asks for the list of connections; it would keep a row for each."""
+
+    def unregisterProtocol(self, p: Any) -> None:
+        """See `registerProtocol`."""
+
+
+class TlsAcceptor:
+    """The server side of TLS on connections that are already there.
+
+    :param clock: the reactor
+    :param creator: `wormhole_tw.net.tls.ServerTls`
+    """
+
+    __slots__ = ("_factory",)
+
+    def __init__(self, clock: IReactorTime, creator: IOpenSSLServerConnectionCreator) -> None:
+        self._factory = _TlsFactory(creator, False, Factory(), clock)
+
+    def wrap(self, protocol: IProtocol) -> TlsTransport:
+        """TLS for one connection: call ``makeConnection(transport)`` on it, then ``dataReceived`` with what was read.
+
+        ``protocol`` is connected at once and hears of the handshake by ``handshakeCompleted`` where it provides
+        `IHandshakeListener`; only then are SNI and ALPN known. A handshake has no time limit of its own.
+        """
+        return TlsTransport(self._factory, protocol)
+
+
+def wrap_client_tls(
+    clock: IReactorTime,
+    creator: IOpenSSLClientConnectionCreator,
+    endpoint: IStreamClientEndpoint,
+    *,
+    timeout: float = HANDSHAKE_TIMEOUT,
+) -> IStreamClientEndpoint:
+    """An endpoint that connects by ``endpoint`` and then speaks TLS.
+
+    ``connect(factory)`` fires when the handshake is done and the peer verified; the protocol is built only then, so
+    that ``negotiatedProtocol`` is known in its ``connectionMade``. It fails with what `explain_tls_failure` explains,
+    or with `TimedOut` where the peer takes longer than ``timeout`` seconds for the handshake.
+    """
+    return _TlsClientEndpoint(clock, creator, endpoint, timeout)
+
+
+@implementer(IHandshakeListener)
+class _Gate(Protocol):
+    """Stands in for the application's protocol until the handshake is done."""
+
+    def __init__(self, factory: IProtocolFactory, address: IAddress | None, verified: Deferred[IProtocol]) -> None:
+        self._factory = factory
+        self._address = address
+        self._verified = verified
+
+    def handshakeCompleted(self) -> None:
+        verified = self._verified
+        if verified.called:  # cancelled
+            return
+        tls = cast(TlsTransport, self.transport)
+        try:
+            protocol = self._factory.buildProtocol(cast(IAddress, self._address))
+            if protocol is None:
+                raise NoProtocol()
+            tls.wrappedProtocol = protocol
+            protocol.makeConnection(tls)
+            if IHandshakeListener.providedBy(protocol):
+                cast(IHandshakeListener, protocol).handshakeCompleted()
+        except Exception:  # noqa: BLE001 - whoever dials is told, whatever it is
+            failure = Failure()
+            tls.abortConnection()
+            if not verified.called:
+                verified.errback(failure)
+        else:
+            if not verified.called:
+                verified.callback(protocol)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self._verified.called:
+            self._verified.errback(reason)
+
+
+class _GateFactory(Factory):
+    def __init__(self, factory: IProtocolFactory, verified: Deferred[IProtocol]) -> None:
+        self._factory = factory
+        self._verified = verified
+
+    def doStart(self) -> None:
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        self._factory.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        return _Gate(self._factory, addr, self._verified)
+
+
+@implementer(IStreamClientEndpoint)
+class _TlsClientEndpoint:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        creator: IOpenSSLClientConnectionCreator,
+        endpoint: IStreamClientEndpoint,
+        timeout: float,
+    ) -> None:
+        self._clock = clock
+        self._creator = creator
+        self._endpoint = endpoint
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        given_up: list[Failure] = []
+
+        def abort(_verified: object) -> None:
+            tls.abortConnection()
+
+        verified: Deferred[IProtocol] = Deferred(abort)
+        tls = cast(
+            TlsTransport,
+            await self._endpoint.connect(
+                _TlsFactory(self._creator, True, _GateFactory(factory, verified), self._clock)
+            ),
+        )
+
+        def expire() -> None:
+            given_up.append(Failure(TimedOut("handshake", f"no TLS handshake within {self._timeout:g} s")))
+            tls.abortConnection()
+
+        timer = None if verified.called else self._clock.callLater(self._timeout, expire)
+        try:
+            return await verified
+        except ConnectionAborted:
+            if given_up:
+                given_up[0].raiseException()
+            raise
+        finally:
+            if timer is not None and timer.active():
+                timer.cancel()
+
+
+def alpn_of(transport: object) -> bytes | None:
+    """The ALPN protocol agreed on by a TLS transport; None without TLS, before the handshake's end, or without ALPN."""
+    connection = tls_connection_of(transport)
+    return (connection.get_alpn_proto_negotiated() or None) if connection is not None else None

@@ -1,0 +1,73 @@
+"""What is set on every connection, and the way from any transport down to its socket.
+
+The seam for faster transports: whoever accepts or dials calls `tune` once, and asks for nothing of the socket itself.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+__all__ = ["NOTSENT_LOWAT", "READ_SIZE", "socket_of", "transport_below", "tune"]
+
+NOTSENT_LOWAT = 128 * 1024
+"""Bytes that the kernel may hold unsent before it stops saying "writable". Enough to keep any path busy between two
+reactor turns, and little enough that what is urgent waits behind a few milliseconds and not behind megabytes."""
+
+READ_SIZE = 64 * 1024
+"""Bytes read from a socket at a time, and beyond which a transport's own buffer pauses its producer. Twice as much gave
+nothing on loopback, and blocks from 128 KiB on are mapped and unmapped by malloc one by one."""
+
+KEEPALIVE_IDLE = 60
+KEEPALIVE_INTERVAL = 15
+KEEPALIVE_PROBES = 4
+"""Seconds of silence, seconds between probes, probes: a peer that vanished is noticed after two minutes, not two hours.
+Tunnels have their own PING; this is for visitors and services that are silent for long, which NATs forget."""
+
+_DEPTH = 16  # wrappers round a transport; more is a circle
+
+
+def transport_below(transport: object) -> Any:
+    """The transport at the bottom of any wrappers (TLS, PROXY header, first bytes): the one that has the descriptor."""
+    current: Any = transport
+    for _ in range(_DEPTH):
+        below = vars(current).get("transport") if hasattr(current, "__dict__") else None
+        if below is None or below is current:
+            break
+        current = below
+    return getattr(current, "_connection", current)  # Twisted's startTLS puts one more wrapper there
+
+
+def socket_of(transport: object) -> socket.socket | None:
+    """The socket under a transport, or None (closed, a test's fake, something without a socket)."""
+    found = getattr(transport_below(transport), "socket", None)
+    return found if isinstance(found, socket.socket) else None
+
+
+def tune(transport: object) -> None:
+    """Set what every connection of ours has; does nothing to what is no socket, and never fails.
+
+    No Nagle delay (frames and requests are collected before they are written), keepalive, and little unsent data in the
+    kernel, so that what is urgent passes what is bulky.
+    """
+    below = transport_below(transport)
+    found = socket_of(below)
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    for level, name, value in (
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", KEEPALIVE_IDLE),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", KEEPALIVE_PROBES),
+        (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", NOTSENT_LOWAT),
+    ):
+        option = getattr(socket, name, None)
+        if option is None:
+            continue
+        try:
+            found.setsockopt(level, option, value)
+        except OSError:
+            continue  # the peer is gone already, or a kernel that knows the name and not the option
+    if getattr(below, "bufferSize", READ_SIZE) != READ_SIZE:
+        below.bufferSize = READ_SIZE
