@@ -1,0 +1,59 @@
+"""docs/configuration.md says what the code does: every key, every default, every variable, and its example loads."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import msgspec
+import pytest
+
+from tests._support import ROOT
+from wormhole_tw.control import tables
+from wormhole_tw.control.catalog import build_catalog
+from wormhole_tw.control.config import EdgeConfig
+from wormhole_tw.control.environment import EDGE_VARIABLES
+from wormhole_tw.control.limits import Limits
+
+PAGE = (ROOT / "docs" / "configuration.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its first two lines."""
+    section = re.split(r"^#+ ", PAGE.split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("`[edge]`", tables.EdgeTable),
+        ("`[[edge.listeners]]`", tables.ListenerTable),
+        ("`[tls]`", tables.TlsTable),
+        ("`[[tls.certificates]]`", tables.CertificateTable),
+        ("`[[backends]]`", tables.BackendTable),
+        ("`[[sites]]`", tables.SiteTable),
+        ("`[[sites.routes]]`", tables.RouteTable),
+        ("`[limits]`", Limits),
+    ],
+)
+def test_every_key_is_there(heading: str, table: type[msgspec.Struct]) -> None:
+    assert {row[0] for row in rows(heading)} == set(table.__struct_fields__)
+
+
+def test_the_limits_have_the_defaults_that_are_said() -> None:
+    assert {row[0]: float(row[1]) for row in rows("`[limits]`")} == {
+        name: float(getattr(Limits(), name)) for name in Limits.__struct_fields__
+    }
+
+
+def test_the_variables_are_those_of_the_code() -> None:
+    assert {row[0]: row[1].strip("` ") for row in rows("Environment")} == EDGE_VARIABLES
+
+
+def test_the_example_is_right_and_warns_of_nothing() -> None:
+    match = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert match is not None
+    config = EdgeConfig.from_dict(tomllib.loads(match[1]))
+    assert build_catalog(config).warnings == ()
