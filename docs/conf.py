@@ -19,7 +19,8 @@ html_static_path: list[str] = []
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 4
 
-# Links between pages are checked; a cross reference into a library's own pages is not, so that a build needs no network.
-nitpicky = False
+# The page list takes what is there, and there may be no decision yet.
+suppress_warnings = ["toc.empty_glob"]
+
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
