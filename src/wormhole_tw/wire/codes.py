@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["GoawayCode", "ResetCode"]
+from wormhole_tw.errors import TunnelProtocolError
+
+__all__ = ["GoawayCode", "ResetCode", "broken"]
 
 
 class GoawayCode(IntEnum):
@@ -79,3 +81,8 @@ class ResetCode(IntEnum):
     """not now: the peer leaves, or is not ready"""
     SERVICE_FAILED = 12
     """the service's connection broke midway"""
+
+
+def broken(message: str) -> TunnelProtocolError:
+    """The peer broke the protocol: what to raise."""
+    return TunnelProtocolError(GoawayCode.PROTOCOL_ERROR, message)

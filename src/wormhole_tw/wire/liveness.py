@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["RTT_MAX_AGE", "Liveness"]
+from wormhole_tw.errors import TunnelProtocolError
+from wormhole_tw.wire.codes import GoawayCode
+from wormhole_tw.wire.floods import Flood, FloodGuard
+from wormhole_tw.wire.frames import FrameType, encode_frame
+from wormhole_tw.wire.outbox import Outbox
+
+__all__ = ["MAX_WAITING_CONTROL", "RTT_MAX_AGE", "Liveness"]
 
 RTT_MAX_AGE = 10.0
 """Seconds after which a busy link measures its round trip again."""
+
+MAX_WAITING_CONTROL = 256
+"""PONGs and the like that may wait for a peer that asks and does not read."""
 
 PING_SIZE = 8
 
@@ -20,39 +29,61 @@ class Liveness:
     :ivar rtt: the last measured round trip, None before the first
     """
 
-    __slots__ = ("_heard", "_measured", "_ping_at", "_pings", "_unanswered_since", "dead_after", "ping_after", "rtt")
+    __slots__ = (
+        "_guard",
+        "_heard",
+        "_measured",
+        "_outbox",
+        "_ping_at",
+        "_pings",
+        "_unanswered_since",
+        "dead_after",
+        "ping_after",
+        "rtt",
+    )
 
-    def __init__(self, now: float, ping_after: float, dead_after: float) -> None:
+    def __init__(self, now: float, ping_after: float, dead_after: float, outbox: Outbox, guard: FloodGuard) -> None:
         self.ping_after = ping_after
         self.dead_after = dead_after
         self.rtt: float | None = None
+        self._outbox = outbox
+        self._guard = guard
         self._heard = now
         self._measured = now - RTT_MAX_AGE
         self._pings = 0
-        self._ping_at: float | None = None  # when the outstanding PING was sent
-        self._unanswered_since: float | None = None
+        self._ping_at: float | None = None  # when the newest PING without an answer was sent
+        self._unanswered_since: float | None = None  # when the first PING after the last octet heard was sent
 
     def heard(self, now: float) -> None:
         """Octets came."""
         self._heard = now
         self._unanswered_since = None
 
-    def ping(self, now: float) -> bytes:
-        """The payload of a PING that is sent now."""
-        self._pings += 1
-        self._ping_at = now
-        return self._pings.to_bytes(PING_SIZE, "big")
+    def on_ping(self, payload: bytes, now: float) -> None:
+        """A PING came: queue its PONG.
 
-    def pong(self, payload: bytes, now: float) -> None:
-        """A PONG came. One that answers no PING of ours, or not the newest, says nothing."""
+        :raises TunnelProtocolError: too many in a second, or too many wait
+        """
+        self._guard.count(Flood.PING, now)
+        if self._outbox.waiting_control >= MAX_WAITING_CONTROL:
+            raise TunnelProtocolError(GoawayCode.OVER_LIMIT, "PINGs come and their PONGs are not read")
+        self._outbox.control(encode_frame(FrameType.PONG, 0, payload))
+
+    def on_pong(self, payload: bytes, now: float) -> None:
+        """A PONG came. One that answers no PING of ours, or not the newest, says nothing.
+
+        :raises TunnelProtocolError: too many in a second
+        """
+        self._guard.count(Flood.PONG, now)
         if self._ping_at is not None and payload == self._pings.to_bytes(PING_SIZE, "big"):
             self.rtt = max(0.0, now - self._ping_at)
             self._measured = now
             self._ping_at = None
 
-    def wants_rtt(self, now: float) -> bool:
-        """Whether a busy link should send a PING to learn its round trip."""
-        return self._ping_at is None and now - self._measured >= RTT_MAX_AGE
+    def busy(self, now: float) -> None:
+        """The link moves data: measure its round trip where that is not known, or old."""
+        if self._ping_at is None and now - self._measured >= RTT_MAX_AGE:
+            self._ping(now)
 
     def next_timer(self) -> float:
         """When to call :meth:`check` next."""
@@ -61,18 +92,20 @@ class Liveness:
         dead = self._dead_at(self._unanswered_since)
         return min(dead, (self._ping_at or self._unanswered_since) + self.ping_after)
 
-    def check(self, now: float) -> bytes | None:
-        """The payload of a PING to send now, or None.
+    def check(self, now: float) -> bool:
+        """Send a PING where it is time. False: the peer is dead."""
+        if now >= self.next_timer():
+            if self._unanswered_since is None:
+                self._unanswered_since = now
+            elif now >= self._dead_at(self._unanswered_since):
+                return False
+            self._ping(now)
+        return True
 
-        :raises TimeoutError: the peer is dead
-        """
-        if now < self.next_timer():
-            return None
-        if self._unanswered_since is None:
-            self._unanswered_since = now
-        elif now >= self._dead_at(self._unanswered_since):
-            raise TimeoutError
-        return self.ping(now)
+    def _ping(self, now: float) -> None:
+        self._pings += 1
+        self._ping_at = now
+        self._outbox.control(encode_frame(FrameType.PING, 0, self._pings.to_bytes(PING_SIZE, "big")))
 
     def _dead_at(self, since: float) -> float:
         return since + (self.dead_after - self.ping_after)

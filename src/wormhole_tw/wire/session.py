@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from wormhole_tw.errors import MisuseError, TunnelProtocolError
-from wormhole_tw.wire.codes import GoawayCode, ResetCode
+from wormhole_tw.wire.codes import GoawayCode, ResetCode, broken
 from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.events import (
     Drained,
@@ -30,12 +28,12 @@ from wormhole_tw.wire.events import (
 )
 from wormhole_tw.wire.floods import Flood, FloodGuard
 from wormhole_tw.wire.frames import PREFACE, FrameParser, FrameType, encode_frame
+from wormhole_tw.wire.handshake import complete_hello, complete_welcome, read_hello, read_welcome
 from wormhole_tw.wire.liveness import Liveness
 from wormhole_tw.wire.messages import (
     MAX_SENTENCE,
     Goaway,
     Hello,
-    Limits,
     Open,
     Opened,
     Status,
@@ -48,23 +46,17 @@ from wormhole_tw.wire.states import SESSION_TABLE, SessionState, Side, Verdict
 from wormhole_tw.wire.streams import StreamState
 from wormhole_tw.wire.table import StreamTable
 
-__all__ = ["MAX_BEFORE_WELCOME", "VERSIONS", "Session", "SessionConfig", "SessionState", "Side"]
-
-VERSIONS = (1,)
-"""The minor versions that this side speaks."""
+__all__ = ["MAX_BEFORE_WELCOME", "Session", "SessionConfig", "SessionState", "Side"]
 
 MAX_BEFORE_WELCOME = 64 * 1024
 """Octets that a peer may send before it is authenticated: a HELLO is at most 16 KiB, the rest is somebody's attack."""
 
-MAX_WAITING_CONTROL = 256
-"""PONGs and the like that may wait for a peer that asks and does not read."""
-
 _DATA = int(FrameType.DATA)
 _KNOWN: dict[int, FrameType] = {kind: kind for kind in FrameType if kind is not FrameType.DATAGRAM}
-_OF_THE_SESSION = frozenset(
-    {FrameType.HELLO, FrameType.WELCOME, FrameType.STATUS, FrameType.PING, FrameType.PONG, FrameType.GOAWAY}
-)
 _S = SessionState
+_CLOSING = SessionState.CLOSING
+_DRAINING = SessionState.DRAINING
+_OPEN = SessionState.OPEN
 
 
 class Session:
@@ -110,11 +102,11 @@ class Session:
         self._events: list[Event] = []
         self._guard = FloodGuard(now)
         self._parser = FrameParser(expect_preface=side is Side.ACCEPTOR)
-        self._liveness = Liveness(now, config.ping_after, config.dead_after)
         self._table = StreamTable(
             first_id=2 if side is Side.DIALLER else 1, config=config, events=self._events, guard=self._guard
         )
         self._outbox = self._table.outbox
+        self._liveness = Liveness(now, config.ping_after, config.dead_after, self._outbox, self._guard)
         self._hello: Hello | None = None
         self._hello_deadline = now + config.hello_timeout
         self._received_early = 0
@@ -132,7 +124,7 @@ class Session:
     @property
     def over(self) -> bool:
         """Nothing is received any more: write what :meth:`data_to_send` still gives, then close the connection."""
-        return self.state >= _S.CLOSING
+        return self.state >= _CLOSING
 
     @property
     def held(self) -> int:
@@ -174,7 +166,7 @@ class Session:
         :raises MisuseError: not the dialling side, or said already, or a field is out of range
         """
         self._demand(_S.START, "hello")
-        hello = replace(hello, initial_credit=self._config.initial_credit)
+        hello = complete_hello(hello, self._config)
         payload = encode(hello)
         self._hello = hello
         self.role = hello.role
@@ -189,10 +181,7 @@ class Session:
         :raises MisuseError: no HELLO waits for it, or a field is out of range
         """
         self._demand(_S.JUDGING, "welcome")
-        config = self._config
-        timers = replace(welcome.timers, ping_after=config.ping_after, dead_after=config.dead_after)
-        limits = Limits(max_streams=config.max_streams)
-        welcome = replace(welcome, initial_credit=config.initial_credit, limits=limits, timers=timers)
+        welcome = complete_welcome(welcome, self._config)
         self._outbox.control(encode_frame(FrameType.WELCOME, 0, encode(welcome)))
         assert self._hello is not None
         self._stand(self._hello.initial_credit, now, may_open=True, peer_may_open=self.role == "edge")
@@ -271,15 +260,14 @@ class Session:
 
         :raises MisuseError: more than came
         """
-        liveness = self._liveness
-        if self._table.acknowledge(stream_id, amount, now, liveness.rtt) and liveness.wants_rtt(now):
-            self._outbox.control(encode_frame(FrameType.PING, 0, liveness.ping(now)))
+        if self._table.acknowledge(stream_id, amount, now, self._liveness.rtt):
+            self._liveness.busy(now)
 
     # Octets and time.
 
     def receive_data(self, data: bytes | memoryview, now: float) -> list[Event]:
         """Take octets from the connection, in any pieces; gives all events since the last call that gave events."""
-        if self.over:
+        if self.state >= _CLOSING:
             return self.take_events()
         self._liveness.heard(now)
         try:
@@ -316,18 +304,19 @@ class Session:
         Ask for :meth:`take_events` afterwards.
         """
         out = self._outbox.take(limit)
-        if self.state is _S.CLOSING and not self._outbox.has_data:
+        if self.state is _CLOSING and not self._outbox.has_data:
             self.state = _S.CLOSED
         return out
 
     def take_events(self) -> list[Event]:
         """Events since the last call that gave events."""
         events = self._events
-        if self.state is _S.DRAINING and not self._drained_told and not len(self._table):
+        if self.state is _DRAINING and not self._drained_told and not len(self._table):
             self._drained_told = True
             events.append(Drained())
         taken = events[:]
-        events.clear()
+        if taken:
+            events.clear()
         return taken
 
     def next_timer(self, now: float) -> float | None:
@@ -341,14 +330,9 @@ class Session:
     def handle_timer(self, now: float) -> list[Event]:
         """A time has come; early is harmless."""
         if self.state.stands:
-            try:
-                payload = self._liveness.check(now)
-            except TimeoutError:
+            if not self._liveness.check(now):
                 self._finish(_S.CLOSED, "the peer was silent for too long")
                 self._events.append(LinkDead())
-            else:
-                if payload is not None:
-                    self._outbox.control(encode_frame(FrameType.PING, 0, payload))
         elif not self.over and now >= self._hello_deadline:
             what = "WELCOME" if self.side is Side.DIALLER else "HELLO"
             self._fail(TunnelProtocolError(GoawayCode.TIMED_OUT, f"no {what} in time"))
@@ -403,35 +387,34 @@ class Session:
         if verdict is Verdict.IGNORE:
             return
         if verdict is Verdict.ERROR:
-            raise _broken(f"a frame of type {number} is not legal in state {self.state.name}")
+            raise broken(f"a frame of type {number} is not legal in state {self.state.name}")
         self.heard_frame = True
         if number == FrameType.OPEN:
             self._table.on_open(stream_id, payload, kind != number, now)
-            return
-        if number in _OF_THE_SESSION and stream_id:
-            raise _broken(f"a frame of type {number} belongs to stream 0")
-        _HANDLERS.get(number, Session._on_unknown)(self, stream_id, payload, now)
+        elif number in _OF_A_STREAM:
+            _OF_A_STREAM[number](self._table, stream_id, payload, now)
+        elif number not in _KNOWN:
+            self._guard.count(Flood.UNKNOWN, now)
+        elif stream_id:
+            raise broken(f"a frame of type {number} belongs to stream 0")
+        elif number == FrameType.PING:
+            self._liveness.on_ping(payload, now)
+        elif number == FrameType.PONG:
+            self._liveness.on_pong(payload, now)
+        else:
+            _OF_THE_SESSION[number](self, payload, now)
 
-    def _on_unknown(self, stream_id: int, payload: bytes, now: float) -> None:
-        self._guard.count(Flood.UNKNOWN, now)
-
-    def _on_hello(self, stream_id: int, payload: bytes, now: float) -> None:
-        hello = decode(Hello, payload)
-        if not set(hello.versions) & set(VERSIONS):
-            raise TunnelProtocolError(GoawayCode.VERSION, f"this side speaks the versions {VERSIONS}")
+    def _on_hello(self, payload: bytes, now: float) -> None:
+        hello = read_hello(payload)
         self._hello = hello
         self.role = hello.role
         self.state = _S.JUDGING
         self._events.append(HelloReceived(hello))
 
-    def _on_welcome(self, stream_id: int, payload: bytes, now: float) -> None:
-        welcome = decode(Welcome, payload)
+    def _on_welcome(self, payload: bytes, now: float) -> None:
         assert self._hello is not None
-        if welcome.version not in self._hello.versions:
-            raise TunnelProtocolError(GoawayCode.VERSION, "WELCOME chose a version that was not offered")
+        welcome = read_welcome(payload, self._hello.versions)
         timers = welcome.timers
-        if timers.ping_after >= timers.dead_after:
-            raise _broken("WELCOME's ping_after is not below its dead_after")
         self._liveness.ping_after = timers.ping_after
         self._liveness.dead_after = timers.dead_after
         self._table.max_ours = min(self._config.max_streams, welcome.limits.max_streams)
@@ -440,38 +423,17 @@ class Session:
         self._stand(welcome.initial_credit, now, may_open=self.role == "edge", peer_may_open=True)
         self._events.append(Welcomed(welcome))
 
-    def _on_status(self, stream_id: int, payload: bytes, now: float) -> None:
+    def _on_status(self, payload: bytes, now: float) -> None:
         self._guard.count(Flood.STATUS, now)
         status = decode(Status, payload)
         self._events.append(StatusChanged(status.ready, status.reason))
 
-    def _on_opened(self, stream_id: int, payload: bytes, now: float) -> None:
-        self._table.on_opened(stream_id, payload)
-
-    def _on_window(self, stream_id: int, payload: bytes, now: float) -> None:
-        self._guard.count(Flood.WINDOW, now)
-        self._table.on_window(stream_id, payload)
-
-    def _on_reset(self, stream_id: int, payload: bytes, now: float) -> None:
-        self._guard.count(Flood.RESET, now)
-        self._table.on_reset(stream_id, payload)
-
-    def _on_ping(self, stream_id: int, payload: bytes, now: float) -> None:
-        self._guard.count(Flood.PING, now)
-        if self._outbox.waiting_control > MAX_WAITING_CONTROL:
-            raise TunnelProtocolError(GoawayCode.OVER_LIMIT, "PINGs come and their PONGs are not read")
-        self._outbox.control(encode_frame(FrameType.PONG, 0, payload))
-
-    def _on_pong(self, stream_id: int, payload: bytes, now: float) -> None:
-        self._guard.count(Flood.PONG, now)
-        self._liveness.pong(payload, now)
-
-    def _on_goaway(self, stream_id: int, payload: bytes, now: float) -> None:
+    def _on_goaway(self, payload: bytes, now: float) -> None:
         self._guard.count(Flood.GOAWAY, now)
         goaway = decode(Goaway, payload)
         before = self.goaway_received
         if before is not None and goaway.last_stream_id > before.last_stream_id:
-            raise _broken("last_stream_id of a second GOAWAY rose")
+            raise broken("last_stream_id of a second GOAWAY rose")
         self.goaway_received = goaway
         if not self._standing:
             self._finish(_S.CLOSED, goaway.message)
@@ -482,18 +444,15 @@ class Session:
         self.state = _S.DRAINING
 
 
-def _broken(message: str) -> TunnelProtocolError:
-    return TunnelProtocolError(GoawayCode.PROTOCOL_ERROR, message)
+_OF_A_STREAM: dict[int, Callable[[StreamTable, int, bytes, float], None]] = {
+    FrameType.OPENED: StreamTable.on_opened,
+    FrameType.WINDOW: StreamTable.on_window,
+    FrameType.RESET: StreamTable.on_reset,
+}
 
-
-_HANDLERS: dict[int, Callable[[Session, int, bytes, float], None]] = {
+_OF_THE_SESSION: dict[int, Callable[[Session, bytes, float], None]] = {
     FrameType.HELLO: Session._on_hello,
     FrameType.WELCOME: Session._on_welcome,
     FrameType.STATUS: Session._on_status,
-    FrameType.OPENED: Session._on_opened,
-    FrameType.WINDOW: Session._on_window,
-    FrameType.RESET: Session._on_reset,
-    FrameType.PING: Session._on_ping,
-    FrameType.PONG: Session._on_pong,
     FrameType.GOAWAY: Session._on_goaway,
 }

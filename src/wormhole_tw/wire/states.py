@@ -53,7 +53,8 @@ class Verdict(Enum):
     IGNORE = "ignore"
 
 
-_EVERY = [*FrameType, None]
+_EVERY: list[FrameType | None] = [kind for kind in FrameType if kind is not FrameType.DATAGRAM]
+_EVERY.append(None)
 _AFTER_WELCOME: dict[FrameType | None, Verdict] = {
     kind: Verdict.ERROR if kind in (FrameType.HELLO, FrameType.WELCOME) else Verdict.TAKE for kind in _EVERY
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wormhole_tw.errors import MisuseError, TunnelProtocolError
-from wormhole_tw.wire.codes import GoawayCode, ResetCode
+from wormhole_tw.wire.codes import GoawayCode, ResetCode, broken
 from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.events import (
     DataReceived,
@@ -32,7 +32,11 @@ IDS_LOW = 2**17
 SPARE_HEADS = 1024
 """Answers (RESET, OPENED) that may wait, beyond two a stream, for a peer that opens streams and does not read."""
 
+# members of an enum cost a look-up each; these stand on the path of every DATA
 _RESETTING = StreamState.RESETTING
+_OFFERED = StreamState.OFFERED
+_OFFERED_ENDED = StreamState.OFFERED_ENDED
+_TAKES_DATA = tuple(row[StreamInput.DATA_CAME] is not None for row in STREAM_TABLE)
 
 
 class StreamTable:
@@ -140,7 +144,8 @@ class StreamTable:
             raise MisuseError(f"stream {stream_id} got data after its end")
         if not data:
             return
-        self._answer(stream)
+        if stream.state is _OFFERED or stream.state is _OFFERED_ENDED:
+            self.accept(stream_id, None)
         stream.queue.append(data)
         stream.queued += len(data)
         if not stream.in_ready:
@@ -150,7 +155,8 @@ class StreamTable:
         stream = self._mine(stream_id)
         if stream is None or stream.state is _RESETTING or stream.end_said:
             return
-        self._answer(stream)
+        if stream.state is _OFFERED or stream.state is _OFFERED_ENDED:
+            self.accept(stream_id, None)
         stream.end_said = stream.end_pending = True
         self._outbox.ready(stream)
 
@@ -174,7 +180,7 @@ class StreamTable:
             return False
         grant = stream.window.consumed(amount, now, rtt, self._budget, self._config.max_window)
         self.held -= amount
-        if not grant or STREAM_TABLE[stream.state][StreamInput.DATA_CAME] is None:
+        if not grant or not _TAKES_DATA[stream.state]:
             return False
         self._outbox.grant(stream_id, grant)
         return True
@@ -183,16 +189,11 @@ class StreamTable:
         stream = self._mine(stream_id)
         return 0 if stream is None else stream.queued
 
-    def _answer(self, stream: Stream) -> None:
-        """Data of ours on a stream that was offered says OPENED by itself: the peer takes none before it."""
-        if stream.state is StreamState.OFFERED or stream.state is StreamState.OFFERED_ENDED:
-            self.accept(stream.id, None)
-
     # What the peer does.
 
     def on_open(self, stream_id: int, payload: bytes, end: bool, now: float) -> None:
         if stream_id & 1 == self._parity or stream_id <= self.highest_peer:
-            raise _broken(f"OPEN of stream {stream_id}: not the next id of that side")
+            raise broken(f"OPEN of stream {stream_id}: not the next id of that side")
         self._guard.count(Flood.OPEN, now)
         message = decode(Open, payload)
         self.highest_peer = stream_id
@@ -210,7 +211,7 @@ class StreamTable:
             if end:
                 self._ended(stream)
 
-    def on_opened(self, stream_id: int, payload: bytes) -> None:
+    def on_opened(self, stream_id: int, payload: bytes, now: float) -> None:
         message = decode(Opened, payload)
         stream = self._theirs(stream_id)
         if stream is not None and self._came(stream, StreamInput.OPENED_CAME):
@@ -222,8 +223,8 @@ class StreamTable:
             self._theirs(stream_id)
             return
         state = stream.state
-        if STREAM_TABLE[state][StreamInput.DATA_CAME] is None:
-            raise _broken(f"DATA on stream {stream_id} in state {state.name}")
+        if not _TAKES_DATA[state]:
+            raise broken(f"DATA on stream {stream_id} in state {state.name}")
         if state is _RESETTING:
             return
         if data:
@@ -243,19 +244,21 @@ class StreamTable:
         if end:
             self._ended(stream)
 
-    def on_window(self, stream_id: int, payload: bytes) -> None:
+    def on_window(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.WINDOW, now)
         increment = int.from_bytes(payload, "big")
         if not increment:
-            raise _broken("WINDOW of 0")
+            raise broken("WINDOW of 0")
         stream = self._theirs(stream_id)
         if stream is None:
             return
         stream.credit += increment
         if stream.credit > MAX_WINDOW:
-            raise _broken(f"the credit of stream {stream_id} is over 2**31 - 1")
+            raise broken(f"the credit of stream {stream_id} is over 2**31 - 1")
         self._outbox.ready(stream)
 
-    def on_reset(self, stream_id: int, payload: bytes) -> None:
+    def on_reset(self, stream_id: int, payload: bytes, now: float) -> None:
+        self._guard.count(Flood.RESET, now)
         message = decode(Reset, payload)
         stream = self._theirs(stream_id)
         if stream is not None:
@@ -316,7 +319,7 @@ class StreamTable:
         """The stream a frame names; None where it is gone."""
         stream = self._streams.get(stream_id)
         if stream is None and not self._existed(stream_id):
-            raise _broken(f"a frame for stream {stream_id}, which was never opened")
+            raise broken(f"a frame for stream {stream_id}, which was never opened")
         return stream
 
     def _existed(self, stream_id: int) -> bool:
@@ -328,7 +331,7 @@ class StreamTable:
         """Move by what came; False where it is dropped because our RESET is on its way."""
         state = STREAM_TABLE[stream.state][given]
         if state is None:
-            raise _broken(f"{given.name} on stream {stream.id} in state {stream.state.name}")
+            raise broken(f"{given.name} on stream {stream.id} in state {stream.state.name}")
         stream.state = state
         return state is not _RESETTING
 
@@ -393,7 +396,3 @@ class StreamTable:
         self.held -= window.unacknowledged
         self._budget.release(window.extra)
         window.unacknowledged = window.extra = 0
-
-
-def _broken(message: str) -> TunnelProtocolError:
-    return TunnelProtocolError(GoawayCode.PROTOCOL_ERROR, message)
