@@ -1,0 +1,1 @@
+"""The shell round ``wire/``: links over any transport, their streams as transports, endpoints that dial one."""

@@ -1,0 +1,523 @@
+"""A link: the shell round one ``wire`` session, the same for both sides, over any Twisted transport.
+
+It has one rhythm: feed the session, handle its events, and at the end of the reactor's turn write what the session
+has to send and arm the timer. Everything that streams and owners ask for in between only changes the session;
+whatever they are told comes from this rhythm.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, INegotiated, IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wormhole_tw.errors import LinkLost, MisuseError, StreamReset
+from wormhole_tw.net.transport import tune
+from wormhole_tw.wire import events as wire
+from wormhole_tw.wire.codes import GoawayCode, ResetCode
+from wormhole_tw.wire.session import Session, SessionConfig, Side
+
+from .ending import ALPN, Farewell, why_lost
+from .stream import LINGER, TunnelStream
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.protocol import Factory
+
+    from wormhole_tw.net.turn import TurnEnd
+    from wormhole_tw.wire.messages import Hello, Open, Opened, Welcome
+
+    from .interfaces import ILinkOwner
+
+__all__ = ["BITE", "TURN_LIMIT", "LinkProtocol", "Side"]
+
+log = Logger()
+
+BITE = 64 * 1024
+"""Octets taken from the session at a time. Twisted's transports pause their producer above 64 KiB: after one bite, or
+two small ones, they have enough. Pieces under 128 KiB also stay below malloc's mmap threshold."""
+
+TURN_LIMIT = 128 * 1024
+"""Octets handed to a transport that does not pause in one turn, so that one link does not keep the reactor from the
+others. The kernel's buffer is kept to the same by TCP_NOTSENT_LOWAT where it exists."""
+
+
+@implementer(IPushProducer)
+class LinkProtocol(Protocol):
+    """One side of a link.
+
+    :param clock: the reactor, or a ``task.Clock``
+    :param side: who dialled
+    :param config: the session's numbers
+    :param owner: is told what happens
+    :param turn: the end of the reactor's turn, ``net.turn.turn_end_of(reactor)``
+    :param hello: dialling side: what to say first
+    :param peer_name: ``host:port`` as the operator wrote it, for the sentences of errors
+
+    :ivar session_id: the session's name from WELCOME, empty before
+    :ivar hello_message: the HELLO, said or received
+    :ivar welcome_message: the WELCOME, said or received
+    :ivar peer_ready: what the peer's last STATUS said
+    :ivar heard: an octet of the peer's came
+    """
+
+    factory: Factory | None = None
+    transport: Any  # ITransport and IConsumer, with abortConnection
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        side: Side,
+        config: SessionConfig,
+        owner: ILinkOwner,
+        *,
+        turn: TurnEnd,
+        hello: Hello | None = None,
+        peer_name: str = "",
+    ) -> None:
+        if (hello is None) is (side is Side.DIALLER):
+            raise MisuseError("the dialling side, and no other, needs a hello")
+        self.side = side
+        self.peer_name = peer_name
+        self.session_id = ""
+        self.hello_message = hello
+        self.welcome_message: Welcome | None = None
+        self.peer_ready = False
+        self.heard = False
+        self._clock = clock
+        self._owner = owner
+        self._turn = turn
+        self._session = Session(side, config=config, now=clock.seconds())
+        self._streams: dict[int, TunnelStream] = {}
+        self._scheduled = False
+        self._paused = False  # by the transport
+        self._timer: IDelayedCall | None = None
+        self._timer_due = 0.0
+        self._lost = False
+        self._waiters: list[Deferred[None]] = []
+        self._farewell = Farewell(self)
+        self._later: list[TunnelStream] = []
+        self._half_told: list[TunnelStream] = []
+        self._pulled: dict[TunnelStream, None] = {}
+        self._lingering: deque[tuple[float, TunnelStream]] = deque()
+
+    # Facts.
+
+    @property
+    def load(self) -> int:
+        """Streams in flight."""
+        return len(self._streams)
+
+    @property
+    def can_open(self) -> bool:
+        """Whether :meth:`open` may be called: the link stands, drains neither way, and this side may open streams."""
+        return not self._lost and self._session.can_open
+
+    @property
+    def draining(self) -> bool:
+        """GOAWAY was said or received, or the link is over."""
+        session = self._session
+        return self._lost or session.goaway_sent is not None or session.goaway_received is not None
+
+    @property
+    def standing(self) -> bool:
+        """WELCOME was said, and the link is not over."""
+        return not self._lost and self._session.state.stands
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds of the last measured round trip."""
+        return self._session.rtt
+
+    @property
+    def peer_address(self) -> IAddress | None:
+        """Where the connection comes from or goes to; None before it is made."""
+        return cast(IAddress, self.transport.getPeer()) if self.transport is not None else None
+
+    def when_lost(self) -> Deferred[None]:
+        """A Deferred of the caller's own that fires when the link is over, at once if it is."""
+        if self._lost:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(self._waiters.remove)
+        self._waiters.append(waiter)
+        return waiter
+
+    # What the owner does.
+
+    def open(self, message: Open) -> TunnelStream:
+        """Open a stream; give it its protocol by ``attach()``.
+
+        :raises MisuseError: see ``can_open``, or too many streams are open
+        """
+        stream_id = self._session.open(message, self._clock.seconds())
+        stream = self._streams[stream_id] = TunnelStream(self, stream_id, message, ours=True)
+        self.touch()
+        return stream
+
+    def welcome(self, welcome: Welcome) -> None:
+        """Accepting side: take the peer, after ``hello_received``.
+
+        :raises MisuseError: no HELLO waits for an answer
+        """
+        self._session.welcome(welcome, self._clock.seconds())
+        self.welcome_message = welcome
+        self.session_id = welcome.session
+        self.touch()
+
+    def set_status(self, ready: bool, reason: str = "") -> None:
+        """Say whether this side takes streams, and why not. Before WELCOME it is kept and said after it."""
+        self._session.set_status(ready, reason)
+        self.touch()
+
+    def drain(
+        self,
+        deadline: float,
+        code: GoawayCode = GoawayCode.NORMAL,
+        message: str = "",
+        retry_after: float | None = None,
+    ) -> Deferred[None]:
+        """Say GOAWAY, let the streams that are open end, and close.
+
+        Called again, the earlier deadline holds.
+
+        :param deadline: seconds from now after which the streams that are left are reset
+        :param retry_after: seconds, for the peer
+        :returns: fires when no stream is left, or at the deadline; the link closes then by itself, see ``when_lost()``
+        """
+        return self._farewell.drain(deadline, code, message, retry_after)
+
+    def fail(self, code: GoawayCode, message: str, retry_after: float | None = None) -> None:
+        """Say GOAWAY, reset every stream, and close."""
+        self._farewell.fail(code, message, retry_after)
+
+    def abort(self) -> None:
+        """Drop the connection now. ``link_lost`` follows."""
+        if not self._lost and self.transport is not None:
+            self.transport.abortConnection()
+
+    # Transport's side.
+
+    def connectionMade(self) -> None:
+        """Start: the dialling side says HELLO, after a look at what ALPN chose."""
+        transport = self.transport
+        chosen = transport.negotiatedProtocol if INegotiated.providedBy(transport) else None
+        if self.hello_message is not None and self.side is Side.DIALLER:
+            if chosen is not None and chosen != ALPN:
+                self._farewell.not_an_edge()
+                return
+            self._session.hello(self.hello_message, self._clock.seconds())
+        tune(transport)
+        transport.registerProducer(self, True)
+        self._arm_timer()
+        self.touch()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Feed the session and handle what that gives."""
+        if self._lost:
+            return
+        self.heard = True
+        self._handle(self._session.receive_data(data, self._clock.seconds()))
+        self.touch()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The transport is gone: so is every stream."""
+        if self._lost:
+            return
+        why = why_lost(self, reason, self._session, self._farewell)
+        self._lost = True
+        self._handle(self._session.receive_eof(self._clock.seconds()))
+        self._farewell.stop()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        for stream in list(self._streams.values()):  # none, unless the session lost count
+            stream.reset_came(StreamReset(ResetCode.LINK_LOST, str(why), delivered=True))
+        self._streams.clear()
+        self._pulled.clear()
+        self._lingering.clear()
+        self._tell(self._owner.link_lost, why)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+    def pauseProducing(self) -> None:
+        """The transport has enough."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport wants more."""
+        self._paused = False
+        self.touch()
+
+    def stopProducing(self) -> None:
+        """The transport takes nothing more; ``connectionLost`` follows."""
+        self._paused = True
+
+    # The rhythm.
+
+    def touch(self) -> None:
+        """Something changed: look after it at the end of this turn."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._turn.call(self._end_of_turn)
+
+    def _end_of_turn(self) -> None:
+        self._scheduled = False
+        if self._later or self._half_told:
+            self._catch_up()
+        if self._lost or self.transport is None:
+            return
+        self._flush()
+        if self._later or self._half_told:
+            self.touch()
+        self._farewell.after_flush()
+        self._arm_timer()
+
+    def _catch_up(self) -> None:
+        later, self._later = self._later, []
+        half_told, self._half_told = self._half_told, []
+        for stream in half_told:
+            stream.write_end_told()
+        for stream in later:
+            stream.catch_up()
+
+    def _flush(self) -> None:
+        session = self._session
+        room = TURN_LIMIT
+        while True:
+            taken = session.data_to_send(min(BITE, room)) if room > 0 and not self._paused else None
+            if taken:
+                data = taken[0] if len(taken) == 1 else b"".join(taken)
+                self.transport.write(data if type(data) is bytes else bytes(data))
+                room -= len(data)
+            self._handle(session.take_events())
+            if self._pulled:
+                self._pull()
+            if not taken:
+                break
+        if session.has_data and not self._paused:
+            self.touch()  # the turn's limit was reached: the others first
+
+    def _pull(self) -> None:
+        streams, self._pulled = self._pulled, {}
+        for stream in streams:
+            if stream.pull():
+                self._pulled[stream] = None
+
+    def _arm_timer(self) -> None:
+        now = self._clock.seconds()
+        due = self._session.next_timer(now)
+        if self._lingering and (due is None or self._lingering[0][0] < due):
+            due = self._lingering[0][0]
+        timer = self._timer
+        if timer is None:
+            if due is not None:
+                self._timer_due = due
+                self._timer = self._clock.callLater(max(0.0, due - now), self._on_time)
+        elif due is not None and due < self._timer_due:
+            # a later one is found out when the armed one comes: a busy link moves it with every octet
+            self._timer_due = due
+            timer.reset(max(0.0, due - now))
+
+    def _on_time(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        lingering = self._lingering
+        while lingering and lingering[0][0] <= now:
+            lingering.popleft()[1].linger_over()
+        due = self._session.next_timer(now)
+        if due is not None and due <= now:
+            self._handle(self._session.handle_timer(now))
+        self._arm_timer()
+        self.touch()
+
+    # Events.
+
+    def _handle(self, events: list[wire.Event]) -> None:
+        streams = self._streams
+        for event in events:
+            kind = type(event)
+            if kind is wire.DataReceived:
+                stream = streams.get(event.stream_id)  # type: ignore[union-attr]
+                if stream is not None:
+                    stream.data_came(event.data)  # type: ignore[union-attr]
+            else:
+                self._HANDLERS[kind](self, event)
+
+    def _tell(self, method: Callable[..., None], *args: object) -> None:
+        try:
+            method(self, *args)
+        except Exception:  # noqa: BLE001 - the owner's bug ends this link, not the reactor's turn
+            log.failure("the owner of a link failed in {method!r}", method=method)
+            self.fail(GoawayCode.INTERNAL, "an internal error")
+
+    def _on_hello(self, event: wire.HelloReceived) -> None:
+        self.hello_message = event.hello
+        self._tell(self._owner.hello_received, event.hello)
+
+    def _on_welcomed(self, event: wire.Welcomed) -> None:
+        self.welcome_message = event.welcome
+        self.session_id = event.welcome.session
+        self._tell(self._owner.welcomed, event.welcome)
+
+    def _on_status(self, event: wire.StatusChanged) -> None:
+        self.peer_ready = event.ready
+        self._tell(self._owner.status_changed, event.ready, event.reason)
+
+    def _on_opened(self, event: wire.StreamOpened) -> None:
+        stream = TunnelStream(self, event.stream_id, event.message, ours=False)
+        self._streams[event.stream_id] = stream
+        self._tell(self._owner.stream_opened, stream, event.message)
+
+    def _on_accepted(self, event: wire.StreamAccepted) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.accepted_came(event.message)
+
+    def _on_ended(self, event: wire.StreamEnded) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.end_came()
+
+    def _on_reset(self, event: wire.StreamWasReset) -> None:
+        stream = self._streams.pop(event.stream_id, None)
+        if stream is not None:
+            stream.reset_came(StreamReset(event.code, event.message, event.delivered))
+
+    def _on_closed(self, event: wire.StreamClosed) -> None:
+        stream = self._streams.pop(event.stream_id, None)
+        if stream is not None:
+            stream.closed_came()
+
+    def _on_send_ready(self, event: wire.SendReady) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.send_ready()
+
+    def _on_goaway(self, event: wire.GoawayReceived) -> None:
+        self._tell(self._owner.goaway_received, event.goaway)
+
+    def _on_ids_low(self, event: wire.IdsLow) -> None:
+        self._farewell.ids_exhausted()
+        sent = self._session.goaway_sent
+        if sent is not None:
+            self._tell(self._owner.goaway_received, sent)
+
+    def _on_drained(self, event: wire.Drained) -> None:
+        self._tell(self._owner.drained)
+        self._farewell.drained()
+
+    def _on_failed(self, event: wire.LinkFailed) -> None:
+        self._farewell.peer_failed(event.error)
+
+    def _on_dead(self, event: wire.LinkDead) -> None:
+        self._farewell.error = LinkLost("the peer was silent for too long")
+        self.abort()
+
+    def _on_link_closed(self, event: wire.LinkClosed) -> None:
+        if not self._lost:
+            self._farewell.close()
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
+        wire.HelloReceived: _on_hello,
+        wire.Welcomed: _on_welcomed,
+        wire.StatusChanged: _on_status,
+        wire.StreamOpened: _on_opened,
+        wire.StreamAccepted: _on_accepted,
+        wire.StreamEnded: _on_ended,
+        wire.StreamWasReset: _on_reset,
+        wire.StreamClosed: _on_closed,
+        wire.SendReady: _on_send_ready,
+        wire.GoawayReceived: _on_goaway,
+        wire.IdsLow: _on_ids_low,
+        wire.Drained: _on_drained,
+        wire.LinkFailed: _on_failed,
+        wire.LinkDead: _on_dead,
+        wire.LinkClosed: _on_link_closed,
+    }
+
+    # What streams ask for.
+
+    def later(self, stream: TunnelStream) -> None:
+        """Have ``stream.catch_up()`` called at the end of this turn."""
+        self._later.append(stream)
+        self.touch()
+
+    def wrote_all(self, stream: TunnelStream) -> None:
+        """Have ``stream.write_end_told()`` called at the end of this turn."""
+        self._half_told.append(stream)
+        self.touch()
+
+    def linger(self, stream: TunnelStream) -> None:
+        """Have ``stream.linger_over()`` called in ``LINGER`` seconds, unless it has ended by then."""
+        self._lingering.append((self._clock.seconds() + LINGER, stream))
+        self.touch()
+
+    def pulled(self, stream: TunnelStream) -> None:
+        """The stream has a pull producer: ask it after each flush."""
+        self._pulled[stream] = None
+        self.touch()
+
+    def accept(self, stream: TunnelStream, message: Opened | None) -> None:
+        self._session.accept(stream.stream_id, message)
+        self.touch()
+
+    def send(self, stream_id: int, data: bytes) -> None:
+        self._session.send(stream_id, data)
+        if not self._scheduled:
+            self.touch()
+
+    def end(self, stream: TunnelStream) -> None:
+        self._session.end(stream.stream_id)
+        self.touch()
+
+    def reset(self, stream: TunnelStream, code: int, message: str, delivered: bool, cancel: bool) -> None:
+        """End a stream here and now; the session goes on with what it still has to send."""
+        self._session.reset(stream.stream_id, cast(ResetCode, code), message, delivered=delivered, cancel=cancel)
+        self._streams.pop(stream.stream_id, None)
+        self.touch()
+
+    def acknowledge(self, stream_id: int, amount: int) -> None:
+        self._session.acknowledge(stream_id, amount, self._clock.seconds())
+        if not self._scheduled:
+            self.touch()
+
+    def queued(self, stream_id: int) -> int:
+        return self._session.queued(stream_id)
+
+    # What the farewell asks for.
+
+    @property
+    def session(self) -> Session:
+        """The state under the shell: for the parts of this package and for tests."""
+        return self._session
+
+    @property
+    def clock(self) -> IReactorTime:
+        """The clock that the link was made with."""
+        return self._clock
+
+    @property
+    def lost(self) -> bool:
+        """The connection is gone."""
+        return self._lost
+
+    def hang_up(self) -> None:
+        """Close the connection behind what was written, so that the peer reads it all.
+
+        A TLS transport waits for the peer's close_notify; a bare TCP one is half-closed, since closing it with octets
+        unread would make the kernel throw away what the peer has not read yet.
+        """
+        transport = self.transport
+        transport.unregisterProducer()
+        if ITCPTransport.providedBy(transport) and not INegotiated.providedBy(transport):
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
