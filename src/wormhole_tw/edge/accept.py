@@ -1,0 +1,332 @@
+"""Accept: the first bytes of a connection say what it is.
+
+One table of rows for each kind of port; the first row whose judge says yes takes the connection, bytes intact.  A judge
+that needs more bytes makes the connection wait, for ``limits.handshake`` at the most and :data:`FIRST_BYTES` octets.
+After TLS, ALPN decides where it was agreed on, and the bytes within decide otherwise.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocol, IProtocolFactory, ITransport
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wormhole_tw.edge.answers import plain_http_on_tls_port
+from wormhole_tw.edge.facts import ConnectionFacts
+from wormhole_tw.edge.interfaces import IDrainable
+from wormhole_tw.edge.listener import VisitorConnection
+from wormhole_tw.net.tls import ServerTls
+from wormhole_tw.wire.frames import PREFACE
+
+if TYPE_CHECKING:
+    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.net.timers import Timer
+    from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
+
+__all__ = ["ALPN", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "AcceptFactory", "Port"]
+
+log = Logger()
+
+ALPN_LINK = b"wormhole/1"
+ALPN_HTTP = b"http/1.1"
+ALPN = (ALPN_LINK, ALPN_HTTP)
+"""What a TLS listener offers, best first."""
+
+FIRST_BYTES = 16 * 1024
+"""Octets that a stranger may send before it is known what it is: a ClientHello with post-quantum shares has 2 KiB."""
+
+NOT_SENT = 128 * 1024
+"""Octets that the kernel keeps unsent for a visitor (TCP_NOTSENT_LOWAT): enough for a fast line, and what a slow one
+does not read stays on the far side of the tunnel instead of in megabytes of socket buffer."""
+
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if hasattr(socket, "TCP_CONGESTION") else None)
+
+LinkMaker = Callable[[IAddress], IProtocol]
+
+
+class Port(NamedTuple):
+    """What accept needs to know of a listening port.
+
+    :ivar tls: what ends TLS here, or None on a plain port
+    :ivar on_plain: what becomes of HTTP on a plain port
+    """
+
+    tls: TlsAcceptor | None
+    on_plain: Literal["redirect", "serve"] = "redirect"
+
+
+def _is_client_hello(data: bytes) -> bool | None:
+    return data[0] == 0x16
+
+
+def _is_preface(data: bytes) -> bool | None:
+    if data.startswith(PREFACE):
+        return True
+    # "W" may still become the preface, and may be the first letter of a method
+    return None if PREFACE.startswith(data) else False
+
+
+def _is_http(data: bytes) -> bool | None:
+    # a method's first letter, or the blank line that some clients send before it (RFC 9112 §2.2)
+    return chr(data[0]).isalnum() or data[0] in b"\r\n!#$%&'*+-.^_`|~"
+
+
+Judge = Callable[[bytes], "bool | None"]
+_TLS_PORT: tuple[tuple[Judge, str], ...] = ((_is_client_hello, "_to_tls"), (_is_http, "_to_https_hint"))
+_PLAIN_PORT: tuple[tuple[Judge, str], ...] = ((_is_preface, "_to_link"), (_is_http, "_to_visitor"))
+_WITHIN_TLS = _PLAIN_PORT
+
+
+@implementer(IProtocol, IDrainable)
+class _Accept:
+    """A connection of which nothing is known yet.  It stands aside as soon as something is."""
+
+    __slots__ = ("_address", "_data", "_fed", "_next", "_owner", "_rows", "_timer", "_transport", "factory")
+
+    def __init__(self, owner: AcceptFactory, address: IAddress) -> None:
+        self.factory = None
+        self._owner = owner
+        self._address = address
+        self._rows = _PLAIN_PORT if owner.port.tls is None else _TLS_PORT
+        self._data = b""
+        self._fed = 0
+        self._next: Any = None
+        self._transport: Any = None
+        self._timer: Timer | None = None
+
+    # IProtocol
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self._transport = transport
+        context = self._owner.context
+        self._tune()
+        context.counters.connections += 1
+        context.connections.add(self)
+        self._timer = context.timers.start(context.limits.handshake, self.abort)
+
+    def connectionMade(self) -> None:
+        """All is done in :meth:`makeConnection`."""
+
+    def logPrefix(self) -> str:
+        return "accept"
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._next is not None:
+            # a TLS handshake under way (or a transport that keeps us): what it takes is bounded, too
+            if self._timer is not None and self._fed > FIRST_BYTES:
+                self.abort()
+                return
+            self._fed += len(data)
+            self._next.dataReceived(data)
+            return
+        self._data += data
+        data = self._data
+        for judge, action in self._rows:
+            verdict = judge(data)
+            if verdict:
+                getattr(self, action)()
+                return
+            if verdict is None:
+                return
+        self.abort()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._let_go()
+        if self._next is not None:
+            self._next.connectionLost(reason)
+
+    # IDrainable
+
+    def drain(self) -> None:
+        """Nothing was asked yet: nothing is lost."""
+        self.abort()
+
+    def abort(self) -> None:
+        self._let_go()
+        self._transport.abortConnection()
+
+    # within
+
+    def _tune(self) -> None:
+        transport = self._transport
+        if hasattr(transport, "bufferSize"):
+            transport.bufferSize = self._owner.context.limits.write_buffer
+        set_no_delay = getattr(transport, "setTcpNoDelay", None)
+        if set_no_delay is not None and not _is_unix(self._address):
+            set_no_delay(True)
+        handle = getattr(transport, "getHandle", lambda: None)()
+        if _NOTSENT_LOWAT is not None and isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
+            try:
+                handle.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOT_SENT)
+            except OSError:
+                pass  # an old kernel: more memory, the same behaviour
+
+    def _let_go(self) -> None:
+        self._owner.context.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def settled(self) -> None:
+        """It is known what the connection is."""
+        self._let_go()
+
+    def _hand_on(self, protocol: IProtocol) -> None:
+        data, self._data = self._data, b""
+        self._fed = len(data)
+        self._next = protocol
+        # from here on the transport speaks to the protocol itself
+        self._transport.protocol = protocol
+        protocol.makeConnection(self._transport)
+        protocol.dataReceived(data)
+
+    def _to_tls(self) -> None:
+        acceptor = self._owner.port.tls
+        assert acceptor is not None
+        within = _WithinTls(self._owner, self._address, self)
+        tls: Any = acceptor.wrap(within)
+        data, self._data = self._data, b""
+        self._fed = len(data)
+        self._next = tls
+        tls.makeConnection(self._transport)
+        tls.dataReceived(data)
+
+    def _to_https_hint(self) -> None:
+        context = self._owner.context
+        self._transport.write(plain_http_on_tls_port(context.date.at(context.wall())))
+        # the rest of the request is read and dropped until the visitor closes, or the handshake's time is over
+        self._next = _Deaf()
+        self._transport.loseWriteConnection()
+
+    def _to_link(self) -> None:
+        self._let_go()
+        self._hand_on(self._owner.make_link(self._address))
+
+    def _to_visitor(self) -> None:
+        self._let_go()
+        self._hand_on(self._owner.visitor(self._transport, None))
+
+
+class _Deaf:
+    """Hears nothing."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nothing."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing."""
+
+
+@implementer(IProtocol, IHandshakeListener)
+class _WithinTls:
+    """The inside of a TLS connection, until ALPN or the first bytes say what it is."""
+
+    __slots__ = ("_accept", "_address", "_data", "_owner", "_transport", "factory")
+
+    def __init__(self, owner: AcceptFactory, address: IAddress, accept: _Accept) -> None:
+        self.factory = None
+        self._owner = owner
+        self._address = address
+        self._accept: _Accept = accept
+        self._data = b""
+        self._transport: TlsTransport | None = None
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def connectionMade(self) -> None:
+        """All is done in :meth:`makeConnection`."""
+
+    def logPrefix(self) -> str:
+        return "accept"
+
+    def handshakeCompleted(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        chosen = transport.negotiatedProtocol
+        if chosen == ALPN_LINK:
+            self._to_link()
+        elif chosen == ALPN_HTTP:
+            self._to_visitor()
+        # without ALPN its first bytes decide, and the handshake's time goes on
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        for judge, action in _WITHIN_TLS:
+            verdict = judge(self._data)
+            if verdict:
+                getattr(self, action)()
+                return
+            if verdict is None:
+                return
+        self._accept.abort()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._accept.settled()
+        self._owner.context.counters.handshakes_failed += 1
+        # a scanner, a client that does not trust our CA: everyday, and nobody's error here
+        log.debug("a TLS handshake did not come to its end: {reason}", reason=reason.getErrorMessage())
+
+    def _to_link(self) -> None:
+        self._hand_on(self._owner.make_link(self._address))
+
+    def _to_visitor(self) -> None:
+        self._hand_on(self._owner.visitor(self._transport, self._transport))
+
+    def _hand_on(self, protocol: IProtocol) -> None:
+        transport = self._transport
+        assert transport is not None
+        self._accept.settled()
+        # both layers stand aside: socket → TLS → protocol
+        transport.transport.protocol = transport
+        transport.wrappedProtocol = protocol
+        data, self._data = self._data, b""
+        protocol.makeConnection(transport)
+        if data:
+            protocol.dataReceived(data)
+
+
+@implementer(IProtocolFactory)
+class AcceptFactory(Factory):
+    """The factory of a listening port.
+
+    :param make_link: a protocol for an agent's tunnel, given its address
+    """
+
+    noisy = False
+
+    def __init__(self, context: EdgeContext, port: Port, make_link: LinkMaker) -> None:
+        self.context = context
+        self.port = port
+        self.make_link = make_link
+
+    def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
+        context = self.context
+        if addr is None or context.draining or len(context.connections) >= context.limits.connections:
+            return None
+        return _Accept(self, addr)
+
+    def visitor(self, transport: Any, tls: TlsTransport | None) -> VisitorConnection:
+        """The protocol for a visitor on this port."""
+        peer, host = transport.getPeer(), transport.getHost()
+        local_port = getattr(host, "port", 0)
+        served = ServerTls.served(tls) if tls is not None else None
+        facts = ConnectionFacts(
+            address=getattr(peer, "host", ""),
+            port=getattr(peer, "port", 0),
+            local_port=local_port,
+            public_port=self.context.public_port if served is not None else local_port or 80,
+            served=served,
+            redirect=served is None and self.port.on_plain == "redirect",
+        )
+        return VisitorConnection(self.context, facts)
+
+
+def _is_unix(address: object) -> bool:
+    return not hasattr(address, "port")

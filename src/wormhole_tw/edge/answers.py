@@ -1,0 +1,141 @@
+"""The answers that the edge gives itself: a status, a reason for programs, a sentence for people.
+
+Every one of them names its reason in ``X-Wormhole-Error`` and in a small plain page.  None repeats what the visitor
+or an origin sent, and none shows a traceback.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from wormhole_tw.http.events import Fields, Framing, ResponseHead
+
+__all__ = ["ANSWERS", "Answer", "HttpDate", "error_answer", "plain_http_on_tls_port", "redirect_answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One kind of answer.
+
+    :ivar status: the HTTP status
+    :ivar message: one sentence for people
+    :ivar retry_after: seconds for ``Retry-After``, or None
+    """
+
+    status: int
+    message: str
+    retry_after: int | None = None
+
+
+ANSWERS: dict[str, Answer] = {
+    "unknown-host": Answer(404, "No site of that name is served here."),
+    "no-route": Answer(404, "This site has nothing at that path."),
+    "bad-path": Answer(400, "The path of the request is not valid."),
+    "bad-host": Answer(400, "The host name of the request is not valid."),
+    "bad-request": Answer(400, "The request is not valid HTTP."),
+    "misdirected": Answer(421, "This connection's certificate is not for that host name; open another connection."),
+    "request-timeout": Answer(408, "The request did not arrive in time."),
+    "method-not-supported": Answer(501, "This method is not supported here."),
+    # the agent reconnects within a second or two as a rule; more would keep visitors away for nothing
+    "no-agent": Answer(503, "The service behind this name is not connected right now.", retry_after=2),
+    "overloaded": Answer(503, "The service behind this name has no room for another request right now.", retry_after=1),
+    "agent-lost": Answer(502, "The connection to the service was lost before it answered."),
+    "service-refused": Answer(502, "The service behind this name does not accept connections."),
+    "service-failed": Answer(502, "The service closed the connection before it answered."),
+    "bad-answer": Answer(502, "The service gave an answer that is not valid HTTP."),
+    "service-timeout": Answer(504, "The service did not answer in time."),
+    "internal": Answer(500, "The edge failed to handle this request."),
+}
+"""Reasons, as ``X-Wormhole-Error`` names them, and what goes with each."""
+
+
+class HttpDate:
+    """The time as ``Date`` wants it (RFC 9110 §5.6.7), formatted at most once a second."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = b""
+
+    def at(self, now: float) -> bytes:
+        """
+        :param now: seconds since 1970
+        """
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            # strftime would speak the language of the process's locale
+            t = time.gmtime(second)
+            day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[t.tm_wday]
+            month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[t.tm_mon - 1]
+            self._text = (
+                f"{day}, {t.tm_mday:02d} {month} {t.tm_year:04d} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} GMT"
+            ).encode("ascii")
+        return self._text
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _page(status: int, reason: str, message: str, fields: Fields) -> tuple[ResponseHead, bytes]:
+    phrase = _phrase(status)
+    body = f"{status} {phrase}\n\n{message}\n({reason})\n".encode()
+    fields += [
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Content-Type-Options", b"nosniff"),
+        (b"X-Wormhole-Error", reason.encode("ascii")),
+    ]
+    head = ResponseHead(status, phrase.encode("ascii"), fields, framing=Framing.LENGTH, length=len(body))
+    return head, body
+
+
+def error_answer(
+    reason: str, date: bytes, *, status: int | None = None, message: str | None = None, close: bool = False
+) -> tuple[ResponseHead, bytes]:
+    """The head and body of an answer of the edge's own.
+
+    :param reason: a key of :data:`ANSWERS`, or another token with *status* and *message* given
+    :param date: the value of ``Date``
+    :param close: the connection takes no further request after it
+    """
+    answer = ANSWERS.get(reason) or Answer(500, "The edge failed to handle this request.")
+    fields: Fields = [(b"Date", date)]
+    if status is None:
+        status = answer.status
+    if answer.retry_after is not None:
+        fields.append((b"Retry-After", b"%d" % answer.retry_after))
+    head, body = _page(status, reason, message or answer.message, fields)
+    head.keep_alive = not close
+    return head, body
+
+
+def redirect_answer(location: bytes, date: bytes) -> tuple[ResponseHead, bytes]:
+    """308: the same method and body, over https (RFC 9110 §15.4.9).
+
+    :param location: the whole target, made of a host name that was checked and the path as it was sent
+    """
+    body = b"This site is served over https.\n"
+    fields: Fields = [
+        (b"Date", date),
+        (b"Location", location),
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+    ]
+    return ResponseHead(308, b"Permanent Redirect", fields, framing=Framing.LENGTH, length=len(body)), body
+
+
+def plain_http_on_tls_port(date: bytes) -> bytes:
+    """The whole answer, as bytes, for HTTP without TLS on a TLS port: there is no codec on that connection yet."""
+    body = b"400 Bad Request\n\nThis port speaks HTTPS; use https:// in the address.\n(plain-http-on-https-port)\n"
+    return (
+        b"HTTP/1.1 400 Bad Request\r\nDate: %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Length: %d\r\nX-Wormhole-Error: plain-http-on-https-port\r\nConnection: close\r\n\r\n%s"
+        % (date, len(body), body)
+    )

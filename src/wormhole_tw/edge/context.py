@@ -1,0 +1,119 @@
+"""Everything that the data path shares, in one object that the composition root makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from wormhole_tw.control.limits import Limits
+from wormhole_tw.edge.answers import HttpDate
+from wormhole_tw.edge.balancers import DEFAULT, balancer
+from wormhole_tw.edge.dispatch import Dispatch
+from wormhole_tw.edge.upstreams.agents import AgentUpstreams
+from wormhole_tw.edge.upstreams.pool import Pool
+from wormhole_tw.http.h1 import H1Limits
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.catalog import CatalogHolder
+    from wormhole_tw.control.registry import Registry
+    from wormhole_tw.edge.exchange import Exchange
+    from wormhole_tw.edge.interfaces import IDrainable
+    from wormhole_tw.net.timers import TimerWheel
+
+__all__ = ["Counters", "EdgeContext"]
+
+
+class Counters:
+    """What happened since the start; plain numbers that only rise, for health and later metrics.
+
+    :ivar answers: finished answers by the first digit of their status; index 0 counts visitors who left before one
+    """
+
+    __slots__ = ("answers", "connections", "handshakes_failed", "requests", "retries", "shed")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.handshakes_failed = 0
+        self.requests = 0
+        self.retries = 0
+        self.shed = 0
+        self.answers = [0] * 10
+
+
+class EdgeContext:
+    """What accept, listener and exchange need.
+
+    :ivar catalogs: the current catalog; an exchange keeps the one that it began with
+    :ivar connections: visitors' connections (and those whose first bytes are still awaited)
+    :ivar names: the edge's own host names, normalised
+    :ivar public_port: the port that visitors reach with https; set it when the listener is bound, if it was not known
+    :ivar draining: connections take no new request
+    :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
+    """
+
+    __slots__ = (
+        "catalogs",
+        "connections",
+        "counters",
+        "date",
+        "dispatch",
+        "draining",
+        "http_limits",
+        "limits",
+        "names",
+        "on_exchange_done",
+        "pool",
+        "public_port",
+        "registry",
+        "timers",
+        "wall",
+    )
+
+    def __init__(
+        self,
+        *,
+        catalogs: CatalogHolder,
+        registry: Registry,
+        timers: TimerWheel,
+        limits: Limits,
+        random: Random,
+        wall: Callable[[], float],
+        names: frozenset[str] = frozenset(),
+        public_port: int = 443,
+    ) -> None:
+        """
+        :param random: where balancing takes its chance from
+        :param wall: seconds since 1970, for ``Date``
+        """
+        self.catalogs = catalogs
+        self.registry = registry
+        self.timers = timers
+        self.limits = limits
+        self.names = names
+        self.public_port = public_port
+        self.wall = wall
+        self.date = HttpDate()
+        self.http_limits = H1Limits(
+            head=limits.head_bytes, fields=limits.head_fields, target=min(limits.target_bytes, limits.head_bytes)
+        )
+        self.pool = Pool(registry, timers, limits, self.http_limits)
+        self.dispatch = Dispatch(registry, AgentUpstreams(registry), balancer(DEFAULT, random), timers, limits)
+        self.connections: set[IDrainable] = set()
+        self.counters = Counters()
+        self.draining = False
+        self.on_exchange_done: Callable[[Exchange], None] | None = None
+
+    def drain(self) -> None:
+        """Let running exchanges finish and take no new ones: idle connections close now, the others after theirs."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+
+    def abort(self) -> None:
+        """End every visitor's and every upstream's connection, and every wait, now."""
+        self.draining = True
+        self.dispatch.close()
+        for connection in list(self.connections):
+            connection.abort()
+        self.pool.abort()

@@ -1,0 +1,102 @@
+"""Dispatch: which upstream takes a request, now or, where one is expected back, in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.limits import Limits
+    from wormhole_tw.control.registry import Registry
+    from wormhole_tw.edge.interfaces import IBalancer, IUpstream, IWaiter
+    from wormhole_tw.edge.upstreams.agents import AgentUpstreams
+    from wormhole_tw.net.timers import Timer, TimerWheel
+
+__all__ = ["Dispatch"]
+
+log = Logger()
+
+
+class Dispatch:
+    """Candidates from the registry, one of them by the balancer; a bounded queue, first come first served.
+
+    :param limits: ``waiting`` requests of one backend at most, ``waiting_time`` seconds each
+    """
+
+    def __init__(
+        self, registry: Registry, upstreams: AgentUpstreams, balancer: IBalancer, timers: TimerWheel, limits: Limits
+    ) -> None:
+        self._registry = registry
+        self._upstreams = upstreams
+        self._balancer = balancer
+        self._timers = timers
+        self._limits = limits
+        # backend → those that wait, in the order they came
+        self._queues: dict[str, dict[IWaiter, Timer]] = {}
+        self._unsubscribe: Callable[[], None] | None = registry.subscribe(self._changed)
+
+    def pick(self, backend: str, avoid: Collection[Hashable] = ()) -> IUpstream | None:
+        """An upstream for a request now, or None.
+
+        :param avoid: keys of upstreams that failed this request already
+        """
+        candidates = self._upstreams.candidates(backend)
+        if avoid:
+            candidates = tuple(upstream for upstream in candidates if upstream.key not in avoid)
+        if not candidates:
+            return None
+        return self._balancer.pick(candidates)
+
+    def wait(self, backend: str, waiter: IWaiter) -> bool:
+        """Queue a request until an upstream comes.
+
+        :returns: False when none is expected, or too many wait already; nothing was queued then
+        """
+        if self._unsubscribe is None or not self._registry.expecting(backend):
+            return False
+        queue = self._queues.setdefault(backend, {})
+        if len(queue) >= self._limits.waiting:
+            return False
+        queue[waiter] = self._timers.start(self._limits.waiting_time, lambda: self._expired(backend, waiter))
+        return True
+
+    def forget(self, backend: str, waiter: IWaiter) -> None:
+        """The request is gone; unknown ones are ignored."""
+        queue = self._queues.get(backend)
+        timer = queue.pop(waiter, None) if queue else None
+        if timer is not None:
+            timer.cancel()
+            if not queue:
+                del self._queues[backend]
+
+    def waiting(self, backend: str) -> int:
+        """How many requests of a backend wait."""
+        return len(self._queues.get(backend, ()))
+
+    def close(self) -> None:
+        """Let nobody wait any longer, now or later."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        for backend, queue in list(self._queues.items()):
+            for waiter in list(queue):
+                self._expired(backend, waiter)
+
+    def _expired(self, backend: str, waiter: IWaiter) -> None:
+        self.forget(backend, waiter)
+        waiter.upstream_missing()
+
+    def _changed(self, backend: str) -> None:
+        queue = self._queues.get(backend)
+        while queue:
+            upstream = self.pick(backend)
+            if upstream is None:
+                return
+            waiter = next(iter(queue))
+            self.forget(backend, waiter)
+            try:
+                waiter.upstream_ready(upstream)
+            except Exception:  # noqa: BLE001 - the registry's other subscribers and the next in the queue go on
+                log.failure("a request that waited for backend {backend} failed", backend=backend)

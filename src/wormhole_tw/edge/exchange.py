@@ -1,0 +1,587 @@
+"""One request's walk: from its head to the end of its answer, as a synchronous state machine.
+
+::
+
+    NEW ──→ WAITING ──→ DIALLING ──→ SENDING ──→ ANSWERING ──→ DONE
+     │          └────────────┴──────────┤   └──→ SWITCHED ──────┘
+     └── (an idle stream) ──────────────┘         (101)
+
+A failure before the answer has begun leads from SENDING back to DIALLING or WAITING, where the request may be sent
+again, and from anywhere to DONE.  The two directions are otherwise free of one another: a body goes on being sent while
+its answer comes, and an answer that ends first ends the exchange.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wormhole_tw.edge.answers import error_answer, redirect_answer
+from wormhole_tw.edge.failures import expects_successor, reason_of, undelivered
+from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IVisitor, IWaiter
+from wormhole_tw.edge.router import redirect_location, route_request
+from wormhole_tw.errors import HttpError, NoUpstream, TimedOut
+from wormhole_tw.http.events import (
+    Body,
+    End,
+    Framing,
+    InformationalHead,
+    Raw,
+    RawEnd,
+    RequestHead,
+    ResponseHead,
+)
+from wormhole_tw.http.forwarding import (
+    answer_towards_visitor,
+    interim_towards_visitor,
+    request_towards_origin,
+    trailers_onwards,
+)
+from wormhole_tw.http.methods import is_idempotent
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.upstreams.client import UpstreamConnection
+    from wormhole_tw.net.timers import Timer
+
+__all__ = ["MAX_ATTEMPTS", "MOVES", "REPLAY_LIMIT", "REUSE_WITHIN", "Exchange", "State"]
+
+log = Logger()
+
+MAX_ATTEMPTS = 3
+"""How often one request is sent: the first, and two more.  A third agent that fails is no accident."""
+
+REPLAY_LIMIT = 64 * 1024
+"""Octets of a request's body kept so that it can be sent again: forms and API calls fit, uploads do not."""
+
+REUSE_WITHIN = 1.0
+"""Seconds for which an idle stream takes a request that must not be sent twice.  An origin may close an idle connection
+at the moment the request is on its way, and nobody knows then whether it was handled; origins wait 2 s and more."""
+
+
+class State(Enum):
+    """Where an exchange is."""
+
+    NEW = "new"
+    WAITING = "waiting"
+    """no upstream is there; one is expected"""
+    DIALLING = "dialling"
+    """a stream is being opened"""
+    SENDING = "sending"
+    """the request is under way, no final answer yet"""
+    ANSWERING = "answering"
+    """the head of the answer is out"""
+    SWITCHED = "switched"
+    """101: octets both ways"""
+    DONE = "done"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.WAITING, State.DIALLING, State.SENDING, State.DONE}),
+    State.WAITING: frozenset({State.DIALLING, State.SENDING, State.DONE}),
+    State.DIALLING: frozenset({State.SENDING, State.WAITING, State.DIALLING, State.DONE}),
+    State.SENDING: frozenset(
+        {State.ANSWERING, State.SWITCHED, State.WAITING, State.DIALLING, State.SENDING, State.DONE}
+    ),
+    State.ANSWERING: frozenset({State.DONE}),
+    State.SWITCHED: frozenset({State.DONE}),
+    State.DONE: frozenset(),
+}
+"""Every move there is; :meth:`Exchange._move` refuses any other."""
+
+_BEFORE_ANSWER = frozenset({State.NEW, State.WAITING, State.DIALLING, State.SENDING})
+
+
+@implementer(IAnswerHandler, IWaiter)
+class Exchange:
+    """One request and its answer.
+
+    :ivar head: the request as it came; None where the head itself was refused
+    :ivar backend: where it was routed, or an empty string
+    :ivar status: the status of the answer, or 0 while there is none
+    :ivar reason: why the edge answered itself (``X-Wormhole-Error``) or the answer is not whole; else empty
+    :ivar attempts: how often it was sent
+    :ivar began: the wheel's clock when the head was there
+    :ivar received: octets of the request's body
+    :ivar sent: octets of the answer's body
+    :ivar upstream: the last one it was sent to
+    """
+
+    __slots__ = (
+        "_avoid",
+        "_connection",
+        "_context",
+        "_dialling",
+        "_failure",
+        "_forward",
+        "_fresh",
+        "_held",
+        "_held_size",
+        "_host",
+        "_raw_in_ended",
+        "_raw_out_ended",
+        "_timer",
+        "_trailers",
+        "_unread",
+        "_untaken",
+        "_visitor",
+        "_whole",
+        "attempts",
+        "backend",
+        "began",
+        "head",
+        "reason",
+        "received",
+        "sent",
+        "state",
+        "status",
+        "upstream",
+    )
+
+    def __init__(self, context: EdgeContext, visitor: IVisitor) -> None:
+        self._context = context
+        self._visitor = visitor
+        self.state = State.NEW
+        self.head: RequestHead | None = None
+        self.backend = ""
+        self.status = 0
+        self.reason = ""
+        self.attempts = 0
+        self.began = context.timers.now
+        self.received = 0
+        self.sent = 0
+        self.upstream: IUpstream | None = None
+        self._host = ""
+        self._forward: RequestHead | None = None
+        self._connection: UpstreamConnection | None = None
+        self._dialling: Deferred[UpstreamConnection] | None = None
+        self._avoid: set[Hashable] = set()
+        self._fresh = False
+        self._failure: BaseException = _NOBODY
+        # the body so far, for the connection to come and for another try; None once it cannot be sent again
+        self._held: list[bytes] | None = []
+        self._held_size = 0
+        self._trailers: End | None = None
+        self._untaken = 0  # octets of the request that the visitor's codec still counts
+        self._unread = 0  # octets of the answer that the upstream's codec still counts
+        self._raw_in_ended = False
+        self._raw_out_ended = False
+        self._timer: Timer | None = None
+        self._whole: Timer | None = None
+
+    def _move(self, state: State) -> None:
+        if state not in MOVES[self.state]:
+            raise AssertionError(f"an exchange does not go from {self.state.value} to {state.value}")
+        self.state = state
+
+    # what the visitor's connection calls
+
+    def begin(self, head: RequestHead) -> None:
+        """The head is there."""
+        context = self._context
+        facts = self._visitor.facts
+        self.head = head
+        context.counters.requests += 1
+        limits = context.limits
+        if limits.whole:
+            self._whole = context.timers.start(limits.whole, self._took_too_long)
+        try:
+            if facts.redirect:
+                self._redirect(head)
+                return
+            routed = route_request(context.catalogs.current, facts, head)
+            if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
+                raise _too_large()
+        except HttpError as error:
+            self.request_failed(error)
+            return
+        self._host = routed.host
+        self.backend = routed.route.backend
+        self._forward = request_towards_origin(head, routed.target, facts.forwarding)
+        self._find_upstream()
+
+    def request_body(self, event: Body) -> None:
+        """A piece of the request's body."""
+        if self.state is State.DONE:
+            return
+        size = len(event.data)
+        self.received += size
+        self._untaken += size
+        limit = self._context.limits.body_bytes
+        if limit and self.received > limit:
+            self.request_failed(_too_large())
+            return
+        connection = self._connection
+        held = self._held
+        if held is not None:
+            self._held_size += size
+            if connection is not None and self._held_size > REPLAY_LIMIT:
+                self._held = None
+            else:
+                held.append(event.data)
+        if connection is not None:
+            connection.send(event)
+            if connection.writable:
+                self._took_body()
+
+    def request_end(self, event: End) -> None:
+        """The request is whole."""
+        if self.state is State.DONE:
+            return
+        self._trailers = event if not event.trailers else End(trailers_onwards(event.trailers))
+        connection = self._connection
+        if connection is not None:
+            connection.send(self._trailers)
+            connection.expect_answer()
+
+    def request_failed(self, error: HttpError) -> None:
+        """The request is refused, or what is left of it is not valid or did not come."""
+        self._give_up(error.reason, status=error.status, message=error.message, close=True)
+
+    def request_raw(self, event: Raw) -> None:
+        """Octets after a 101."""
+        connection = self._connection
+        if connection is None or self.state is not State.SWITCHED:
+            return
+        size = len(event.data)
+        self.received += size
+        self._untaken += size
+        connection.send(event)
+        if connection.writable:
+            self._took_body()
+
+    def request_raw_end(self, event: RawEnd) -> None:
+        """The visitor ended its direction of a switched connection."""
+        if self.state is not State.SWITCHED or self._connection is None or self._raw_in_ended:
+            return
+        self._raw_in_ended = True
+        self._connection.send(event)
+        self._connection.flush()
+        self._end_switched()
+
+    def flush_request(self) -> None:
+        """All of what one read brought has been handed over: let it leave."""
+        if self._connection is not None:
+            self._connection.flush()
+
+    def visitor_resumed(self) -> None:
+        """The visitor takes more of the answer."""
+        unread, self._unread = self._unread, 0
+        if unread and self._connection is not None:
+            self._connection.consumed(unread)
+
+    def visitor_gone(self) -> None:
+        """The visitor's connection is over; nothing can be said to it any more."""
+        if self.state is State.DONE:
+            return
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self.state is State.SWITCHED:
+                # what it said last must still arrive
+                connection.finish()
+            else:
+                connection.cancel()
+        self.reason = self.reason or "visitor-gone"
+        self._done()
+
+    def crashed(self) -> None:
+        """Something in here raised (it is logged already): 500, or a visible truncation."""
+        if self.state is not State.DONE:
+            self._give_up("internal", close=True)
+            self._visitor.flush()
+
+    # finding an upstream
+
+    def _find_upstream(self) -> None:
+        upstream = self._context.dispatch.pick(self.backend, self._avoid)
+        if upstream is not None:
+            self._use(upstream)
+        elif expects_successor(self._failure) and self._context.dispatch.wait(self.backend, self):
+            self._move(State.WAITING)
+        else:
+            self._give_up(reason_of(self._failure))
+
+    def upstream_ready(self, upstream: IUpstream) -> None:
+        """See IWaiter."""
+        try:
+            self._use(upstream)
+            self.flush_request()
+            self._visitor.flush()
+        except Exception:  # noqa: BLE001 - the registry must not suffer
+            log.failure("an exchange failed on its new upstream")
+            self.crashed()
+
+    def upstream_missing(self) -> None:
+        """See IWaiter."""
+        self._give_up(reason_of(self._failure))
+        self._visitor.flush()
+
+    def _use(self, upstream: IUpstream) -> None:
+        context = self._context
+        forward = self._forward
+        assert forward is not None
+        self.upstream = upstream
+        self.attempts += 1
+        visitor = self._visitor.facts if upstream.per_visitor else None
+        if not self._fresh and forward.upgrade is None:
+            since = 0.0 if is_idempotent(forward.method) else context.timers.now - REUSE_WITHIN
+            connection = context.pool.take(upstream, visitor, unused_since=since)
+            if connection is not None:
+                self._send_on(connection)
+                return
+        self._move(State.DIALLING)
+        if forward.upgrade is None:
+            dialling = context.pool.dial(upstream, visitor, self._host)
+        else:
+            dialling = context.pool.dial(upstream, self._visitor.facts, self._host, keep=False)
+        self._dialling = dialling
+        dialling.addCallbacks(self._dialled, self._dial_failed).addErrback(self._dial_crashed)
+        if self._dialling is dialling and self.state is State.DIALLING:
+            # the tunnel gives its streams at once; others may take their time
+            self._timer = context.timers.start(context.limits.connect, self._dial_timed_out)
+
+    def _dialled(self, connection: UpstreamConnection) -> None:
+        self._dialling = None
+        self._stop_timer()
+        if self.state is not State.DIALLING:
+            connection.cancel()
+            return
+        self._send_on(connection)
+        connection.flush()
+
+    def _dial_failed(self, failure: Failure) -> None:
+        self._dialling = None
+        self._stop_timer()
+        if self.state is not State.DIALLING:
+            return
+        error: BaseException = failure.value or _NOBODY
+        if isinstance(error, CancelledError):
+            error = TimedOut("limits.connect", "the connection to the service did not stand in time")
+        assert self.upstream is not None
+        self._avoid.add(self.upstream.key)
+        # nothing was sent on a connection that never stood
+        self._try_again(error, may=True)
+        self.flush_request()
+        self._visitor.flush()
+
+    def _dial_crashed(self, failure: Failure) -> None:
+        log.failure("an exchange failed on its new connection", failure)
+        self.crashed()
+
+    def _dial_timed_out(self) -> None:
+        if self._dialling is not None:
+            self._dialling.cancel()
+
+    def _send_on(self, connection: UpstreamConnection) -> None:
+        forward = self._forward
+        held = self._held
+        assert forward is not None
+        assert held is not None
+        self._move(State.SENDING)
+        self._connection = connection
+        connection.request(forward, self)
+        for data in held:
+            connection.send(Body(data))
+        if self._trailers is not None:
+            connection.send(self._trailers)
+            connection.expect_answer()
+        elif forward.expect_continue and not held:
+            connection.expect_answer()
+        if self._held_size > REPLAY_LIMIT:
+            self._held = None
+        if connection.writable:
+            self._took_body()
+
+    def _took_body(self) -> None:
+        untaken, self._untaken = self._untaken, 0
+        if untaken:
+            self._visitor.consumed(untaken)
+
+    # what the upstream connection calls
+
+    def on_informational(self, head: InformationalHead) -> None:
+        """See IAnswerHandler."""
+        if self.state is State.SENDING:
+            self._visitor.send(interim_towards_visitor(head))
+
+    def on_head(self, head: ResponseHead) -> None:
+        """See IAnswerHandler."""
+        self._held = None
+        self.status = head.status
+        answer = answer_towards_visitor(head)
+        if head.status == 101:
+            self._move(State.SWITCHED)
+        else:
+            self._move(State.ANSWERING)
+            if head.status >= 400 and self._much_is_left():
+                # an early refusal: the rest of the body is of no use, and the visitor is told so
+                answer.keep_alive = False
+        self._visitor.send(answer)
+
+    def on_body(self, event: Body) -> None:
+        """See IAnswerHandler."""
+        size = len(event.data)
+        self.sent += size
+        self._visitor.send(event)
+        if self._visitor.writable and not self._unread:
+            assert self._connection is not None
+            self._connection.consumed(size)
+        else:
+            self._unread += size
+
+    def on_end(self, event: End) -> None:
+        """See IAnswerHandler."""
+        self._connection = None
+        self._visitor.send(End(trailers_onwards(event.trailers)) if event.trailers else event)
+        self._done()
+        self._visitor.exchange_done()
+
+    def on_raw(self, event: Raw) -> None:
+        """See IAnswerHandler."""
+        size = len(event.data)
+        self.sent += size
+        self._visitor.send(event)
+        if self._visitor.writable and not self._unread:
+            assert self._connection is not None
+            self._connection.consumed(size)
+        else:
+            self._unread += size
+
+    def on_raw_end(self, event: RawEnd) -> None:
+        """See IAnswerHandler."""
+        if self.state is State.SWITCHED and not self._raw_out_ended:
+            self._raw_out_ended = True
+            self._visitor.send(event)
+            self._end_switched()
+
+    def on_failure(self, error: Exception, begun: bool) -> None:
+        """See IAnswerHandler."""
+        connection, self._connection = self._connection, None
+        if self.state is State.DONE:
+            return
+        # what the lost connection had accepted is held, or gone: the visitor may go on
+        self._took_body()
+        lost = undelivered(error)
+        reused = connection is not None and connection.reused
+        if lost or not reused:
+            assert self.upstream is not None
+            self._avoid.add(self.upstream.key)
+        else:
+            # the idle stream was closing: a new one to the same agent is as good as any
+            self._fresh = True
+        head = self.head
+        assert head is not None
+        again = not isinstance(error, HttpError | TimedOut) and not begun and (lost or is_idempotent(head.method))
+        self._try_again(error, may=again)
+        self.flush_request()
+        self._visitor.flush()
+
+    def on_pause(self) -> None:
+        """See IAnswerHandler: from now on the visitor's body is not acknowledged, so that reading stops."""
+
+    def on_resume(self) -> None:
+        """See IAnswerHandler."""
+        self._took_body()
+
+    def on_turn_end(self) -> None:
+        """See IAnswerHandler."""
+        self._visitor.flush()
+
+    # ends
+
+    def _try_again(self, error: BaseException, *, may: bool) -> None:
+        self._failure = error
+        may = may and self.state in _BEFORE_ANSWER and self._held is not None and self.attempts < MAX_ATTEMPTS
+        if not may:
+            self._give_up(reason_of(error))
+            return
+        self._context.counters.retries += 1
+        self._find_upstream()
+
+    def _redirect(self, head: RequestHead) -> None:
+        context = self._context
+        location = redirect_location(context.catalogs.current, context.names, head, context.public_port)
+        self._answer(*redirect_answer(location, context.date.at(context.wall())))
+
+    def _give_up(
+        self, reason: str, *, status: int | None = None, message: str | None = None, close: bool = False
+    ) -> None:
+        """Answer with an error, or end visibly where the answer has begun."""
+        if self.state is State.DONE:
+            return
+        self.reason = reason
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.cancel()
+        if self.state in _BEFORE_ANSWER:
+            date = self._context.date.at(self._context.wall())
+            close = close or self._much_is_left()
+            self._answer(*error_answer(reason, date, status=status, message=message, close=close))
+        else:
+            self._done()
+            self._visitor.truncate()
+
+    def _much_is_left(self) -> bool:
+        """Whether more of the body is to come than a codec would read only to throw it away."""
+        head = self.head
+        if self._trailers is not None or head is None or head.framing is Framing.NONE:
+            return False
+        return head.length is None or head.length - self.received > self._context.http_limits.drain
+
+    def _answer(self, head: ResponseHead, body: bytes) -> None:
+        visitor = self._visitor
+        self.status = head.status
+        self.sent = len(body)
+        self._done()
+        self._took_body()
+        visitor.send(head)
+        visitor.send(Body(body))
+        visitor.send(End())
+        visitor.exchange_done()
+
+    def _end_switched(self) -> None:
+        if self._raw_in_ended and self._raw_out_ended:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.finish()
+            self._done()
+            self._visitor.exchange_done()
+
+    def _took_too_long(self) -> None:
+        self._give_up("service-timeout")
+        self._visitor.flush()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _done(self) -> None:
+        if self.state is State.WAITING:
+            self._context.dispatch.forget(self.backend, self)
+        self._move(State.DONE)
+        self._held = None
+        self._stop_timer()
+        if self._whole is not None:
+            self._whole.cancel()
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.cancel()
+        context = self._context
+        context.counters.answers[self.status // 100] += 1
+        if context.on_exchange_done is not None:
+            context.on_exchange_done(self)
+
+
+_NOBODY = NoUpstream("no agent is there")
+
+
+def _too_large() -> HttpError:
+    return HttpError(413, "body-too-large", "The body of the request is too large.")

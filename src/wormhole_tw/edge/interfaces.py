@@ -1,0 +1,131 @@
+"""What the parts of the edge know of one another.
+
+Only what may have several implementations stands here: where requests go (:class:`IUpstream`), who chooses
+(:class:`IBalancer`), who waits for a choice (:class:`IWaiter`), the two ends of an exchange
+(:class:`IVisitor` above it, :class:`IAnswerHandler` is the exchange as its upstream connection sees it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint
+
+    from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.http.events import Body, End, Event, InformationalHead, Raw, RawEnd, ResponseHead
+
+__all__ = ["IAnswerHandler", "IBalancer", "IDrainable", "IUpstream", "IVisitor", "IWaiter"]
+
+
+class IUpstream(Interface):
+    """Something that takes requests: an agent's session, an origin on the web, another edge."""
+
+    key: Hashable = Attribute("what tells it from every other upstream for as long as it lives")
+    backend: str = Attribute("the name of the backend it serves")
+    protocol: str = Attribute('what it speaks, ``"http/1.1"``')
+    per_visitor: bool = Attribute("each visitor connection gets streams of its own, which carry that visitor's facts")
+    load: int = Attribute("requests in flight there, ours and others'")
+    usable: bool = Attribute("whether a stream dialled now could be taken, and an idle one is worth keeping")
+    idle: int = Attribute("how many of its open streams lie idle in the pool; written by the pool alone")
+
+    def endpoint(facts: ConnectionFacts | None, host: str) -> IStreamClientEndpoint:
+        """How to reach it.
+
+        :param facts: the visitor connection that the stream is dedicated to, or None for a shared one
+        :param host: the host name that visitor asked for (dedicated streams only)
+        """
+
+
+class IBalancer(Interface):
+    """Chooses among upstreams that can all take the request."""
+
+    def pick(candidates: Sequence[IUpstream]) -> IUpstream:
+        """One of the candidates, which are never none.  Called once a request: cheap, and without side effects."""
+
+
+class IWaiter(Interface):
+    """A request that waits for an upstream to appear.  Exactly one of the two is called, once."""
+
+    def upstream_ready(upstream: IUpstream) -> None:
+        """Here is one."""
+
+    def upstream_missing() -> None:
+        """None came in time."""
+
+
+class IDrainable(Interface):
+    """A visitor's connection, as the service that stops the edge sees it."""
+
+    def drain() -> None:
+        """Take no new request; close when the running ones are done, at once where there is none."""
+
+    def abort() -> None:
+        """End now, whatever runs."""
+
+
+class IVisitor(Interface):
+    """The visitor's side of an exchange: one connection, or one stream of a connection."""
+
+    facts: ConnectionFacts = Attribute("what is known of the connection")
+    writable: bool = Attribute("the transport has room for more of the answer")
+
+    def send(event: Event) -> None:
+        """Queue a piece of the answer.  Nothing leaves before :meth:`flush`."""
+
+    def flush() -> None:
+        """Hand to the transport what is queued, and go on with the next request where this one is done."""
+
+    def consumed(n: int) -> None:
+        """The exchange has done with ``n`` octets of the body (or raw octets); until it says so, reading stops soon."""
+
+    def exchange_done() -> None:
+        """The answer is whole, nothing more comes of this exchange."""
+
+    def truncate() -> None:
+        """The answer cannot be completed, and its head is out: end so that the visitor sees that it is not whole."""
+
+
+class IAnswerHandler(Interface):
+    """Who gets what an upstream connection receives: one exchange at a time."""
+
+    def on_informational(head: InformationalHead) -> None:
+        """A 1xx other than 101."""
+
+    def on_head(head: ResponseHead) -> None:
+        """The final head, or a 101."""
+
+    def on_body(event: Body) -> None:
+        """A piece of the answer's body."""
+
+    def on_end(event: End) -> None:
+        """The answer is whole; the connection is no longer this handler's."""
+
+    def on_raw(event: Raw) -> None:
+        """Octets after a 101."""
+
+    def on_raw_end(event: RawEnd) -> None:
+        """The upstream ended its direction of a switched connection."""
+
+    def on_failure(error: Exception, begun: bool) -> None:
+        """The connection ended before the answer did.
+
+        :param error: :class:`~wormhole_tw.errors.StreamReset`, :class:`~wormhole_tw.errors.HttpError` for an answer
+            that is not valid HTTP, or whatever Exception the transport gave
+        :param begun: whether any octet of an answer came
+        """
+
+    def on_pause() -> None:
+        """The stream towards the upstream is full: send no more of the body for now."""
+
+    def on_resume() -> None:
+        """It has room again."""
+
+    def on_turn_end() -> None:
+        """All of what one read brought has been handed over: a good moment to flush."""
+
+    def crashed() -> None:
+        """A callback above raised; the exchange must end, and nothing else may suffer."""

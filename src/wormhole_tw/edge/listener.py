@@ -1,0 +1,431 @@
+"""A visitor's HTTP connection: the shell of a server codec.
+
+Its rhythm: feed, hand the events to the exchange, write what the codec has, look whether to go on reading and which
+timeout counts.  One exchange at a time on HTTP/1; later requests wait inside the codec.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wormhole_tw.edge.exchange import Exchange
+from wormhole_tw.edge.interfaces import IDrainable, IVisitor
+from wormhole_tw.edge.upstreams.client import joined
+from wormhole_tw.errors import HttpError
+from wormhole_tw.http.events import (
+    Body,
+    End,
+    Event,
+    Failed,
+    Framing,
+    InformationalHead,
+    Raw,
+    RawEnd,
+    RequestHead,
+    ResponseHead,
+)
+from wormhole_tw.http.h1 import H1ServerCodec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.http.interfaces import ServerCodec, StreamEvent
+    from wormhole_tw.net.timers import Timer
+
+__all__ = ["IDLE_CLOSE", "LINGER_BYTES", "VisitorConnection"]
+
+log = Logger()
+
+LINGER_BYTES = 16 * 1024 * 1024
+"""Octets read and thrown away after the last answer.  A client that is still sending does not read yet; closing on it
+would reset the connection, and the answer (a 413) with it.  This is more than two kernels buffer between them."""
+
+IDLE_CLOSE = 1.0
+"""Seconds that the peer of an idle connection has to answer our close, so that a stop does not wait for the dead."""
+
+
+class _Phase(Enum):
+    """What the connection waits for, and with it which timeout counts."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BUSY = "busy"
+    """the request is whole (or its body is waited for by the origin's leave): the exchange has its own timeouts"""
+    BODY = "body"
+    RAW = "raw"
+    CLOSING = "closing"
+
+
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IVisitor, IDrainable)
+class VisitorConnection:
+    """One connection of a visitor.
+
+    :ivar facts: what is known of it
+    :ivar writable: the transport has room for more of the answer
+    :ivar requests: how many have begun on it
+    """
+
+    __slots__ = (
+        "_codec",
+        "_context",
+        "_discarded",
+        "_exchange",
+        "_feeding",
+        "_half_closed",
+        "_lost",
+        "_paused",
+        "_phase",
+        "_read_ended",
+        "_stall",
+        "_stream",
+        "_timer",
+        "_transport",
+        "factory",
+        "facts",
+        "requests",
+        "writable",
+    )
+
+    def __init__(self, context: EdgeContext, facts: ConnectionFacts, codec: ServerCodec | None = None) -> None:
+        self.facts = facts
+        self.factory = None
+        self.requests = 0
+        self.writable = True
+        self._context = context
+        self._codec: ServerCodec = codec or H1ServerCodec(context.http_limits)
+        self._transport: Any = None
+        self._exchange: Exchange | None = None
+        self._stream = 0
+        self._feeding = False
+        self._paused = False
+        self._half_closed = False
+        self._lost = False
+        self._read_ended = False
+        self._discarded = 0
+        self._phase = _Phase.HEAD
+        self._timer: Timer | None = None
+        self._stall: Timer | None = None
+
+    # IProtocol
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self._transport = transport
+        context = self._context
+        context.connections.add(self)
+        self._timer = context.timers.start(context.limits.head, self._timed_out)
+        self._transport.registerProducer(self, True)
+
+    def connectionMade(self) -> None:
+        """All is done in :meth:`makeConnection`."""
+
+    def logPrefix(self) -> str:
+        return "visitor"
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._phase is _Phase.CLOSING:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self._drop()
+            return
+        self._receive(self._codec.receive_data(data, self._context.timers.now))
+
+    def readConnectionLost(self) -> None:
+        if self._lost:
+            return
+        self._read_ended = True
+        if self._phase is _Phase.CLOSING:
+            self._transport.loseConnection()
+            return
+        if self.facts.secure and self._exchange is not None and self._phase is not _Phase.RAW:
+            # close_notify in the middle of an exchange: the visitor left; browsers and tools half-close no TLS
+            self._drop()
+            return
+        self._receive(self._codec.receive_eof(self._context.timers.now))
+
+    def writeConnectionLost(self) -> None:
+        """Our own direction is closed: nothing to do."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._lost = True
+        self._cancel_timers()
+        self._context.connections.discard(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            try:
+                exchange.visitor_gone()
+            except Exception:  # noqa: BLE001 - one exchange's bug
+                log.failure("an exchange failed on its visitor's leaving")
+        self._context.pool.visitor_gone(self.facts)
+
+    # IPushProducer: the transport is full, has room, is gone
+
+    def pauseProducing(self) -> None:
+        if self.writable:
+            self.writable = False
+            limit = self._context.limits.stall
+            if self._stall is None:
+                self._stall = self._context.timers.start(limit, self._stalled)
+            else:
+                self._stall.restart(limit)
+
+    def resumeProducing(self) -> None:
+        if not self.writable:
+            self.writable = True
+            if self._stall is not None:
+                self._stall.cancel()
+            exchange = self._exchange
+            if exchange is not None:
+                try:
+                    exchange.visitor_resumed()
+                except Exception:  # noqa: BLE001 - one exchange's bug
+                    log.failure("an exchange failed on going on with its answer")
+                    exchange.crashed()
+
+    def stopProducing(self) -> None:
+        """connectionLost follows."""
+
+    # IDrainable
+
+    def drain(self) -> None:
+        """See the interface."""
+        if self._lost or self._phase is _Phase.CLOSING:
+            return
+        self._codec.shut_down()
+        if self._exchange is None:
+            self._close(IDLE_CLOSE)
+
+    def abort(self) -> None:
+        """See the interface."""
+        if not self._lost:
+            self._drop()
+
+    # IVisitor: what the exchange calls
+
+    def send(self, event: Event) -> None:
+        """See the interface."""
+        if type(event) is ResponseHead:
+            limit = self._context.limits.requests_per_connection
+            if self._context.draining or (limit and self.requests >= limit):
+                event.keep_alive = False
+            if event.status == 101:
+                self._enter(_Phase.RAW, self._context.limits.upgrade_idle)
+        elif type(event) is InformationalHead:
+            if event.status == 100 and self._phase is _Phase.BUSY:
+                self._enter(_Phase.BODY, self._context.limits.body)
+        elif type(event) is Raw and self._timer is not None and self._timer.active:
+            self._timer.restart()
+        self._codec.send(self._stream, event)
+
+    def consumed(self, n: int) -> None:
+        """See the interface."""
+        self._codec.acknowledge(self._stream, n)
+        if self._paused and not self._feeding:
+            self._look_whether_to_read()
+
+    def exchange_done(self) -> None:
+        """See the interface."""
+        self._exchange = None
+
+    def truncate(self) -> None:
+        """See the interface."""
+        self._exchange = None
+        self._codec.reset(self._stream)
+
+    def flush(self) -> None:
+        """See the interface."""
+        if self._feeding or self._lost:
+            return
+        self._write()
+        waits_for_us = self._exchange is None or self._phase is _Phase.RAW
+        if waits_for_us and self._codec.has_held and self._phase is not _Phase.CLOSING:
+            self._receive(())
+        else:
+            self._after()
+
+    # within
+
+    def _receive(self, events: Sequence[StreamEvent]) -> None:
+        codec = self._codec
+        self._feeding = True
+        try:
+            while True:
+                for stream, event in events:
+                    self._hand_over(stream, event)
+                # a request whose answer is out already gives way to the next at once
+                if not codec.has_held or (self._exchange is not None and self._phase is not _Phase.RAW):
+                    break
+                events = codec.receive_data(b"", self._context.timers.now)
+                if not events:
+                    break
+            if self._exchange is not None:
+                self._exchange.flush_request()
+        except Exception:  # noqa: BLE001 - one request fails, other connections go on
+            log.failure("an exchange failed on what its visitor sent")
+            if self._exchange is not None:
+                self._exchange.crashed()
+            else:
+                self._codec.reset(self._stream)
+        finally:
+            self._feeding = False
+        self._write()
+        self._after()
+
+    def _hand_over(self, stream: int, event: Event) -> None:
+        exchange = self._exchange
+        if type(event) is RequestHead:
+            self._stream = stream
+            self._begin(event)
+        elif type(event) is Failed:
+            if exchange is None or stream != self._stream:
+                self._stream = stream
+                exchange = self._exchange = Exchange(self._context, self)
+            exchange.request_failed(event.error)
+        elif exchange is None or stream != self._stream:
+            # of a request that was answered before it was read to its end
+            pass
+        elif type(event) is Body:
+            if self._phase is not _Phase.BODY:
+                self._phase = _Phase.BODY
+            assert self._timer is not None
+            self._timer.restart(self._context.limits.body)
+            exchange.request_body(event)
+        elif type(event) is End:
+            self._phase = _Phase.BUSY
+            exchange.request_end(event)
+        elif type(event) is Raw:
+            if self._timer is not None and self._timer.active:
+                self._timer.restart()
+            exchange.request_raw(event)
+        elif type(event) is RawEnd:
+            exchange.request_raw_end(event)
+
+    def _begin(self, head: RequestHead) -> None:
+        self.requests += 1
+        if head.framing is Framing.NONE or head.expect_continue:
+            # the timer of the phase before may run on: it finds nothing to do
+            self._phase = _Phase.BUSY
+        else:
+            self._enter(_Phase.BODY, self._context.limits.body)
+        exchange = self._exchange = Exchange(self._context, self)
+        exchange.begin(head)
+
+    def _write(self) -> None:
+        pieces = self._codec.data_to_send()
+        if pieces and not self._lost:
+            for piece in joined(pieces):
+                self._transport.write(piece)
+
+    def _after(self) -> None:
+        if self._lost or self._phase is _Phase.CLOSING:
+            return
+        codec = self._codec
+        if codec.should_abort:
+            self._drop()
+        elif codec.should_close:
+            self._close(self._context.limits.stall)
+        else:
+            if codec.output_ended and not self._half_closed:
+                self._half_close()
+                # half a connection is not kept for an hour: who has heard the end goes soon
+                self._enter(_Phase.RAW, self._context.limits.keep_alive)
+            if self._exchange is None:
+                self._between_requests()
+            self._look_whether_to_read()
+
+    def _between_requests(self) -> None:
+        if self._codec.idle:
+            if self._phase is not _Phase.IDLE and self.requests:
+                self._enter(_Phase.IDLE, self._context.limits.keep_alive)
+        elif self._phase is not _Phase.HEAD:
+            # a head has begun, or the rest of a body is being thrown away: both are short
+            self._enter(_Phase.HEAD, self._context.limits.head)
+
+    def _enter(self, phase: _Phase, seconds: float) -> None:
+        self._phase = phase
+        timer = self._timer
+        assert timer is not None
+        if seconds:
+            timer.restart(seconds)
+        else:
+            timer.cancel()
+
+    def _look_whether_to_read(self) -> None:
+        if self._lost or self._phase is _Phase.CLOSING:
+            return
+        if self._codec.wants_data:
+            if self._paused:
+                self._paused = False
+                self._transport.resumeProducing()
+        elif not self._paused:
+            self._paused = True
+            self._transport.pauseProducing()
+
+    def _close(self, seconds: float) -> None:
+        """Send what is queued, say that it was all, and read on until the visitor has heard it."""
+        self._enter(_Phase.CLOSING, seconds)
+        if not self._half_closed:
+            self._half_close()
+        if self._read_ended:
+            self._transport.loseConnection()
+        elif self._paused:
+            self._paused = False
+            self._transport.resumeProducing()
+
+    def _half_close(self) -> None:
+        self._half_closed = True
+        self._cancel_stall()
+        self._transport.unregisterProducer()
+        self._transport.loseWriteConnection()
+
+    def _drop(self) -> None:
+        self._cancel_timers()
+        self._phase = _Phase.CLOSING
+        self._transport.abortConnection()
+
+    def _cancel_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+
+    def _cancel_timers(self) -> None:
+        self._cancel_stall()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # timeouts
+
+    def _stalled(self) -> None:
+        """The visitor took too little of what is buffered for it for too long."""
+        self._context.counters.shed += 1
+        log.debug("a visitor that does not read was dropped")
+        self._drop()
+
+    def _timed_out(self) -> None:
+        phase = self._phase
+        if phase is _Phase.BUSY:
+            return
+        if phase is _Phase.BODY:
+            if self._paused:
+                # it is we who do not read
+                self._enter(_Phase.BODY, self._context.limits.body)
+                return
+            exchange = self._exchange
+            if exchange is not None:
+                self._context.counters.shed += 1
+                exchange.request_failed(
+                    HttpError(408, "request-timeout", "The body of the request did not arrive in time.")
+                )
+            self.flush()
+        elif phase is _Phase.IDLE:
+            self._close(IDLE_CLOSE)
+        else:
+            if phase is _Phase.HEAD:
+                self._context.counters.shed += 1
+            self._drop()

@@ -1,0 +1,84 @@
+"""The router: host name and path of a request, and the route that the catalog has for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from wormhole_tw.edge.answers import ANSWERS
+from wormhole_tw.errors import HttpError
+from wormhole_tw.http.targets import normalise_host, normalise_target
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from wormhole_tw.control.catalog import Catalog
+    from wormhole_tw.control.model import Route
+    from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.http.events import RequestHead
+
+__all__ = ["Routed", "redirect_location", "route_request"]
+
+
+class Routed(NamedTuple):
+    """Where a request goes.
+
+    :ivar host: the host name it asked for, normalised
+    :ivar target: the path that was routed, and the query: what is forwarded
+    """
+
+    host: str
+    target: bytes
+    route: Route
+
+
+def _refuse(reason: str) -> NoReturn:
+    answer = ANSWERS[reason]
+    raise HttpError(answer.status, reason, answer.message)
+
+
+def _host_of(head: RequestHead) -> str:
+    host, _ = normalise_host(head.authority)
+    # the catalog writes an IPv6 address as Python does, without the brackets of an authority
+    return host[1:-1] if host[0] == "[" else host
+
+
+def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -> Routed:
+    """Find the route.
+
+    A name that is no site is 404 before it can be 421: another connection would not help there.
+
+    :raises HttpError: 400 for a host name or path that is not valid, 404 for an unknown name or path, 421 where the
+        certificate that was served for SNI is not good for the host name (RFC 9110 §15.5.20)
+    """
+    host = _host_of(head)
+    site = catalog.site_for(host)
+    if site is None:
+        _refuse("unknown-host")
+    served = facts.served
+    if served is not None and served.misdirected(host):
+        _refuse("misdirected")
+    path, query = normalise_target(head.target)
+    route = catalog.match(site, path)
+    if route is None:
+        _refuse("no-route")
+    return Routed(host, path if query is None else b"%s?%s" % (path, query), route)
+
+
+def redirect_location(catalog: Catalog, names: Container[str], head: RequestHead, port: int) -> bytes:
+    """The https address of a request that came without TLS.
+
+    :param names: the edge's own names, which are redirected too
+    :param port: the port that visitors reach with https
+    :raises HttpError: 400 as above, 404 for a name that is neither a site's nor the edge's: an edge that redirects to
+        any name it is told is a tool for phishing
+    """
+    host = _host_of(head)
+    if host not in names and catalog.site_for(host) is None:
+        _refuse("unknown-host")
+    path, query = normalise_target(head.target)
+    if path == b"*":
+        path = b"/"
+    authority = f"[{host}]" if ":" in host else host
+    if port != 443:
+        authority = f"{authority}:{port}"
+    return b"https://%s%s%s" % (authority.encode("ascii"), path, b"" if query is None else b"?" + query)

@@ -1,0 +1,410 @@
+"""The shell of the client codec: one connection towards an upstream, one request on it at a time.
+
+Its rhythm: feed, hand the events to the handler, let the handler flush, look whether to go on reading.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITCPTransport, ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wormhole_tw.errors import MisuseError, StreamReset, TimedOut
+from wormhole_tw.http.events import (
+    Body,
+    End,
+    Event,
+    Failed,
+    InformationalHead,
+    Raw,
+    RawEnd,
+    RequestHead,
+    ResponseHead,
+)
+from wormhole_tw.wire.codes import ResetCode
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.limits import Limits
+    from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream
+    from wormhole_tw.edge.upstreams.pool import Pool
+    from wormhole_tw.http.interfaces import ClientCodec
+    from wormhole_tw.net.timers import Timer, TimerWheel
+
+__all__ = ["JOIN_BELOW", "UpstreamConnection", "joined"]
+
+log = Logger()
+
+JOIN_BELOW = 64 * 1024
+"""Queued pieces are joined into one write up to this many octets: one TLS record or frame run, and a copy of this size
+is cheaper than a second trip through the transport.  Chunks stay under the 128 KiB from where malloc maps memory."""
+
+
+def joined(pieces: list[bytes]) -> list[bytes]:
+    """Pieces as few writes as is cheap."""
+    if len(pieces) == 1:
+        return pieces
+    out: list[bytes] = []
+    run: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if size + len(piece) > JOIN_BELOW and run:
+            out.append(b"".join(run))
+            run, size = [], 0
+        run.append(piece)
+        size += len(piece)
+    if run:
+        out.append(b"".join(run))
+    return out
+
+
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+class UpstreamConnection:
+    """One connection.  The pool makes it; an exchange uses it between :meth:`request` and ``on_end`` or ``on_failure``.
+
+    :ivar upstream: where it leads
+    :ivar visitor: the visitor connection it is dedicated to, or None
+    :ivar keep: whether it may be used again
+    :ivar idle_since: when it was given back, on the wheel's clock
+    :ivar requests: how many were begun on it
+    """
+
+    __slots__ = (
+        "_answered",
+        "_begun",
+        "_codec",
+        "_feeding",
+        "_handler",
+        "_limits",
+        "_over",
+        "_paused",
+        "_pool",
+        "_stream",
+        "_timer",
+        "_timers",
+        "_transport",
+        "_writable",
+        "factory",
+        "idle_since",
+        "keep",
+        "requests",
+        "upstream",
+        "visitor",
+    )
+
+    transport: ITransport | None
+
+    def __init__(
+        self,
+        upstream: IUpstream,
+        pool: Pool,
+        codec: ClientCodec,
+        timers: TimerWheel,
+        limits: Limits,
+        *,
+        visitor: ConnectionFacts | None = None,
+        keep: bool = True,
+    ) -> None:
+        self.upstream = upstream
+        self.visitor = visitor
+        self.keep = keep
+        self.idle_since = 0.0
+        self.requests = 0
+        self.factory = None
+        self._pool = pool
+        self._codec = codec
+        self._timers = timers
+        self._limits = limits
+        self._transport: ITCPTransport | None = None
+        self._handler: IAnswerHandler | None = None
+        self._stream = 0
+        self._begun = False
+        self._answered = False
+        self._paused = False
+        self._feeding = False
+        self._writable = True
+        self._over = False
+        # first byte of the answer while busy, time on the shelf while idle: one timer, for both never run together
+        self._timer: Timer | None = None
+
+    # what an exchange calls
+
+    @property
+    def reused(self) -> bool:
+        """The running request is not the first one."""
+        return self.requests > 1
+
+    @property
+    def writable(self) -> bool:
+        """The stream takes more of the request's body."""
+        return self._writable
+
+    def request(self, head: RequestHead, handler: IAnswerHandler) -> None:
+        """Begin a request; nothing leaves before :meth:`flush`.
+
+        :raises MisuseError: one is running, or the connection is over
+        """
+        if self._handler is not None or self._over:
+            raise MisuseError("the connection cannot take a request now")
+        if self._timer is not None:
+            self._timer.cancel()
+        self._handler = handler
+        self._begun = False
+        self._answered = False
+        self.requests += 1
+        self._stream = self._codec.new_stream()
+        self._codec.send(self._stream, head)
+
+    def send(self, event: Event) -> None:
+        """Queue a piece of the request's body, its end, or raw octets."""
+        if not self._over:
+            self._codec.send(self._stream, event)
+
+    def flush(self) -> None:
+        """Write what is queued."""
+        transport = self._transport
+        if transport is None or self._over:
+            return
+        pieces = self._codec.data_to_send()
+        if pieces:
+            for piece in joined(pieces):
+                transport.write(piece)
+        if self._codec.output_ended:
+            transport.loseWriteConnection()
+
+    def expect_answer(self) -> None:
+        """The request is out: the head of its answer is due within ``limits.first_byte``."""
+        if self._answered or self._over:
+            return
+        if self._timer is None:
+            self._timer = self._timers.start(self._limits.first_byte, self._timed_out)
+        else:
+            self._timer.restart(self._limits.first_byte)
+
+    def consumed(self, n: int) -> None:
+        """The handler has done with ``n`` octets of body or raw octets; until it says so, reading stops soon."""
+        self._codec.acknowledge(self._stream, n)
+        if self._paused and not self._feeding:
+            self._look_whether_to_read()
+
+    def cancel(self) -> None:
+        """Give the running request up: the stream is reset, and no callback comes any more."""
+        self._handler = None
+        self._end(abort=True)
+
+    def finish(self) -> None:
+        """End a switched connection behind what is queued; no callback comes any more."""
+        self.flush()
+        self._handler = None
+        self._end(abort=False)
+
+    def close(self) -> None:
+        """End an idle connection."""
+        self._pool.withdraw(self)
+        self._end(abort=False)
+
+    # IProtocol
+
+    def makeConnection(self, transport: ITransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._pool.made(self)
+        if self._over:
+            self._over = False
+            self._end(abort=True)
+            return
+        transport.registerProducer(self, True)  # type: ignore[attr-defined]
+
+    def connectionMade(self) -> None:
+        """All is done in :meth:`makeConnection`."""
+
+    def logPrefix(self) -> str:
+        return "upstream"
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        if self._handler is None:
+            # an idle origin has nothing to say: what it sent must not become the next request's answer
+            self._pool.withdraw(self)
+            self._end(abort=True)
+            return
+        self._begun = True
+        self._feed(data)
+
+    def readConnectionLost(self) -> None:
+        if self._over:
+            return
+        handler = self._handler
+        if handler is None:
+            self.close()
+            return
+        self._guarded(handler, self._read_eof)
+
+    def writeConnectionLost(self) -> None:
+        """Our own direction is closed: nothing to do."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            self._pool.lost(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._over:
+            return
+        handler = self._handler
+        if handler is None:
+            self._pool.withdraw(self)
+            self._over = True
+            return
+        error = reason.value
+        if not isinstance(error, StreamReset):
+            # a clean end may be how an origin ends the body
+            self._guarded(handler, self._read_eof)
+            error = StreamReset(ResetCode.SERVICE_FAILED, "the connection was closed", True)
+        self._over = True
+        self._fail(error)
+
+    # IPushProducer: the stream towards the upstream is full, has room, is gone
+
+    def pauseProducing(self) -> None:
+        if self._writable:
+            self._writable = False
+            if self._handler is not None:
+                self._handler.on_pause()
+
+    def resumeProducing(self) -> None:
+        if not self._writable:
+            self._writable = True
+            handler = self._handler
+            if handler is not None:
+                self._guarded(handler, handler.on_resume)
+
+    def stopProducing(self) -> None:
+        """connectionLost follows and says why."""
+
+    # within
+
+    def _feed(self, data: bytes) -> None:
+        handler = self._handler
+        assert handler is not None
+        self._feeding = True
+        try:
+            events = self._codec.receive_data(data, 0.0)
+            for _, event in events:
+                self._hand_over(handler, event)
+                if self._handler is not handler:
+                    break
+        except Exception:  # noqa: BLE001 - one exchange fails, the others on this link go on
+            log.failure("an exchange failed on what its upstream sent")
+            self._crash(handler)
+        finally:
+            self._feeding = False
+        handler.on_turn_end()
+        if self._handler is not None:
+            self._look_whether_to_read()
+
+    def _read_eof(self) -> None:
+        handler = self._handler
+        assert handler is not None
+        for _, event in self._codec.receive_eof(0.0):
+            if type(event) is Failed:
+                # not an answer that is wrong: one that stops, or none at all
+                self._fail(StreamReset(ResetCode.SERVICE_FAILED, "the service closed before its answer's end", True))
+                break
+            self._hand_over(handler, event)
+            if self._handler is not handler:
+                break
+        handler.on_turn_end()
+
+    def _hand_over(self, handler: IAnswerHandler, event: Event) -> None:
+        if type(event) is Body:
+            handler.on_body(event)
+        elif type(event) is ResponseHead:
+            self._answered = True
+            if self._timer is not None:
+                self._timer.cancel()
+            handler.on_head(event)
+        elif type(event) is End:
+            self._finished()
+            handler.on_end(event)
+        elif type(event) is Raw:
+            handler.on_raw(event)
+        elif type(event) is InformationalHead:
+            # it is alive and at work (RFC 9110 §15.2.1, 102): its time begins anew
+            if self._timer is not None and self._timer.active:
+                self._timer.restart()
+            handler.on_informational(event)
+        elif type(event) is RawEnd:
+            handler.on_raw_end(event)
+        elif type(event) is Failed:
+            self._fail(event.error)
+
+    def _finished(self) -> None:
+        """The answer is whole: keep the connection, or end it."""
+        self._handler = None
+        # what is still queued of a request that ran on is of no use to anybody
+        if self._codec.reusable and self._writable and self._pool.give_back(self):
+            self.idle_since = self._timers.now
+            if self._timer is None:
+                self._timer = self._timers.start(self._limits.idle_stream_time, self._timed_out)
+            else:
+                self._timer.restart(self._limits.idle_stream_time)
+            if self._paused:
+                self._paused = False
+                assert self._transport is not None
+                self._transport.resumeProducing()  # type: ignore[attr-defined]
+        else:
+            self._end(abort=not self._codec.reusable)
+
+    def _look_whether_to_read(self) -> None:
+        transport = self._transport
+        if transport is None or self._over:
+            return
+        if self._codec.wants_data:
+            if self._paused:
+                self._paused = False
+                transport.resumeProducing()  # type: ignore[attr-defined]
+        elif not self._paused:
+            self._paused = True
+            transport.pauseProducing()  # type: ignore[attr-defined]
+
+    def _guarded(self, handler: IAnswerHandler, step: object) -> None:
+        try:
+            step()  # type: ignore[operator]
+        except Exception:  # noqa: BLE001 - see _feed
+            log.failure("an exchange failed on what its upstream did")
+            self._crash(handler)
+
+    def _crash(self, handler: IAnswerHandler) -> None:
+        self.cancel()
+        handler.crashed()
+
+    def _fail(self, error: Exception) -> None:
+        handler, self._handler = self._handler, None
+        self._end(abort=True)
+        if handler is not None:
+            handler.on_failure(error, self._begun)
+
+    def _timed_out(self) -> None:
+        if self._handler is None:
+            self.close()
+        else:
+            self._fail(TimedOut("limits.first_byte", "the service did not answer in time"))
+
+    def _end(self, *, abort: bool) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        transport = self._transport
+        if transport is None:
+            return
+        transport.unregisterProducer()  # type: ignore[attr-defined]
+        if abort:
+            transport.abortConnection()
+        else:
+            transport.loseConnection()
