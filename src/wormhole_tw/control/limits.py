@@ -44,6 +44,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     head: Seconds = 10.0
     #: Between two reads of a request's body while the edge is reading it: a train in a tunnel, then no one is there.
     body: Seconds = 30.0
+    #: Until a visitor has taken what is buffered for it (``write_buffer`` and what the kernel holds): 10 KB/s do.
+    stall: Seconds = 30.0
     #: An idle visitor's connection between two requests: as nginx; browsers give up on their side after 60 to 300.
     keep_alive: Seconds = 75.0
     #: Until an upstream connection stands, the agent's dial of its service included.
