@@ -70,7 +70,7 @@ def name_matches(pattern: str, name: str) -> bool:
     if not pattern.startswith("*."):
         return False
     label, dot, parent = name.partition(".")
-    return bool(label and dot) and parent == pattern[2:]
+    return bool(label and dot) and parent == pattern[2:] and not name.rpartition(".")[2].isdigit()
 
 
 def certificate_names(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -224,9 +224,10 @@ def _server_options() -> dict[str, Any]:
 def _server_context(material: KeyMaterial, alpn: tuple[bytes, ...]) -> SSL.Context:
     try:
         options = CertificateOptions(
-            privateKey=crypto.PKey.from_cryptography_key(cast(Any, material.key)),
-            certificate=crypto.X509.from_cryptography(material.certificate),
-            extraCertChain=[crypto.X509.from_cryptography(certificate) for certificate in material.chain],
+            # Twisted's annotations still say pyOpenSSL's own classes, whose use pyOpenSSL deprecates.
+            privateKey=cast(Any, material.key),
+            certificate=cast(Any, material.certificate),
+            extraCertChain=cast(Any, list(material.chain)),
             acceptableProtocols=list(alpn),
             **_server_options(),
         )
