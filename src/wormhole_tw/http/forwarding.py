@@ -16,7 +16,13 @@ from enum import IntEnum
 from functools import lru_cache
 
 from wormhole_tw.http.events import Fields, InformationalHead, RequestHead, ResponseHead
-from wormhole_tw.http.grammar import MAX_LEARNED_LENGTH, MAX_LEARNED_NAMES, list_members
+from wormhole_tw.http.grammar import (
+    FORBIDDEN_TRAILERS,
+    MAX_LEARNED_LENGTH,
+    MAX_LEARNED_NAMES,
+    TE_TRAILERS,
+    list_members,
+)
 
 __all__ = ["VisitorFacts", "answer_towards_visitor", "request_towards_origin", "trailers_onwards"]
 
@@ -223,9 +229,6 @@ _PASS = _Policy.PASS
 _PROTECTED_ = _Policy.PROTECTED
 _FORWARDING_ = _Policy.FORWARDING
 
-TE_TRAILERS = (b"TE", b"trailers")
-"""The only form in which TE goes on; the client codec knows it."""
-
 
 def _append_trusted(fields: Fields, head: RequestHead, facts: VisitorFacts) -> Fields:
     """Lists (For, Forwarded, Via) grow by our element; facts (Host, Port, Proto) stay as the first proxy saw them."""
@@ -285,5 +288,9 @@ def _answer_fields(lines: Fields, *, keep_upgrade: bool) -> Fields:
 
 
 def trailers_onwards(trailers: Fields) -> Fields:
-    """Trailer fields as they go on, either way: what may not stand in a head of a visitor may not stand here."""
-    return [line for line in trailers if _judge(line[0])[1] is _PASS]
+    """Trailer fields as they go on, either way, without those that may not stand there or could be forged there."""
+    return [
+        line
+        for line in trailers
+        if (judged := _judge(line[0]))[1] in (_PASS, _PROTECTED_) and judged[0] not in FORBIDDEN_TRAILERS
+    ]

@@ -80,6 +80,8 @@ def normalise_target(target: bytes) -> tuple[bytes, bytes | None]:
     found = query if mark else None
     if _PLAIN_PATH.fullmatch(path):
         return path, found
+    if not path.startswith(b"/"):
+        _bad_target("The request target is not a path.")
     if b"%" in path:
         path = _ESCAPE.sub(_unescape, path)
     segments: list[bytes] = []

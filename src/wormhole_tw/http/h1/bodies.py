@@ -11,7 +11,8 @@ from typing import Protocol
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Fields
 from wormhole_tw.http.grammar import TOKEN
-from wormhole_tw.http.h1.heads import BREACH, parse_trailers
+from wormhole_tw.http.h1.fields import parse_trailers
+from wormhole_tw.http.h1.framer import BREACH
 from wormhole_tw.http.h1.limits import H1Limits
 
 __all__ = ["BodyReader", "ChunkedReader", "CloseReader", "LengthReader"]
