@@ -2,188 +2,236 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger
 
 from tests import _harness, _support
 
 CONFTEST = "from tests.conftest import *\n"
 
+CASES = """
+import time
+import pytest
+import pytest_twisted
+from hypothesis import given, strategies as st
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from tests import _harness
+
+_harness.DEFAULT_DEADLINE = 0.5
+
+
+def test_delayed_call(reactor):
+    reactor.callLater(60, print)
+
+
+def test_short_delayed_call(reactor):
+    reactor.callLater(0.1, print)
+
+
+async def test_port(reactor):
+    reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+
+
+async def test_paused_connection(reactor):
+    came = Deferred()
+
+    class Paused(Protocol):
+        def connectionMade(self):
+            self.transport.pauseProducing()
+            came.callback(None)
+
+    port = reactor.listenTCP(0, Factory.forProtocol(Paused), interface="127.0.0.1")
+    client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), Protocol())
+    client.transport.pauseProducing()
+    await came
+    await port.stopListening()
+
+
+@pytest.mark.background("shown")
+def test_background(reactor):
+    test_background.call = reactor.callLater(60, print)
+
+
+def test_logged_failure():
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        Logger().failure("it broke")
+
+
+def test_operators_line():
+    Logger().error("a limit was passed")
+
+
+def test_unhandled_error():
+    fail(ValueError("lost"))
+
+
+@pytest.mark.deadline(0.2)
+async def test_hung():
+    await Deferred()
+
+
+@pytest.mark.deadline(0.2)
+async def test_swallows_cancellation():
+    try:
+        await Deferred()
+    except Exception:
+        await Deferred()
+
+
+@pytest.mark.deadline(0.2)
+def test_blocks():
+    time.sleep(50)
+
+
+@pytest_twisted.async_yield_fixture
+async def ends_never():
+    yield 1
+    await Deferred()
+
+
+def test_hung_fixture(ends_never):
+    assert ends_never == 1
+
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
-    """Run tests, given as source, in a pytest of their own."""
-    monkeypatch.setenv("PYTHONPATH", str(_support.ROOT))
-    monkeypatch.delenv("CI", raising=False)
-    pytester.makeconftest(CONFTEST)
-    pytester.makeini("[pytest]\nmarkers =\n  full: full sizes\n")
-
-    def go(source: str, *arguments: str) -> pytest.RunResult:
-        pytester.makepyfile(source)
-        return pytester.run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, timeout=60)
-
-    return go
+async def unknown():
+    pass
 
 
-def test_a_delayed_call_left_behind(run) -> None:
-    result = run("def test_it(reactor):\n    reactor.callLater(60, print)\ndef test_next(): pass\n")
-    result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*left a delayed call*"])
+def test_unknown_fixture(unknown):
+    pass
 
 
-def test_a_short_delayed_call_left_behind(run) -> None:
-    """Also one that runs out while the harness waits."""
-    run("def test_it(reactor):\n    reactor.callLater(0.1, print)\n").assert_outcomes(passed=1, errors=1)
+def test_returns_a_deferred():
+    return Deferred()
 
 
-def test_a_port_left_open(run) -> None:
-    result = run(
-        "from twisted.internet.protocol import Factory\n"
-        "async def test_it(reactor):\n    reactor.listenTCP(0, Factory(), interface='127.0.0.1')\n"
+seen = []
+
+
+@pytest.mark.parametrize("base", [1, 2])
+@given(n=st.integers(0, 9))
+async def test_examples_in_coroutines(reactor, base, n):
+    await deferLater(reactor, 0)
+    seen.append((base, n))
+
+
+@pytest.mark.parametrize("base", [1, 2])
+@given(n=st.integers(0, 9))
+def test_examples(base, n):
+    seen.append((base, n))
+
+
+@given(n=st.integers())
+async def test_wrong_example(reactor, n):
+    await deferLater(reactor, 0)
+    assert n < 1000
+
+
+def test_examples_ran():
+    assert len(seen) >= 20
+
+
+@pytest.mark.requires_program("no-such-program")
+def test_program():
+    pass
+
+
+@pytest.mark.full
+def test_big():
+    pass
+"""
+
+
+def run_cases(folder: Path, *arguments: str, **environment: str) -> tuple[dict[str, set[str]], str]:
+    """Run the cases in a pytest of their own: the outcomes of each, and everything that was printed."""
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  full: full sizes\n")
+    (folder / "test_cases.py").write_text(CASES)
+    variables = _support.program_environment(**environment)
+    variables["PYTHONPATH"] = str(_support.ROOT)
+    if "CI" not in environment:
+        variables.pop("CI", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "test_cases.py", *arguments],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=25,
+        check=False,
     )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*left in the reactor: <*Factory* on *"])
+    outcomes: dict[str, set[str]] = {}
+    for outcome, name in re.findall(r"^(PASSED|FAILED|ERROR) test_cases\.py::(\w+)", done.stdout, re.MULTILINE):
+        outcomes.setdefault(name, set()).add(outcome)
+    return outcomes, done.stdout
 
 
-def test_a_paused_connection_left_open(run) -> None:
-    """Nothing watches a paused socket, so the reactor's own lists do not show it."""
-    result = run(
-        """
-        from twisted.internet.defer import Deferred
-        from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-        from twisted.internet.protocol import Factory, Protocol
-
-        async def test_it(reactor):
-            came = Deferred()
-
-            class Paused(Protocol):
-                def connectionMade(self):
-                    self.transport.pauseProducing()
-                    came.callback(None)
-
-            port = reactor.listenTCP(0, Factory.forProtocol(Paused), interface="127.0.0.1")
-            client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), Protocol())
-            client.transport.pauseProducing()
-            await came
-            await port.stopListening()
-        """
-    )
-    result.assert_outcomes(passed=1, errors=1)
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[str]], str]:
+    return run_cases(tmp_path_factory.mktemp("ordinary"))
 
 
-def test_a_logged_failure(run) -> None:
-    result = run(
-        "from twisted.logger import Logger\n"
-        "def test_it():\n    try:\n        1 / 0\n"
-        "    except ZeroDivisionError:\n        Logger().failure('it broke')\n"
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*it broke*", "*ZeroDivisionError*"])
+@pytest.mark.parametrize(
+    ("name", "outcomes"),
+    [
+        ("test_delayed_call", "PASSED ERROR"),
+        ("test_short_delayed_call", "PASSED ERROR"),
+        ("test_port", "PASSED ERROR"),
+        ("test_paused_connection", "PASSED ERROR"),
+        ("test_background", "PASSED"),
+        ("test_logged_failure", "PASSED ERROR"),
+        ("test_operators_line", "PASSED"),
+        ("test_unhandled_error", "PASSED ERROR"),
+        ("test_hung", "FAILED"),
+        ("test_swallows_cancellation", "FAILED"),
+        ("test_blocks", "FAILED"),
+        ("test_hung_fixture", "PASSED ERROR"),
+        ("test_unknown_fixture", "ERROR"),
+        ("test_returns_a_deferred", "FAILED"),
+        ("test_examples_in_coroutines", "PASSED"),
+        ("test_examples", "PASSED"),
+        ("test_wrong_example", "FAILED"),
+        ("test_examples_ran", "PASSED"),
+    ],
+)
+def test_the_outcome_of(name: str, outcomes: str, ordinary: tuple[dict[str, set[str]], str]) -> None:
+    found, text = ordinary
+    assert found.get(name) == set(outcomes.split()), text
 
 
-def test_an_unhandled_error_in_a_deferred(run) -> None:
-    result = run("from twisted.internet.defer import fail\ndef test_it():\n    fail(ValueError('lost'))\n")
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*ValueError*lost*"])
+def test_what_is_said(ordinary: tuple[dict[str, set[str]], str]) -> None:
+    text = ordinary[1]
+    assert text.count("left a delayed call: <DelayedCall") == 2
+    assert re.search(r"left in the reactor: <.*Factory.* on \d+>", text)
+    assert "it broke\nTraceback" in text
+    assert "builtins.ValueError: lost" in text
+    assert re.search(r"the deadline of 0\.2 s passed, waiting at .*test_cases\.py:\d+ in test_hung", text)
+    assert "blocked for 0.2 s without returning to the reactor" in text
+    assert "needs the program no-such-program" in text
+    assert "1 deselected" in text
 
 
-def test_a_hung_coroutine(run) -> None:
-    result = run(
-        "import pytest\nfrom twisted.internet.defer import Deferred\n"
-        "@pytest.mark.deadline(0.2)\nasync def test_it():\n    await Deferred()\n"
-        "async def test_next(): pass\n"
-    )
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*the deadline of 0.2 s passed, waiting at *:5 in test_it*"])
-
-
-def test_a_coroutine_that_swallows_its_cancellation(run) -> None:
-    result = run(
-        "import pytest\nfrom twisted.internet.defer import Deferred\n"
-        "@pytest.mark.deadline(0.2)\nasync def test_it():\n"
-        "    try:\n        await Deferred()\n    except Exception:\n        await Deferred()\n"
-    )
-    result.assert_outcomes(failed=1)
-
-
-def test_a_test_that_blocks(run) -> None:
-    result = run("import pytest, time\n@pytest.mark.deadline(0.2)\ndef test_it():\n    time.sleep(50)\n")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*blocked for 0.2 s*"])
-
-
-def test_a_hung_fixture(run) -> None:
-    result = run(
-        "from tests import _harness\n_harness.DEFAULT_DEADLINE = 0.2\n"
-        "import pytest_twisted\nfrom twisted.internet.defer import Deferred\n"
-        "@pytest_twisted.async_yield_fixture\nasync def slow():\n    yield 1\n    await Deferred()\n"
-        "def test_it(slow):\n    assert slow == 1\n"
-    )
-    result.assert_outcomes(passed=1, errors=1)
-
-
-def test_a_fixture_that_pytest_twisted_does_not_know(run) -> None:
-    result = run("import pytest\n@pytest.fixture\nasync def it(): pass\ndef test_it(it): pass\n")
-    result.assert_outcomes(errors=1)
-
-
-def test_a_plain_function_that_returns_a_deferred(run) -> None:
-    run("from twisted.internet.defer import Deferred\ndef test_it():\n    return Deferred()\n").assert_outcomes(
-        failed=1
-    )
-
-
-def test_hypothesis_with_coroutines_and_parameters(run) -> None:
-    result = run(
-        """
-        import pytest
-        from hypothesis import given, strategies as st
-        from twisted.internet.task import deferLater
-
-        seen = []
-
-        @pytest.mark.parametrize("base", [1, 2])
-        @given(n=st.integers(0, 9))
-        async def test_coroutine(reactor, base, n):
-            await deferLater(reactor, 0)
-            seen.append((base, n))
-
-        @pytest.mark.parametrize("base", [1, 2])
-        @given(n=st.integers(0, 9))
-        def test_plain(base, n):
-            seen.append((base, n))
-
-        @given(n=st.integers())
-        async def test_wrong(reactor, n):
-            await deferLater(reactor, 0)
-            assert n < 1000
-
-        def test_all():
-            assert len(seen) >= 20
-        """
-    )
-    result.assert_outcomes(passed=5, failed=1)
-
-
-def test_full_sizes_are_left_out_unless_asked_for(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = "import pytest\n@pytest.mark.full\ndef test_big(): pass\ndef test_small(): pass\n"
-    monkeypatch.delenv("WORMHOLE_FULL", raising=False)
-    run(source).assert_outcomes(passed=1, deselected=1)
-    monkeypatch.setenv("WORMHOLE_FULL", "1")
-    run(source).assert_outcomes(passed=2)
-
-
-def test_a_missing_program(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = "import pytest\n@pytest.mark.requires_program('no-such-program')\ndef test_it(): pass\n"
-    result = run(source, "-rs")
-    result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*needs the program no-such-program*"])
-    monkeypatch.setenv("CI", "true")
-    run(source).assert_outcomes(errors=1)
+def test_in_ci_programs_must_be_there_and_full_sizes_run_when_asked_for(tmp_path: Path) -> None:
+    outcomes, text = run_cases(tmp_path, "-k", "program or big", CI="true", WORMHOLE_FULL="1")
+    assert outcomes["test_program"] == {"ERROR"}, text
+    assert "the program no-such-program is missing here, and CI must have it" in text
+    assert outcomes["test_big"] == {"PASSED"}
 
 
 async def test_expected_failures_are_flushed(logged_failures: _harness.LoggedFailures) -> None:
@@ -214,10 +262,19 @@ async def test_a_closing_connection_has_time_to_go(reactor) -> None:
             lost.callback(None)
 
     port = reactor.listenTCP(0, Factory.forProtocol(Server), interface="127.0.0.1")
-    from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-
     client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), Protocol())
     assert client.transport is not None
     client.transport.loseConnection()
     await port.stopListening()
     await lost
+
+
+def test_a_finished_coroutine_leaves_no_timer() -> None:
+    async def seven() -> int:
+        return 7
+
+    clock = MemoryReactorClock()
+    results: list[int] = []
+    _harness.with_deadline(seven(), 30, clock).addCallback(results.append)
+    assert results == [7]
+    assert clock.getDelayedCalls() == []
