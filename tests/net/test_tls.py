@@ -215,6 +215,7 @@ async def test_bytes_cut_at_every_place(edge: Edge, authority: DevCa) -> None:
     assert await peer.read(len(data)) == data
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
 async def test_ciphers_and_versions(edge: Edge) -> None:
     peer = await edge.dial(client_context(), "app.example.test")
     assert peer.tls.version() == "TLSv1.3"

@@ -77,9 +77,7 @@ def explain_tls_failure(
     if isinstance(exception, CertificateRejected):
         return _explain_certificate(exception.code, peer, ca_option)
     if isinstance(exception, VerificationError | CertificateError):
-        return (
-            f"the certificate of {peer} is not for the name {host}: the host name is wrong, or another server answered"
-        )
+        return f"the certificate of {peer} is not for the name {host}: a wrong host name, or another server answered"
     if isinstance(exception, SSL.SysCallError):
         return f"{peer} closed the connection during the TLS handshake"
     if isinstance(exception, SSL.Error):

@@ -246,8 +246,8 @@ class TlsTransport(TLSMemoryBIOProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._unsent.clear()
         self._unsent_size = 0
-        if self._read_closed:
-            # The peer said that it was done; the rest is our own half, lost or closed.
+        if self._read_closed or self._aborted:
+            # The peer said that it was done, or we gave it up: that nothing more comes is no truncation.
             self._lostTLSConnection = True
         super().connectionLost(reason)
 
@@ -368,7 +368,7 @@ class _TlsClientEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        given_up: list[Failure] = []
+        expired = False
 
         def abort(_verified: object) -> None:
             tls.abortConnection()
@@ -382,15 +382,16 @@ class _TlsClientEndpoint:
         )
 
         def expire() -> None:
-            given_up.append(Failure(TimedOut("handshake", f"no TLS handshake within {self._timeout:g} s")))
+            nonlocal expired
+            expired = True
             tls.abortConnection()
 
         timer = None if verified.called else self._clock.callLater(self._timeout, expire)
         try:
             return await verified
         except ConnectionAborted:
-            if given_up:
-                given_up[0].raiseException()
+            if expired:
+                raise TimedOut("handshake", f"no TLS handshake within {self._timeout:g} s") from None
             raise
         finally:
             if timer is not None and timer.active():

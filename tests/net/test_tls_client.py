@@ -1,0 +1,530 @@
+"""The client side of TLS against the standard library: verification, ALPN, half-close, and failures told clearly."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from OpenSSL import SSL
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, NoProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tests.net.peers import SslPeer, chain_pem, self_signed, server_context
+from wormhole_tw.errors import ConfigError, TimedOut
+from wormhole_tw.net.dev_ca import DevCa
+from wormhole_tw.net.tls import client_creator, explain_tls_failure, wrap_client_tls
+from wormhole_tw.net.tls_failure import is_tls_failure
+from wormhole_tw.net.tls_transport import alpn_of
+
+
+class Talker(Protocol):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.events: list[str] = []
+        self.alpn: bytes | None = None
+        self.lost: list[Failure] = []
+        self._waiters: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred()
+        self._waiters.append((condition, waiter))
+        self.look()
+        return waiter
+
+    def look(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for condition, waiter in waiters:
+            if condition():
+                waiter.callback(None)
+            else:
+                self._waiters.append((condition, waiter))
+
+    def connectionMade(self) -> None:
+        self.alpn = alpn_of(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        self.look()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.append(reason)
+        self.look()
+
+    async def gone(self) -> BaseException:
+        await self.until(lambda: bool(self.lost))
+        assert self.lost[0].value is not None
+        return self.lost[0].value
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class HalfTalker(Talker):
+    def handshakeCompleted(self) -> None:
+        self.events.append("handshake")
+
+    def readConnectionLost(self) -> None:
+        self.events.append("read lost")
+        self.look()
+
+    def writeConnectionLost(self) -> None:
+        self.events.append("write lost")
+        self.look()
+
+
+class Service:
+    """Listens with whatever protocol the test gives."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.accepted: list[Any] = []
+        self.made: list[Talker] = []
+        self.port: Any = None
+
+    async def listen(self, build: Callable[[], Any]) -> None:
+        def accept() -> Any:
+            self.accepted.append(build())
+            return self.accepted[-1]
+
+        factory: Factory = Factory.forProtocol(accept)  # type: ignore[arg-type]
+        factory.noisy = False
+        self.port = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(factory)
+
+    def endpoint(self, creator: Any, timeout: float = 5) -> Any:
+        tcp = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.port.getHost().port)
+        return wrap_client_tls(self.reactor, creator, tcp, timeout=timeout)
+
+    async def dial(self, creator: Any, protocol: Talker | None = None, **how: Any) -> Any:
+        made = protocol or Talker()
+        factory = Factory.forProtocol(lambda: made)  # type: ignore[arg-type]
+        factory.noisy = False
+        self.made.append(made)
+        return await self.endpoint(creator, **how).connect(factory)
+
+    async def stop(self) -> None:
+        for made in self.made:
+            if made.transport is not None and not made.lost:
+                made.transport.abortConnection()  # type: ignore[attr-defined]
+                await made.gone()
+        for peer in self.accepted:
+            if isinstance(peer, SslPeer) and peer.transport is not None and peer.lost is None:
+                await peer.gone()
+        await maybeDeferred(self.port.stopListening)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> DevCa:
+    return DevCa(tmp_path / "dev")
+
+
+@pytest_twisted.async_yield_fixture
+async def service(reactor: Any) -> AsyncIterator[Service]:
+    made = Service(reactor)
+    yield made
+    await made.stop()
+
+
+def tls_peer(context: ssl.SSLContext, cut: int = 0) -> Callable[[], SslPeer]:
+    return lambda: SslPeer(context, server_side=True, cut=cut)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "x.example.test"])
+async def test_a_verified_connection(service: Service, authority: DevCa, tmp_path: Path, host: str) -> None:
+    names: list[str | None] = []
+    context = server_context(tmp_path, authority.certificate_for(["*.example.test"]), ["wormhole/1"])
+    context.sni_callback = lambda _tls, name, _context: names.append(name)
+    await service.listen(tls_peer(context, cut=7))
+    creator = client_creator(host, ca_file=authority.ca_path, alpn=[b"wormhole/1", b"http/1.1"])
+    talker = await service.dial(creator, HalfTalker())
+    assert talker.events == ["handshake"]
+    assert talker.alpn == b"wormhole/1"
+    assert names == [host if host[0] in "lx" else None]
+    peer = service.accepted[0]
+    await peer.handshake()
+    for part in (b"a", b"b" * 300_000, b"c"):
+        talker.transport.write(part)
+    talker.transport.writeSequence([b"d", b"e"])
+    assert await peer.read(300_004) == b"a" + b"b" * 300_000 + b"cde"
+    peer.send(b"answer")
+    await talker.until(lambda: talker.received == b"answer")
+
+
+async def test_a_creator_serves_many_connections_and_takes_bytes(
+    service: Service, authority: DevCa, tmp_path: Path
+) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    creator = client_creator("localhost", ca_pem=authority.ca_pem)
+    for _ in range(3):
+        assert (await service.dial(creator)).alpn is None
+
+
+async def test_a_certificate_that_is_no_root_may_be_trusted_by_itself(
+    service: Service, authority: DevCa, tmp_path: Path
+) -> None:
+    material = authority.certificate_for([])
+    await service.listen(tls_peer(server_context(tmp_path, material)))
+    await service.dial(client_creator("localhost", ca_pem=chain_pem(material)))
+
+
+def explained(error: BaseException, host: str) -> str:
+    return explain_tls_failure(error, host, 8443, offered=[b"wormhole/1"])
+
+
+@pytest.mark.parametrize(
+    ("host", "material", "trusted", "sentence"),
+    [
+        (
+            "localhost",
+            lambda ca: ca.certificate_for([]),
+            False,
+            "the certificate of localhost:8443 is not signed by a CA that is trusted here; give its CA with --ca-file",
+        ),
+        (
+            "localhost",
+            lambda ca: self_signed("localhost"),
+            True,
+            "the certificate of localhost:8443 is not signed by a CA that is trusted here; give its CA with --ca-file",
+        ),
+        (
+            "other.test",
+            lambda ca: ca.certificate_for([]),
+            True,
+            "the certificate of other.test:8443 is not for the name other.test: a wrong host name, or another server "
+            "answered",
+        ),
+        (
+            "10.0.0.1",
+            lambda ca: ca.certificate_for([]),
+            True,
+            "the certificate of 10.0.0.1:8443 is not for the name 10.0.0.1: a wrong host name, or another server "
+            "answered",
+        ),
+        (
+            "localhost",
+            lambda ca: expired(ca),
+            True,
+            "the certificate of localhost:8443 has expired (or this machine's clock is wrong)",
+        ),
+        (
+            "localhost",
+            lambda ca: early(ca),
+            True,
+            "the certificate of localhost:8443 is not valid yet (is this machine's clock right?)",
+        ),
+    ],
+)
+async def test_what_is_not_accepted(
+    service: Service,
+    authority: DevCa,
+    tmp_path: Path,
+    host: str,
+    material: Callable[[DevCa], Any],
+    trusted: bool,
+    sentence: str,
+) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, material(authority))))
+    talker = Talker()
+    with pytest.raises(Exception) as raised:
+        await service.dial(client_creator(host, ca_file=authority.ca_path if trusted else None), talker)
+    assert is_tls_failure(raised.value)
+    assert explained(raised.value, host) == sentence
+    assert talker.transport is None, "the protocol is built for a verified peer only"
+
+
+def expired(authority: DevCa) -> Any:
+    import datetime
+
+    then = authority._ca.certificate.not_valid_before_utc
+    authority_life = datetime.timedelta(days=3650)
+    assert authority.certificate_for([], then + authority_life / 2)
+    return _signed_with_dates(authority, -10, -1)
+
+
+def early(authority: DevCa) -> Any:
+    return _signed_with_dates(authority, 1, 10)
+
+
+def _signed_with_dates(authority: DevCa, begins: float, ends: float) -> Any:
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from wormhole_tw.net.pem import KeyMaterial
+
+    now = datetime.datetime.now(datetime.UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(authority._ca.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(5)
+        .not_valid_before(now + datetime.timedelta(days=begins))
+        .not_valid_after(now + datetime.timedelta(days=ends))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=True)
+        .sign(authority._ca.key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    return KeyMaterial(certificate, (), key, ("localhost",), "a test")
+
+
+async def test_unverified_only_when_asked(service: Service, tmp_path: Path) -> None:
+    names: list[str | None] = []
+    context = server_context(tmp_path, self_signed("nobody.test"), ["http/1.1"])
+    context.sni_callback = lambda _tls, name, _context: names.append(name)
+    await service.listen(tls_peer(context))
+    talker = await service.dial(client_creator("some.test", verify=False, alpn=[b"http/1.1"]))
+    assert talker.alpn == b"http/1.1"
+    await service.dial(client_creator("127.0.0.1", verify=False))
+    assert names == ["some.test", None]
+
+
+class Answers(Protocol):
+    """Not TLS: says something, or closes."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self.answer = answer
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        if self.answer is not None:
+            self.transport.write(self.answer)
+        self.transport.loseConnection()
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "localhost:8443 does not speak TLS"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "localhost:8443 does not speak TLS"),
+        (None, "localhost:8443 closed the connection during the TLS handshake"),
+        (b"\x15\x03\x03\x00\x02\x02\x28", "localhost:8443 refused the TLS handshake: no common ciphers, or it wants a "
+         "client certificate"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", "localhost:8443 and this program have no TLS version in common (1.2 and 1.3 "
+         "are spoken here)"),
+        (b"\x15\x03\x03\x00\x02\x02\x78", "localhost:8443 speaks TLS, but none of the protocols offered (wormhole/1)"),
+        (b"\x15\x03\x03\x00\x02\x02\x70", "localhost:8443 has no certificate for the name localhost"),
+    ],
+)  # fmt: skip
+async def test_a_peer_that_does_not_shake_hands(service: Service, answer: bytes | None, sentence: str) -> None:
+    await service.listen(lambda: Answers(answer))
+    with pytest.raises(Exception) as raised:
+        await service.dial(client_creator("localhost"))
+    assert explained(raised.value, "localhost") == sentence
+
+
+async def test_a_peer_that_says_nothing(service: Service) -> None:
+    await service.listen(Protocol)
+    with pytest.raises(TimedOut) as raised:
+        await service.dial(client_creator("localhost"), timeout=0.05)
+    assert explained(raised.value, "localhost") == "localhost:8443 did not finish the TLS handshake in time"
+
+
+async def test_cancelling_a_dial(service: Service, reactor: Any) -> None:
+    await service.listen(Talker)
+    dialling = service.endpoint(client_creator("localhost")).connect(Factory.forProtocol(Talker))
+    while not service.accepted:
+        await _turn(reactor)
+    dialling.cancel()
+    with pytest.raises(CancelledError):
+        await dialling
+    await service.accepted[0].gone()
+
+
+async def test_a_refused_connection_is_not_tls(service: Service, reactor: Any) -> None:
+    await service.listen(Protocol)
+    endpoint = service.endpoint(client_creator("localhost"))
+    await service.port.stopListening()
+    with pytest.raises(ConnectionRefusedError) as raised:
+        await endpoint.connect(Factory.forProtocol(Talker))
+    assert not is_tls_failure(raised.value)
+    assert explained(raised.value, "::1").startswith("no TLS connection to [::1]:8443: ")
+
+
+async def test_a_factory_that_builds_nothing_or_fails(service: Service, authority: DevCa, tmp_path: Path) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    endpoint = service.endpoint(client_creator("localhost", ca_pem=authority.ca_pem))
+    for result, expected in ((None, NoProtocol), (ZeroDivisionError(), ZeroDivisionError)):
+
+        def build(result: Any = result) -> Any:
+            if result is not None:
+                raise result
+
+        factory = Factory.forProtocol(build)  # type: ignore[arg-type]
+        factory.noisy = False
+        if result is None:
+            factory.buildProtocol = lambda addr: None  # type: ignore[method-assign,assignment]
+        with pytest.raises(expected):
+            await endpoint.connect(factory)
+
+
+def test_ca_files_that_are_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^FLY_TLS_CERT_FILE: the file .* does not exist"):
+        client_creator("localhost", ca_file=tmp_path / "none", source="FLY_TLS_CERT_FILE")
+    with pytest.raises(ConfigError, match=r"--ca-file: the CA certificates are not PEM"):
+        client_creator("localhost", ca_pem=b"hello")
+
+
+# Ends.
+
+
+async def test_half_close_ours_first(service: Service, authority: DevCa, tmp_path: Path) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem), HalfTalker())
+    peer = service.accepted[0]
+    talker.transport.write(b"question" * 50_000)
+    talker.transport.loseWriteConnection()
+    talker.transport.loseWriteConnection()
+    talker.transport.write(b"too late")
+    await peer.until(lambda: peer.closed)
+    assert peer.received == b"question" * 50_000
+    assert talker.events == ["handshake", "write lost"]
+    peer.send(b"answer" * 50_000)
+    await talker.until(lambda: len(talker.received) == 300_000)
+    peer.close_notify()
+    await talker.until(lambda: "read lost" in talker.events)
+    talker.transport.loseConnection()
+    assert isinstance(await talker.gone(), ConnectionDone)
+
+
+async def test_half_close_theirs_first(service: Service, authority: DevCa, tmp_path: Path) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem), HalfTalker())
+    peer = service.accepted[0]
+    await peer.handshake()
+    peer.send(b"all I say")
+    peer.close_notify()
+    await talker.until(lambda: "read lost" in talker.events)
+    assert talker.received == b"all I say"
+    talker.transport.write(b"x" * 300_000)
+    await peer.until(lambda: len(peer.received) == 300_000)
+    talker.transport.loseConnection()
+    assert isinstance(await talker.gone(), ConnectionDone)
+    assert talker.events == ["handshake", "read lost"]
+
+
+async def test_close_notify_and_fin_still_let_us_write(service: Service, authority: DevCa, tmp_path: Path) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem), HalfTalker())
+    peer = service.accepted[0]
+    await peer.handshake()
+    peer.close_notify()
+    peer.transport.loseWriteConnection()
+    await talker.until(lambda: "read lost" in talker.events)
+    talker.transport.write(b"x" * 300_000)
+    talker.transport.loseWriteConnection()
+    await peer.until(lambda: len(peer.received) == 300_000)
+    talker.transport.loseConnection()
+    assert isinstance(await talker.gone(), ConnectionDone)
+
+
+async def test_a_whole_protocol_is_closed_by_close_notify(service: Service, authority: DevCa, tmp_path: Path) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
+    peer = service.accepted[0]
+    await peer.handshake()
+    peer.send(b"last words")
+    peer.close_notify()
+    assert isinstance(await talker.gone(), ConnectionDone)
+    assert talker.received == b"last words"
+
+
+@pytest.mark.parametrize("kind", [Talker, HalfTalker])
+async def test_truncation_is_an_error(service: Service, authority: DevCa, tmp_path: Path, kind: type[Talker]) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem), kind())
+    peer = service.accepted[0]
+    await peer.handshake()
+    peer.send(b"half an ans")
+    peer.transport.loseConnection()
+    assert isinstance(await talker.gone(), ConnectionLost)
+    assert talker.received == b"half an ans"
+    assert "read lost" not in talker.events
+
+
+async def test_lose_connection_sends_everything_first(service: Service, authority: DevCa, tmp_path: Path) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
+    peer = service.accepted[0]
+    talker.transport.write(b"y" * 1_000_000)
+    talker.transport.loseConnection()
+    talker.transport.write(b"too late")
+    await peer.until(lambda: peer.closed)
+    assert len(peer.received) == 1_000_000
+    peer.close_notify()
+    assert isinstance(await talker.gone(), ConnectionDone)
+
+
+async def test_abort_drops_what_waits(service: Service, authority: DevCa, tmp_path: Path) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
+    peer = service.accepted[0]
+    await peer.handshake()
+    talker.transport.write(b"never sent")
+    talker.transport.abortConnection()
+    talker.transport.abortConnection()
+    await talker.gone()
+    await peer.gone()
+    assert peer.received == b""
+
+
+async def test_garbage_after_the_handshake_is_an_error(service: Service, authority: DevCa, tmp_path: Path) -> None:
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
+    peer = service.accepted[0]
+    await peer.handshake()
+    peer.transport.write(b"\x17\x03\x03\x00\x20" + b"g" * 32)
+    assert isinstance(await talker.gone(), SSL.Error | ConnectionLost)
+
+
+async def test_backpressure_reaches_the_producer(
+    service: Service, authority: DevCa, tmp_path: Path, reactor: Any
+) -> None:
+    class Producer:
+        paused = 0
+        resumed = 0
+
+        def pauseProducing(self) -> None:
+            self.paused += 1
+
+        def resumeProducing(self) -> None:
+            self.resumed += 1
+            talker.look()
+
+        def stopProducing(self) -> None:
+            pass
+
+    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
+    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
+    peer = service.accepted[0]
+    await peer.handshake()
+    peer.transport.pauseProducing()
+    producer = Producer()
+    talker.transport.registerProducer(producer, True)
+    written = 0
+    while not producer.paused:
+        talker.transport.write(b"z" * 32_768)
+        written += 32_768
+        if written % (32 * 32_768) == 0:
+            await _turn(reactor)
+        assert written < 64 << 20
+    peer.transport.resumeProducing()
+    await talker.until(lambda: producer.resumed == 1)
+    talker.transport.unregisterProducer()
+    await peer.until(lambda: len(peer.received) == written)
+
+
+def _turn(reactor: Any) -> Deferred[None]:
+    done: Deferred[None] = Deferred()
+    reactor.callLater(0, done.callback, None)
+    return done
