@@ -82,7 +82,7 @@ class AgentConfig:
     backoff_max: float = 5.0
     refused_retry: float = 30.0
     log_level: str = "info"
-    sources: Mapping[str, str] = field(default=MappingProxyType({}), repr=False, compare=False)
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.edges, str):  # a str is a sequence too, of letters
