@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import _signals, tcp, udp
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
@@ -286,16 +285,22 @@ def spin(reactor: Any, seconds: float = 0.0) -> None:
     pytest_twisted.blockon(deferLater(reactor, seconds))
 
 
+def _kinds(*classes: type) -> set[type]:
+    """These classes and all under them: asking for an exact type is cheap where thousands of objects are looked at."""
+    found = set(classes)
+    for kind in classes:
+        found |= _kinds(*kind.__subclasses__())
+    return found
+
+
 def _selectables(reactor: Any) -> set[Any]:
     """Sockets, ports and pipes the reactor watches, and open ones that are paused and so watched by nobody."""
     found = set(reactor.getReaders()) | set(reactor.getWriters())
-    for thing in gc.get_objects():
-        # isinstance() on a proxy runs its code; type() does not.
-        kind = type(thing)
-        if issubclass(kind, (tcp.Connection, tcp.Port, udp.Port)) and isinstance(thing, FileDescriptor):
-            alive = not thing.disconnected if isinstance(thing, tcp.Connection) else thing.connected
-            if alive and thing.fileno() >= 0:
-                found.add(thing)
+    kinds = _kinds(tcp.Connection, tcp.Port, udp.Port)
+    for thing in [thing for thing in gc.get_objects() if type(thing) in kinds]:
+        alive = not thing.disconnected if isinstance(thing, tcp.Connection) else thing.connected
+        if alive and thing.fileno() >= 0:
+            found.add(thing)
     return {thing for thing in found if type(thing).__module__ != _signals.__name__}
 
 

@@ -47,8 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    # The collector after each test then looks at what tests made, not at every imported module again.
+    # The collection after each test then looks at what that test made, not at every imported module and report again.
     gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
     gc.freeze()
 
 
