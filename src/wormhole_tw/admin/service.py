@@ -1,0 +1,104 @@
+"""The admin listener: a port of its own for those who run an edge, never for visitors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from wormhole_tw.admin.health import HealthResource
+from wormhole_tw.errors import MisuseError
+from wormhole_tw.net.listening import open_port
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IAddress, IListeningPort
+
+    from wormhole_tw.control.config import EdgeConfig
+
+__all__ = ["AdminService"]
+
+IDLE_SECONDS = 60
+"""Seconds that a connection to the admin listener may idle: probes and scrapers come every few."""
+
+log = Logger()
+
+
+class AdminService(Service):
+    """Serves ``/healthz`` on ``edge.admin``; does nothing where the configuration names no such listener.
+
+    :param reactor: a reactor
+    :param config: the edge's configuration
+    """
+
+    name = "wormhole-admin"
+
+    def __init__(self, reactor: Any, config: EdgeConfig) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._port: IListeningPort | None = None
+        self._connections: WrappingFactory | None = None
+
+    def privilegedStartService(self) -> None:
+        """Listen, before rights are dropped.
+
+        :raises ConfigError: the port cannot be opened
+        """
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """:raises ConfigError: the port cannot be opened"""
+        self._listen()
+        super().startService()
+
+    def _listen(self) -> None:
+        config = self._config
+        if config.admin is None or self._port is not None:
+            return
+        root = Resource()
+        root.putChild(b"healthz", HealthResource())
+        site = Site(root, timeout=IDLE_SECONDS, reactor=self._reactor)
+        site.noisy = False
+        site.log = _no_log  # type: ignore[method-assign]
+        self._connections = WrappingFactory(site)
+        self._connections.noisy = False
+        self._port = open_port(self._reactor, config.admin, self._connections, source=config.source, key="$.edge.admin")
+        log.info("admin listener on {address}", address=_shown(self._port.getHost()))
+
+    @property
+    def address(self) -> IAddress:
+        """Where it listens.
+
+        :raises MisuseError: it does not
+        """
+        if self._port is None:
+            raise MisuseError("the admin listener is not open")
+        return self._port.getHost()
+
+    def stopService(self) -> Deferred[None]:
+        """Close the port and every connection; fires when they are closed."""
+        super().stopService()
+        port, self._port = self._port, None
+        connections, self._connections = self._connections, None
+        closing = [maybeDeferred(port.stopListening)] if port is not None else []
+        if connections is not None:
+            for protocol in list(connections.protocols):
+                protocol.transport.abortConnection()
+        return DeferredList(closing).addCallback(lambda _: None)
+
+
+def _no_log(request: object) -> None:
+    """Probes every few seconds are no news."""
+
+
+def _shown(address: IAddress) -> str:
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is None:
+        return str(getattr(address, "name", address))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

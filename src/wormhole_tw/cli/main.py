@@ -1,0 +1,174 @@
+"""``wormhole-tw``: the command line for people; ``twistd`` runs the two services."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from wormhole_tw.cli.process import version_text
+from wormhole_tw.errors import ConfigError
+
+__all__ = ["main"]
+
+Command = Callable[[argparse.Namespace], int]
+
+_DESCRIPTION = """\
+A service in a private network, served to the world with no inbound port.
+
+  wormhole-tw demo                 see it work on this machine
+  wormhole-tw expose 8000          a https address for what listens on port 8000
+  wormhole-tw edge --config F      run an edge in the foreground
+  wormhole-tw agent --edge HOST    run an agent in the foreground
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (without the program's name; ``sys.argv`` by default); gives the exit status.
+
+    0: done; 1: it could not be done, with one line on standard error; 2: the command line itself is wrong.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    # The two services take options of their own, which twistd's parser knows; argparse must not touch them.
+    if args[:1] == ["agent"]:
+        return _twistd("wormhole-agent", args[1:])
+    if args[:1] == ["edge"] and args[1:2] != ["check"]:
+        return _twistd("wormhole-edge", args[1:])
+    options = _parser().parse_args(args)
+    command: Command = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        return fail(str(error))
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read us has gone; Python would complain once more while it shuts down
+        return 1
+
+
+def fail(sentence: str) -> int:
+    """One line on standard error, and the status for it."""
+    print(f"wormhole-tw: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wormhole-tw", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=version_text())
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    expose = commands.add_parser(
+        "expose",
+        help="serve a private service under an https address; with no --edge on this machine alone",
+        description="Run an agent in the foreground. Without --edge it starts a local edge too, with a certificate of "
+        "its own CA, on a *.localhost name that needs no DNS.",
+    )
+    expose.add_argument(
+        "target", metavar="TARGET", help="8000, host:port, http://…, https://…, unix:/path, or a client endpoint"
+    )
+    expose.add_argument("--edge", metavar="HOST[:443]", help="the edge to dial; without it, one is started here")
+    expose.add_argument("--token-file", metavar="FILE", help="a file that holds the token (default: FLY_TOKEN)")
+    expose.add_argument("--ca-file", metavar="FILE", help="CA certificates to trust for the edge, beside the system's")
+    expose.add_argument("--local-ca-file", metavar="FILE", help="CA certificates to trust for an https:// TARGET")
+    expose.add_argument("--local-insecure", action="store_true", help="do not verify an https:// TARGET's certificate")
+    _add_local_edge(expose, "app")
+    expose.set_defaults(command=_expose)
+
+    demo = commands.add_parser(
+        "demo",
+        help="a sample service behind a local edge, fetched once over verified https",
+        description="Start a small sample service, an edge and an agent in one process, fetch a page through them over "
+        "verified https, and stay until Ctrl-C.",
+    )
+    demo.add_argument("--once", action="store_true", help="end after the fetch: status 0 if it worked, 1 if not")
+    _add_local_edge(demo, "demo")
+    demo.set_defaults(command=_demo)
+
+    commands.add_parser("edge", help="run an edge in the foreground (options: wormhole-tw edge --help)")
+    edge = commands.choices["edge"].add_subparsers(required=True, metavar="COMMAND")
+    check = edge.add_parser("check", help="check an edge.toml without starting anything")
+    check.add_argument("file", metavar="FILE", help="the edge.toml")
+    check.set_defaults(command=_check)
+
+    commands.add_parser("agent", help="run an agent in the foreground (options: wormhole-tw agent --help)")
+
+    token = commands.add_parser("token", help="make tokens")
+    tokens = token.add_subparsers(required=True, metavar="COMMAND")
+    generate = tokens.add_parser("generate", help="print a new token, and its line for edge.toml")
+    generate.set_defaults(command=_generate)
+    return parser
+
+
+def _add_local_edge(parser: argparse.ArgumentParser, name: str) -> None:
+    local = parser.add_argument_group("the local edge")
+    local.add_argument(
+        "--name", default=name, metavar="LABEL", help="the address is https://LABEL.localhost (default: %(default)s)"
+    )
+    local.add_argument("--port", type=_port, metavar="PORT", help="its https port (default: 8443, or any free one)")
+    local.add_argument(
+        "--state",
+        metavar="DIR",
+        help="where its CA is kept, to be trusted once (default: wormhole-tw in XDG_STATE_HOME or ~/.local/state)",
+    )
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise ValueError
+    return port
+
+
+_port.__name__ = "port"  # argparse says "invalid port value"
+
+
+def _expose(options: argparse.Namespace) -> int:
+    from wormhole_tw.cli.expose import expose
+
+    return expose(options)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from wormhole_tw.cli.expose import demo
+
+    return demo(options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from wormhole_tw.cli.edge_check import check
+
+    return check(options.file)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from wormhole_tw.control.tokens import digest_line, generate
+
+    token = generate()
+    print(f"token      {token}")
+    print(f"edge.toml  {digest_line(token)}")
+    print(
+        "The first goes to the agent (FLY_TOKEN, or a file for --token-file) and is shown only now; "
+        "the second into a backend's tokens.",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _twistd(plugin: str, args: Sequence[str]) -> int:
+    """Run a plugin in the foreground, as ``twistd -n`` does, in this process."""
+    from twisted.scripts import twistd
+
+    sys.argv = ["twistd", "-n", plugin, *args]
+    twistd.run()
+    return 0
+
+
+def run() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

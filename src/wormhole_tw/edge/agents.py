@@ -1,0 +1,364 @@
+"""The edge's side of every tunnel: who an agent is, whether it may come in, and what the edge does with its session.
+
+A link becomes an :class:`AgentSession` when its HELLO was judged: the token names the backend, the registry gives the
+place (docs/protocol.md, "Who is who"), and this module carries out what the registry decided.  From then on the rest
+of the edge knows the agent only as :class:`~wormhole_tw.control.interfaces.IAgentSession`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from wormhole_tw.control.catalog import CatalogHolder
+from wormhole_tw.control.interfaces import IAgentSession
+from wormhole_tw.control.model import Release, ServiceOffer, SessionFacts
+from wormhole_tw.control.registry import Outcome, Registry
+from wormhole_tw.control.tokens import digest
+from wormhole_tw.edge.guard import FailedAuthentications
+from wormhole_tw.edge.session_ids import session_id
+from wormhole_tw.errors import LinkLost, LinkRefused, NotAnEdge, TunnelProtocolError
+from wormhole_tw.tunnel.endpoints import StreamEndpoint
+from wormhole_tw.tunnel.interfaces import ILinkOwner
+from wormhole_tw.wire.codes import GoawayCode, ResetCode
+from wormhole_tw.wire.messages import Timers, Welcome
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamClientEndpoint
+
+    from wormhole_tw.tunnel.protocol import LinkProtocol
+    from wormhole_tw.tunnel.stream import TunnelStream
+    from wormhole_tw.wire.messages import Goaway, Hello, Open
+
+__all__ = ["RETRY_UNAUTHORIZED", "AgentSession", "Agents"]
+
+RETRY_UNAUTHORIZED = 30.0
+"""Seconds that an agent with an unknown token is told to wait: the token may be added any moment (SIGHUP), and thirty
+are soon enough for a person who watches and slow enough for a thousand such agents."""
+
+MAX_URLS = 64
+"""URLs in a WELCOME (the protocol's limit of a list); they are for the agent's log."""
+
+OPTION_VISITOR_PER_STREAM = "visitor_per_stream"
+
+log = Logger()
+
+
+@implementer(ILinkOwner, IAgentSession)
+class AgentSession:
+    """One agent's link: owned by :class:`Agents`, told of everything by the link, asked for streams by dispatch.
+
+    :ivar facts: set when HELLO was accepted; the registry holds the session only after that
+    """
+
+    __slots__ = ("_agents", "_waiting", "admitted", "closing", "draining", "facts", "link", "lost", "ready")
+
+    facts: SessionFacts
+    link: LinkProtocol
+
+    def __init__(self, agents: Agents) -> None:
+        self._agents = agents
+        self.ready = False
+        self.draining = False
+        self.admitted = False
+        self.closing = False
+        self.lost = False
+        self._waiting: list[Deferred[None]] = []
+
+    # IAgentSession
+
+    @property
+    def load(self) -> int:
+        return self.link.load
+
+    def dial(self, open_info: Open) -> IStreamClientEndpoint:
+        return StreamEndpoint(self.link, open_info)
+
+    def drain(self, deadline: float) -> Deferred[None]:
+        return self.leave(deadline, GoawayCode.NORMAL, "the edge is shutting down")
+
+    def leave(
+        self, deadline: float, code: GoawayCode, message: str, retry_after: float | None = None
+    ) -> Deferred[None]:
+        """Drain for a reason that the agent is told; see :meth:`IAgentSession.drain`."""
+        self._set_draining()
+        return self.link.drain(deadline, code, message, retry_after=retry_after)
+
+    def close(self, code: int, message: str) -> None:
+        self.closing = True
+        self._set_draining()
+        self.link.fail(code, message)
+
+    def when_lost(self) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred(self._waiting_no_more)
+        if self.lost:
+            waiter.callback(None)
+        else:
+            self._waiting.append(waiter)
+        return waiter
+
+    def _waiting_no_more(self, waiter: Deferred[None]) -> None:
+        self._waiting.remove(waiter)
+
+    def _set_draining(self) -> None:
+        if not self.draining:
+            self.draining = True
+            self._changed()
+
+    def _changed(self) -> None:
+        if self.admitted:
+            self._agents.registry.changed(self)
+
+    # ILinkOwner
+
+    def hello_received(self, link: LinkProtocol, hello: Hello) -> None:
+        self._agents.judge(self, link, hello)
+
+    def welcomed(self, link: LinkProtocol, welcome: Welcome) -> None:
+        raise AssertionError("the edge accepts links and sends WELCOME, it never gets one")
+
+    def status_changed(self, link: LinkProtocol, ready: bool, reason: str) -> None:
+        if ready != self.ready:
+            self.ready = ready
+            self._agents.say_status(self, reason)
+            self._changed()
+
+    def stream_opened(self, link: LinkProtocol, stream: TunnelStream, message: Open) -> None:
+        stream.reset(ResetCode.UNSUPPORTED_KIND, "an agent opens no streams towards its edge", delivered=False)
+
+    def goaway_received(self, link: LinkProtocol, goaway: Goaway) -> None:
+        self._set_draining()
+
+    def drained(self, link: LinkProtocol) -> None:
+        """Nothing to do: the link closes itself, ``link_lost`` follows."""
+
+    def link_lost(self, link: LinkProtocol, reason: Exception) -> None:
+        self.lost = True
+        self._agents.lost(self, reason)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+
+class Agents:
+    """Judges every HELLO and keeps the sessions; one an edge.
+
+    :param catalog: whose tokens are good
+    :param registry: who is here
+    :param guard: failed authentications by address
+    :param name: the edge's name, and ``region``, for WELCOME
+    :param public_port: gives the port of the https URLs that agents are told
+    :param seconds: wall clock, seconds since the epoch
+    :param random: gives random bytes
+    :param drain: seconds that a session gets when its place is taken or its token removed
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: CatalogHolder,
+        registry: Registry,
+        guard: FailedAuthentications,
+        name: str,
+        region: str,
+        public_port: Callable[[], int],
+        seconds: Callable[[], float],
+        random: Callable[[int], bytes],
+        drain: float,
+    ) -> None:
+        self.catalog = catalog
+        self.registry = registry
+        self._guard = guard
+        self._name = name
+        self._region = region
+        self._public_port = public_port
+        self._seconds = seconds
+        self._random = random
+        self._drain = drain
+        self._accepting = True
+        # A set of everything that has a link, admitted or not: what a shutdown has to end.
+        self._sessions: dict[AgentSession, None] = {}
+
+    def accept(self, make: Callable[[AgentSession], LinkProtocol]) -> LinkProtocol:
+        """A link for a connection that was just accepted.
+
+        :param make: makes the link, given its owner
+        """
+        session = AgentSession(self)
+        session.link = make(session)
+        self._sessions[session] = None
+        return session.link
+
+    @property
+    def links(self) -> Sequence[AgentSession]:
+        """Every link, those included whose HELLO has not come."""
+        return tuple(self._sessions)
+
+    def judge(self, session: AgentSession, link: LinkProtocol, hello: Hello) -> None:
+        """Answer a HELLO with WELCOME or GOAWAY."""
+        address = _host_of(link)
+        wait = self._guard.wait(address)
+        if wait:
+            message = "too many failed authentications from this address"
+            self._refuse(link, GoawayCode.RATE_LIMITED, message, wait)
+            return
+        if not self._accepting:
+            self._refuse(link, GoawayCode.NORMAL, "the edge is shutting down", 1.0)
+            return
+        if hello.role != "agent":
+            self._refuse(link, GoawayCode.NOT_AVAILABLE, "this edge takes no links of other edges", None)
+            return
+        token = digest(hello.token)
+        backend = self.catalog.current.backend_for_digest(token)
+        if backend is None:
+            self._guard.failed(address)
+            log.warn(
+                "an agent from {address} ({host}) came with a token that is not in the configuration",
+                address=address,
+                host=hello.host or "no host name",
+            )
+            self._refuse(link, GoawayCode.UNAUTHORIZED, "the edge does not know this token", RETRY_UNAUTHORIZED)
+            return
+        granted = [option for option in hello.options if option == OPTION_VISITOR_PER_STREAM]
+        session.facts = SessionFacts(
+            session_id=session_id(self._seconds(), self._random),
+            backend=backend.name,
+            instance=hello.instance,
+            slot=hello.slot,
+            generation=hello.generation,
+            previous_draining=hello.previous == "draining",
+            host=hello.host,
+            software=hello.software,
+            release=_release_of(hello),
+            services=tuple(ServiceOffer(offer.name, tuple(offer.kinds)) for offer in hello.services)
+            or (ServiceOffer(),),
+            address=address,
+            connected_at=self._seconds(),
+            visitor_per_stream=bool(granted),
+            region=self._region,
+            token_digest=token,
+        )
+        admission = self.registry.admit(session)
+        old = admission.old
+        if admission.outcome is Outcome.REFUSED:
+            assert old is not None
+            message = f"the place is held by a newer link, session {old.facts.session_id}"
+            self._refuse(link, GoawayCode.STALE_GENERATION, message, None)
+            return
+        session.admitted = True
+        link.welcome(
+            Welcome(
+                session=session.facts.session_id,
+                edge=self._name,
+                region=self._region,
+                urls=self.catalog.current.urls_for(backend.name, self._public_port())[:MAX_URLS],
+                timers=Timers(drain=max(self._drain, 0.001)),
+                granted=granted,
+            )
+        )
+        log.info(
+            "agent {session} of backend {backend} connected from {address} ({host}, {software}){took}",
+            session=session.facts.session_id,
+            backend=backend.name,
+            address=address,
+            host=hello.host or "no host name",
+            software=hello.software or "unknown software",
+            took=f", takes over from {old.facts.session_id}" if old is not None else "",
+        )
+        if isinstance(old, AgentSession):
+            message = f"a newer link took the place, session {session.facts.session_id}"
+            if admission.old_drains:
+                # Its owner's concern ends when its streams do; drain() never fails.
+                old.leave(self._drain, GoawayCode.REPLACED, message)
+            else:
+                old.close(GoawayCode.REPLACED, message)
+
+    def say_status(self, session: AgentSession, reason: str) -> None:
+        """Log that a session became ready, or not."""
+        if session.admitted:
+            log.info(
+                "agent {session} of backend {backend} is {state}{reason}",
+                session=session.facts.session_id,
+                backend=session.facts.backend,
+                state="ready" if session.ready else "not ready",
+                reason=f": {reason}" if reason else "",
+            )
+
+    def end_tokens(self, digests: frozenset[bytes]) -> int:
+        """End the sessions that came with one of these tokens, which open nothing any more; gives how many."""
+        ended = 0
+        for session in self.links:
+            if session.admitted and session.facts.token_digest in digests and not session.lost:
+                session.close(GoawayCode.TOKEN_REVOKED, "the token was taken away")
+                ended += 1
+        return ended
+
+    def drain(self, deadline: float, retry_after: float | None = None) -> list[Deferred[None]]:
+        """Take no agent any more and let those that are here go; one Deferred for each, which never fails.
+
+        :param deadline: seconds for streams to end
+        """
+        self._accepting = False
+        waiting = []
+        for session in self.links:
+            if session.admitted:
+                waiting.append(session.leave(deadline, GoawayCode.NORMAL, "the edge is shutting down", retry_after))
+            else:
+                session.link.fail(GoawayCode.NORMAL, "the edge is shutting down", retry_after)
+        return waiting
+
+    def lost(self, session: AgentSession, reason: Exception) -> None:
+        """A session's link is gone."""
+        self._sessions.pop(session, None)
+        if not session.admitted:
+            if isinstance(reason, TunnelProtocolError):
+                log.info("a link was refused before it was authenticated: {reason}", reason=reason)
+            return
+        # registry.remove() reads ``draining``: a session that left by GOAWAY is expected back, a crashed one is not.
+        self.registry.remove(session)
+        log.info(
+            "agent {session} of backend {backend} {how}",
+            session=session.facts.session_id,
+            backend=session.facts.backend,
+            how=_how_it_ended(session, reason),
+        )
+
+    def _refuse(self, link: LinkProtocol, code: GoawayCode, message: str, retry_after: float | None) -> None:
+        link.fail(code, message, retry_after=retry_after)
+
+
+def _how_it_ended(session: AgentSession, reason: Exception) -> str:
+    if session.closing:
+        return "was ended"
+    if session.draining:
+        return "left"
+    if isinstance(reason, LinkRefused | TunnelProtocolError | NotAnEdge | LinkLost):
+        return f"was lost: {reason}"
+    return f"was lost: {type(reason).__name__}: {reason}"
+
+
+def _host_of(link: LinkProtocol) -> str:
+    """The peer's IP address as text; a Unix socket has none, and all its peers count as one."""
+    peer = link.transport.getPeer() if link.transport is not None else None
+    return str(getattr(peer, "host", "") or "local")
+
+
+def _release_of(hello: Hello) -> Release | None:
+    release = hello.release
+    if release is None:
+        return None
+    return Release(
+        id=release.id,
+        branch=release.branch,
+        description=release.description,
+        vcs_type=release.vcs_type,
+        vcs_revision=release.vcs_revision,
+        vcs_revision_message=release.vcs_revision_message,
+        vcs_revision_time=release.vcs_revision_time,
+        vcs_revision_author_name=release.vcs_revision_author_name,
+        vcs_revision_author_email=release.vcs_revision_author_email,
+    )

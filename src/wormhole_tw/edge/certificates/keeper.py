@@ -1,0 +1,89 @@
+"""Which certificates the edge serves now: made or read at start, swapped on reload, renewed before they end."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from wormhole_tw.edge.certificates.dev import DevCertificates
+from wormhole_tw.edge.certificates.files import load_certificates, uncovered_names
+from wormhole_tw.errors import ConfigError
+from wormhole_tw.net.tls import CertificateMap, ServerTls
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from wormhole_tw.control.config import EdgeConfig
+
+__all__ = ["ALPN", "RENEWAL_CHECK", "CertificateKeeper"]
+
+ALPN = (b"wormhole/1", b"http/1.1")
+"""What one TLS port speaks; an agent offers only the first, a visitor never does."""
+
+RENEWAL_CHECK = 3600.0
+"""Seconds between two looks at the clock: the shortest life that is renewed here is 90 days."""
+
+log = Logger()
+
+
+class CertificateKeeper:
+    """Holds the one :class:`ServerTls` of an edge.
+
+    :param clock: the reactor's timers
+    :raises ConfigError: the certificates of the configuration cannot be read or made
+    """
+
+    def __init__(self, clock: IReactorTime, config: EdgeConfig) -> None:
+        self._clock = clock
+        self._config = config
+        self._dev = DevCertificates(config) if config.tls.mode == "dev" else None
+        self._check: IDelayedCall | None = None
+        certificates = self.prepare(config)
+        self.tls = ServerTls(certificates, ALPN)
+        self._warn(config, certificates)
+
+    def prepare(self, config: EdgeConfig) -> CertificateMap:
+        """Read or make the certificates of a configuration; nothing changes yet.
+
+        :raises ConfigError: one cannot be read or made
+        """
+        return self._dev.load(config) if self._dev is not None else load_certificates(config)
+
+    def serve(self, config: EdgeConfig, certificates: CertificateMap) -> None:
+        """Serve these from the next handshake on.
+
+        :raises ConfigError: OpenSSL refuses one of them; the old ones go on serving
+        """
+        self.tls.swap(certificates)
+        self._config = config
+        self._warn(config, certificates)
+
+    def start(self) -> None:
+        """Begin to look for what is due to be renewed."""
+        if self._dev is not None and self._check is None:
+            self._check = self._clock.callLater(RENEWAL_CHECK, self._renew)
+
+    def stop(self) -> None:
+        """Stop looking; safe to call twice."""
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+
+    def _renew(self) -> None:
+        assert self._dev is not None
+        self._check = self._clock.callLater(RENEWAL_CHECK, self._renew)
+        # The certificates' clock is the wall's: the reactor's may stand still while a machine sleeps.
+        if self._dev.stale(datetime.datetime.now(datetime.UTC)):
+            try:
+                self.serve(self._config, self.prepare(self._config))
+            except ConfigError as error:
+                log.error("the certificates could not be renewed, the old ones stay: {error}", error=error)
+            else:
+                log.info("the certificates of the local CA were renewed")
+
+    def _warn(self, config: EdgeConfig, certificates: CertificateMap) -> None:
+        if self._dev is None:
+            for line in uncovered_names(config, certificates):
+                log.warn("{line}", line=line)

@@ -1,0 +1,347 @@
+"""The edge as a Twisted service: the composition root of the public side."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+
+from wormhole_tw.control.catalog import CatalogHolder, build_catalog, removed_tokens
+from wormhole_tw.control.config import restart_needed
+from wormhole_tw.control.registry import Registry
+from wormhole_tw.edge.accept import AcceptFactory
+from wormhole_tw.edge.agents import Agents
+from wormhole_tw.edge.certificates.keeper import CertificateKeeper
+from wormhole_tw.edge.context import EdgeContext
+from wormhole_tw.edge.guard import FailedAuthentications
+from wormhole_tw.errors import ConfigError, MisuseError
+from wormhole_tw.net.addresses import format_host_port
+from wormhole_tw.net.listening import open_port
+from wormhole_tw.net.timers import TimerWheel
+from wormhole_tw.net.turn import turn_end_of
+from wormhole_tw.tunnel.protocol import LinkProtocol, Side
+from wormhole_tw.wire.config import SessionConfig
+from wormhole_tw.wire.windows import PROCESS_BUDGET, Budget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from twisted.internet.interfaces import IAddress, IListeningPort
+
+    from wormhole_tw.control.config import EdgeConfig, Listener
+    from wormhole_tw.control.interfaces import IStore, Snapshot
+
+__all__ = ["EdgeService"]
+
+HTTPS = 443
+
+RETRY_AFTER_SHUTDOWN = 0.5
+"""Seconds that agents are told to wait when the edge stops: a restart takes about that, and they back off further."""
+
+log = Logger()
+
+
+class EdgeService(Service):
+    """An edge: listens, takes agents in, serves visitors.
+
+    It takes its reactor, touches no signal, and may be one of many in a process.  It may be started again after it was
+    stopped; everything that lives (ports, agents, connections) belongs to one start.
+
+    :param reactor: a reactor (time, TCP, threads for ``reload``)
+    :param config: ``EdgeConfig.load("edge.toml")``
+    :param store: where :meth:`reload` reads anew, for instance ``FileStore("edge.toml")``; None where it is not used
+
+    :ivar config: the configuration that holds now
+    :ivar registry: the agents that are here; None while stopped
+    """
+
+    name = "wormhole-edge"
+
+    def __init__(self, reactor: Any, config: EdgeConfig, store: IStore | None = None) -> None:
+        self._reactor = reactor
+        self._store = store
+        self.config = config
+        self._catalogs = CatalogHolder()
+        self.registry: Registry | None = None
+        self._agents: Agents | None = None
+        self._context: EdgeContext | None = None
+        self._keeper: CertificateKeeper | None = None
+        self._ports: list[tuple[Listener, IListeningPort]] = []
+        self._budget: Budget | None = None
+        self._session_config = SessionConfig()
+        self._reloading: Deferred[None] | None = None
+        self._stopping: Deferred[None] | None = None
+
+    # Starting.
+
+    def privilegedStartService(self) -> None:
+        """Open the ports, before rights are dropped.
+
+        :raises ConfigError: a port, the state folder or a certificate cannot be had; nothing stays open then
+        """
+        super().privilegedStartService()
+        self._open()
+
+    def startService(self) -> None:
+        """Open the ports where that has not been done, and serve.
+
+        :raises ConfigError: a port, the state folder or a certificate cannot be had; nothing stays open then
+        :raises MisuseError: the last stop has not ended
+        """
+        self._open()
+        super().startService()
+        assert self._keeper is not None
+        self._keeper.start()
+        for listener, port in self._ports:
+            what = "https" if listener.tls else "http"
+            log.info("edge {name} serves {what} on {address}", name=self.config.name, what=what, address=_shown(port))
+
+    def _open(self) -> None:
+        if self._ports:
+            return
+        if self._stopping is not None:
+            raise MisuseError("the edge is still stopping: wait for the Deferred of stopService()")
+        config = self.config
+        reactor = self._reactor
+        # What can fail comes first, and what lives last.
+        catalog = build_catalog(config)
+        for warning in catalog.warnings:
+            log.warn("{warning}", warning=warning)
+        self._keeper = CertificateKeeper(reactor, config)
+        self._catalogs.swap(catalog)
+        self._budget = Budget(PROCESS_BUDGET)
+        self._session_config = SessionConfig(budget=self._budget, max_streams=config.limits.agent_streams)
+        self.registry = Registry(reactor.seconds)
+        self._context = EdgeContext(
+            catalogs=self._catalogs,
+            registry=self.registry,
+            timers=TimerWheel(reactor),
+            limits=config.limits,
+            random=random.Random(),
+            wall=time.time,
+            names=frozenset(config.names),
+            public_port=config.public_https_port or HTTPS,
+        )
+        self._agents = Agents(
+            catalog=self._catalogs,
+            registry=self.registry,
+            guard=FailedAuthentications(config.limits.failed_authentications, reactor.seconds),
+            name=config.name,
+            region=config.region,
+            public_port=lambda: self.public_port,
+            seconds=time.time,
+            random=os.urandom,
+            drain=config.limits.drain,
+        )
+        try:
+            for listener in config.listeners:
+                factory = AcceptFactory(
+                    self._context,
+                    make_link=self._make_link,
+                    clock=reactor,
+                    tls=self._keeper.tls if listener.tls else None,
+                    on_plain=listener.on_plain,
+                )
+                port = open_port(reactor, listener.endpoint, factory, source=config.source, key=_endpoint_key(listener))
+                self._ports.append((listener, port))
+        except ConfigError:
+            # Ports close without waiting when nobody is connected, and a start that fails must be repeatable.
+            for _, port in self._ports:
+                port.stopListening()
+            self._ports = []
+            self._forget()
+            raise
+        if config.public_https_port is None:
+            self._context.public_port = self.public_port
+
+    def _make_link(self, peer: IAddress) -> LinkProtocol:
+        assert self._agents is not None
+        turn = turn_end_of(self._reactor)
+        return self._agents.accept(
+            lambda owner: LinkProtocol(self._reactor, Side.ACCEPTOR, self._session_config, owner, turn=turn)
+        )
+
+    # Facts.
+
+    @property
+    def public_port(self) -> int:
+        """The port of the https URLs: ``edge.public_https_port``, else that of the first TLS listener."""
+        if self.config.public_https_port is not None:
+            return self.config.public_https_port
+        for listener, port in self._ports:
+            number = getattr(port.getHost(), "port", None)
+            if listener.tls and isinstance(number, int):
+                return number
+        return HTTPS
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where it listens, in the order of the configuration; empty while stopped."""
+        return [port.getHost() for _, port in self._ports]
+
+    @property
+    def context(self) -> EdgeContext:
+        """What the data path shares: connections, counters, pool.
+
+        :raises MisuseError: the edge is not running
+        """
+        if self._context is None:
+            raise MisuseError("the edge is not running")
+        return self._context
+
+    @property
+    def ca_file(self) -> Path | None:
+        """In ``dev`` mode the certificate of the local CA (there once the edge has started), otherwise None."""
+        return self.config.state / "dev" / "ca.pem" if self.config.tls.mode == "dev" else None
+
+    def urls(self, backend: str) -> list[str]:
+        """The https URLs under which a backend is reached."""
+        return self._catalogs.current.urls_for(backend, self.public_port)
+
+    # Reloading.
+
+    def reload(self) -> Deferred[None]:
+        """Read the store anew, check it whole, and swap it in; it never fails.
+
+        A configuration with a mistake leaves everything as it was, with one line in the log that names the key.
+        Certificates are read again too.  What only a restart can change is said in the log.
+
+        :raises MisuseError: there is no store to read from
+        """
+        if self._store is None:
+            raise MisuseError("there is no store to read from: give EdgeService(…, store=FileStore(path))")
+        if self._reloading is None:
+            reloading = self._reloading = Deferred.fromCoroutine(self._reload(self._store))
+            reloading.addBoth(self._reloaded)
+            return _tell_when(reloading)
+        # Two calls at once are one reload; each caller gets a Deferred of its own.
+        return _tell_when(self._reloading)
+
+    async def _reload(self, store: IStore) -> None:
+        try:
+            snapshot = await store.read(self._reactor)
+            self.apply(snapshot)
+        except ConfigError as error:
+            log.error("the configuration was not reloaded, the old one stays: {error}", error=error)
+
+    def _reloaded(self, result: None) -> None:
+        self._reloading = None
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Swap a configuration in: sites, routes, backends, tokens, certificates.
+
+        Requests that run keep the catalog that they began with.  Agents whose token opens nothing any more, or another
+        backend, are ended.
+
+        :raises ConfigError: a certificate cannot be read or made; then nothing has changed
+        """
+        config, catalog = snapshot
+        keeper, agents = self._keeper, self._agents
+        if keeper is None or agents is None:
+            self.config = config  # stopped: it holds from the next start on
+            return
+        restart = restart_needed(self.config, config)
+        if "$.tls.mode" not in restart:
+            keeper.serve(config, keeper.prepare(config))
+        old = self._catalogs.swap(catalog)
+        ended = agents.end_tokens(removed_tokens(old, catalog))
+        # What needs a restart stays what it is until then, also for those who ask this service.
+        fixed = {key.split(".")[2] for key in restart if key.startswith("$.edge.")}
+        self.config = _merged(self.config, config, fixed, keep_tls="$.tls.mode" in restart)
+        for warning in catalog.warnings:
+            log.warn("{warning}", warning=warning)
+        log.info(
+            "configuration reloaded: {sites} sites, {backends} backends{ended}",
+            sites=len(catalog.sites),
+            backends=len(catalog.backends),
+            ended=f", {ended} agents ended whose token is gone" if ended else "",
+        )
+        if restart:
+            log.warn("only a restart changes {keys}", keys=", ".join(restart))
+
+    # Stopping.
+
+    def stopService(self) -> Deferred[None]:
+        """Stop: no new connection, running requests finish (``limits.drain`` seconds at most), agents are told to go.
+
+        Fires when nothing of it is left: no port, no connection, no timer.
+        """
+        if self._stopping is not None:
+            return _tell_when(self._stopping)
+        super().stopService()
+        stopping = self._stopping = Deferred.fromCoroutine(self._stop())
+        stopping.addBoth(self._stopped)
+        return _tell_when(stopping)
+
+    def _stopped(self, result: None) -> None:
+        self._stopping = None
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, []
+        closing = [maybeDeferred(port.stopListening) for _, port in ports]
+        context, agents, keeper = self._context, self._agents, self._keeper
+        if keeper is not None:
+            keeper.stop()
+        if context is not None and agents is not None:
+            drain = self.config.limits.drain
+            until = self._reactor.seconds() + drain
+            # Visitors first: what runs needs its agents' streams, and a drained agent takes no new ones.
+            await self._visitors_gone(context, drain)
+            context.abort()
+            gone = [session.when_lost() for session in agents.links]
+            await DeferredList(agents.drain(max(until - self._reactor.seconds(), 0.0), RETRY_AFTER_SHUTDOWN))
+            await DeferredList([*gone, context.connections.when_empty()])
+        await DeferredList(closing)
+        self._forget()
+
+    async def _visitors_gone(self, context: EdgeContext, drain: float) -> None:
+        """Wait until no visitor's request runs, or the deadline, when those that are left are cut off."""
+        context.drain()
+        late = self._reactor.callLater(drain, context.abort)
+        try:
+            await context.connections.when_empty()
+        finally:
+            if late.active():
+                late.cancel()
+
+    def _forget(self) -> None:
+        self._context = None
+        self._agents = None
+        self._keeper = None
+        self.registry = None
+        self._budget = None
+
+
+def _tell_when(deferred: Deferred[None]) -> Deferred[None]:
+    """A Deferred of the caller's own that fires with ``deferred``; cancelling it cancels nothing else."""
+    waiter: Deferred[None] = Deferred()
+
+    def tell(result: None) -> None:
+        if not waiter.called:
+            waiter.callback(None)
+
+    deferred.addCallback(tell)
+    return waiter
+
+
+def _merged(old: EdgeConfig, new: EdgeConfig, fixed: set[str], *, keep_tls: bool) -> EdgeConfig:
+    kept = {name: getattr(old, name) for name in fixed}
+    return replace(new, limits=old.limits, tls=old.tls if keep_tls else new.tls, **kept)
+
+
+def _endpoint_key(listener: Listener) -> str:
+    return f"{listener.key}.endpoint" if listener.key.startswith("$.edge.listeners") else listener.key
+
+
+def _shown(port: IListeningPort) -> str:
+    address = port.getHost()
+    host, number = getattr(address, "host", None), getattr(address, "port", None)
+    if isinstance(host, str) and isinstance(number, int):
+        return format_host_port(host, number)
+    return str(getattr(address, "name", address))
