@@ -16,27 +16,31 @@ RTT_MAX_AGE = 10.0
 MAX_WAITING_CONTROL = 256
 """PONGs and the like that may wait for a peer that asks and does not read."""
 
+OVERSLEPT = 2.0
+"""Seconds. A timer that comes later than this says that this process stood still, not the peer."""
+
 PING_SIZE = 8
 
 
 class Liveness:
     """Times of the last octet heard and of the PINGs sent; seconds everywhere.
 
-    Dead is ``dead_after`` after the last octet, provided that a PING went out in time.  Counting from the first
-    PING without an answer, instead of from the last octet, keeps a process that was stopped itself (or a machine that
-    slept) from taking everybody for dead when it wakes.
+    A PING goes out after ``ping_after`` of silence, and again; without any octet the peer is dead ``dead_after``
+    after the last one, counted from that first PING.  A process that was stopped itself, or a machine that slept, sees
+    it by its late timer, and asks anew before it takes everybody for dead.
 
     :ivar rtt: the last measured round trip, None before the first
     """
 
     __slots__ = (
+        "_asked",
         "_guard",
         "_heard",
+        "_last_ping",
         "_measured",
         "_outbox",
-        "_ping_at",
         "_pings",
-        "_unanswered_since",
+        "_unanswered",
         "dead_after",
         "ping_after",
         "rtt",
@@ -51,13 +55,14 @@ class Liveness:
         self._heard = now
         self._measured = now - RTT_MAX_AGE
         self._pings = 0
-        self._ping_at: float | None = None  # when the newest PING without an answer was sent
-        self._unanswered_since: float | None = None  # when the first PING after the last octet heard was sent
+        self._last_ping = now
+        self._unanswered = False
+        self._asked: float | None = None  # when the first PING after the last octet heard was sent
 
     def heard(self, now: float) -> None:
         """Octets came."""
         self._heard = now
-        self._unanswered_since = None
+        self._asked = None
 
     def on_ping(self, payload: bytes, now: float) -> None:
         """A PING came: queue its PONG.
@@ -75,36 +80,37 @@ class Liveness:
         :raises TunnelProtocolError: too many in a second
         """
         self._guard.count(Flood.PONG, now)
-        if self._ping_at is not None and payload == self._pings.to_bytes(PING_SIZE, "big"):
-            self.rtt = max(0.0, now - self._ping_at)
+        if self._unanswered and payload == self._pings.to_bytes(PING_SIZE, "big"):
+            self.rtt = max(0.0, now - self._last_ping)
             self._measured = now
-            self._ping_at = None
+            self._unanswered = False
 
     def busy(self, now: float) -> None:
         """The link moves data: measure its round trip where that is not known, or old."""
-        if self._ping_at is None and now - self._measured >= RTT_MAX_AGE:
+        if not self._unanswered and now - self._measured >= RTT_MAX_AGE:
             self._ping(now)
 
     def next_timer(self) -> float:
         """When to call :meth:`check` next."""
-        if self._unanswered_since is None:
+        if self._asked is None:
             return self._heard + self.ping_after
-        dead = self._dead_at(self._unanswered_since)
-        return min(dead, (self._ping_at or self._unanswered_since) + self.ping_after)
+        return min(self._dead_at(self._asked), self._last_ping + self.ping_after)
 
     def check(self, now: float) -> bool:
         """Send a PING where it is time. False: the peer is dead."""
-        if now >= self.next_timer():
-            if self._unanswered_since is None:
-                self._unanswered_since = now
-            elif now >= self._dead_at(self._unanswered_since):
+        late = now - self.next_timer()
+        if late >= 0:
+            if self._asked is None or late > OVERSLEPT:
+                self._asked = now
+            elif now >= self._dead_at(self._asked):
                 return False
             self._ping(now)
         return True
 
     def _ping(self, now: float) -> None:
         self._pings += 1
-        self._ping_at = now
+        self._last_ping = now
+        self._unanswered = True
         self._outbox.control(encode_frame(FrameType.PING, 0, self._pings.to_bytes(PING_SIZE, "big")))
 
     def _dead_at(self, since: float) -> float:

@@ -176,10 +176,13 @@ class Session:
     def welcome(self, welcome: Welcome, now: float) -> None:
         """Accepting side: take the peer whose HELLO was judged.
 
-        ``initial_credit``, ``limits`` and the liveness timers are filled in from the config.
+        ``initial_credit``, ``limits`` and the liveness timers are filled in from the config. A session that is over
+        ignores it: it may have failed behind the HELLO.
 
         :raises MisuseError: no HELLO waits for it, or a field is out of range
         """
+        if self.over:
+            return
         self._demand(_S.JUDGING, "welcome")
         welcome = complete_welcome(welcome, self._config)
         self._outbox.control(encode_frame(FrameType.WELCOME, 0, encode(welcome)))
