@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from twisted.internet.interfaces import IAddress, IHandshakeListener, IProtocol, IProtocolFactory, ITransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    ITransport,
+)
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +29,7 @@ from wormhole_tw.edge.facts import ConnectionFacts
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
 from wormhole_tw.net.tls import ServerTls
+from wormhole_tw.net.tls_transport import TlsAcceptor
 from wormhole_tw.wire.frames import PREFACE
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
     from wormhole_tw.net.timers import Timer
     from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
 
-__all__ = ["ALPN", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "AcceptFactory", "Port"]
+__all__ = ["ALPN", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "AcceptFactory"]
 
 log = Logger()
 
@@ -46,19 +54,6 @@ NOT_SENT = 128 * 1024
 does not read stays on the far side of the tunnel instead of in megabytes of socket buffer."""
 
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if hasattr(socket, "TCP_CONGESTION") else None)
-
-LinkMaker = Callable[[IAddress], IProtocol]
-
-
-class Port(NamedTuple):
-    """What accept needs to know of a listening port.
-
-    :ivar tls: what ends TLS here, or None on a plain port
-    :ivar on_plain: what becomes of HTTP on a plain port
-    """
-
-    tls: TlsAcceptor | None
-    on_plain: Literal["redirect", "serve"] = "redirect"
 
 
 def _is_client_hello(data: bytes) -> bool | None:
@@ -93,7 +88,7 @@ class _Accept:
         self.factory = None
         self._owner = owner
         self._address = address
-        self._rows = _PLAIN_PORT if owner.port.tls is None else _TLS_PORT
+        self._rows = _PLAIN_PORT if owner.acceptor is None else _TLS_PORT
         self._data = b""
         self._fed = 0
         self._next: Any = None
@@ -107,7 +102,7 @@ class _Accept:
         context = self._owner.context
         self._tune()
         context.counters.connections += 1
-        context.connections.add(self)
+        context.opened(self)
         self._timer = context.timers.start(context.limits.handshake, self.abort)
 
     def connectionMade(self) -> None:
@@ -168,7 +163,7 @@ class _Accept:
                 pass  # an old kernel: more memory, the same behaviour
 
     def _let_go(self) -> None:
-        self._owner.context.connections.discard(self)
+        self._owner.context.closed(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -187,7 +182,7 @@ class _Accept:
         protocol.dataReceived(data)
 
     def _to_tls(self) -> None:
-        acceptor = self._owner.port.tls
+        acceptor = self._owner.acceptor
         assert acceptor is not None
         within = _WithinTls(self._owner, self._address, self)
         tls: Any = acceptor.wrap(within)
@@ -297,14 +292,26 @@ class AcceptFactory(Factory):
     """The factory of a listening port.
 
     :param make_link: a protocol for an agent's tunnel, given its address
+    :param clock: the reactor
+    :param tls: the certificates to end TLS with, or None on a plain port
+    :param on_plain: what becomes of HTTP on a plain port
     """
 
     noisy = False
 
-    def __init__(self, context: EdgeContext, port: Port, make_link: LinkMaker) -> None:
+    def __init__(
+        self,
+        context: EdgeContext,
+        *,
+        make_link: Callable[[IAddress], IProtocol],
+        clock: IReactorTime,
+        tls: ServerTls | None = None,
+        on_plain: Literal["redirect", "serve"] = "redirect",
+    ) -> None:
         self.context = context
-        self.port = port
         self.make_link = make_link
+        self.acceptor = None if tls is None else TlsAcceptor(clock, tls)
+        self._redirect = on_plain == "redirect"
 
     def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
         context = self.context
@@ -323,7 +330,7 @@ class AcceptFactory(Factory):
             local_port=local_port,
             public_port=self.context.public_port if served is not None else local_port or 80,
             served=served,
-            redirect=served is None and self.port.on_plain == "redirect",
+            redirect=served is None and self._redirect,
         )
         return VisitorConnection(self.context, facts)
 

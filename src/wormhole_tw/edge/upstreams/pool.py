@@ -98,7 +98,7 @@ class Pool:
         )
         return cast("Deferred[UpstreamConnection]", upstream.endpoint(visitor, host).connect(_Dialling(connection)))
 
-    def close(self) -> None:
+    def drain(self) -> None:
         """End idle connections, now and whenever one becomes idle."""
         self._closed = True
         self._unsubscribe()
@@ -107,7 +107,7 @@ class Pool:
 
     def abort(self) -> None:
         """End every connection."""
-        self.close()
+        self.drain()
         for connection in list(self._all):
             connection.cancel()
 
