@@ -191,5 +191,6 @@ class Outbox:
             frame = encode_frame(FrameType.RESET, stream.id, stream.reset_payload)
             out.append(frame)
             size += len(frame)
+            stream.reset_payload = None
             self._owner.reset_left(stream)
         return size
