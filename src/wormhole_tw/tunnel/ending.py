@@ -105,6 +105,13 @@ class Farewell:
         """No stream is left, and GOAWAY went one way or the other."""
         if self._leaving:
             self.close()
+        elif self._drain_call is None and not self._closing:
+            # the peer, who leaves, closes; if it forgets, we do
+            self._drain_call = self._link.clock.callLater(CLOSE_TIMEOUT, self._forgotten)
+
+    def _forgotten(self) -> None:
+        self._drain_call = None
+        self.close()
 
     def peer_failed(self, error: TunnelProtocolError) -> None:
         """The peer broke the protocol; its GOAWAY is queued."""

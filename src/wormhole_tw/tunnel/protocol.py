@@ -7,9 +7,8 @@ whatever they are told comes from this rhythm.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, INegotiated, IPushProducer, ITCPTransport
@@ -18,23 +17,24 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wormhole_tw.errors import LinkLost, MisuseError, StreamReset
+from wormhole_tw.errors import LinkLost, MisuseError
 from wormhole_tw.net.transport import tune
 from wormhole_tw.wire import events as wire
-from wormhole_tw.wire.codes import GoawayCode, ResetCode
+from wormhole_tw.wire.codes import GoawayCode
 from wormhole_tw.wire.session import Session, SessionConfig, Side
 
 from .ending import ALPN, Farewell, why_lost
-from .stream import LINGER, TunnelStream
+from .streams import LinkStreams
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.internet.protocol import Factory
 
     from wormhole_tw.net.turn import TurnEnd
-    from wormhole_tw.wire.messages import Hello, Open, Opened, Welcome
+    from wormhole_tw.wire.messages import Hello, Open, Welcome
 
     from .interfaces import ILinkOwner
+    from .stream import TunnelStream
 
 __all__ = ["BITE", "TURN_LIMIT", "LinkProtocol", "Side"]
 
@@ -61,7 +61,6 @@ class LinkProtocol(Protocol):
     :param hello: dialling side: what to say first
     :param peer_name: ``host:port`` as the operator wrote it, for the sentences of errors
 
-    :ivar session_id: the session's name from WELCOME, empty before
     :ivar hello_message: the HELLO, said or received
     :ivar welcome_message: the WELCOME, said or received
     :ivar peer_ready: what the peer's last STATUS said
@@ -86,7 +85,6 @@ class LinkProtocol(Protocol):
             raise MisuseError("the dialling side, and no other, needs a hello")
         self.side = side
         self.peer_name = peer_name
-        self.session_id = ""
         self.hello_message = hello
         self.welcome_message: Welcome | None = None
         self.peer_ready = False
@@ -95,7 +93,7 @@ class LinkProtocol(Protocol):
         self._owner = owner
         self._turn = turn
         self._session = Session(side, config=config, now=clock.seconds())
-        self._streams: dict[int, TunnelStream] = {}
+        self._streams = LinkStreams(self._session, clock, self.touch)
         self._scheduled = False
         self._paused = False  # by the transport
         self._timer: IDelayedCall | None = None
@@ -103,12 +101,26 @@ class LinkProtocol(Protocol):
         self._lost = False
         self._waiters: list[Deferred[None]] = []
         self._farewell = Farewell(self)
-        self._later: list[TunnelStream] = []
-        self._half_told: list[TunnelStream] = []
-        self._pulled: dict[TunnelStream, None] = {}
-        self._lingering: deque[tuple[float, TunnelStream]] = deque()
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            **self._streams.handlers,
+            wire.HelloReceived: self._on_hello,
+            wire.Welcomed: self._on_welcomed,
+            wire.StatusChanged: self._on_status,
+            wire.StreamOpened: self._on_opened,
+            wire.GoawayReceived: self._on_goaway,
+            wire.IdsLow: self._on_ids_low,
+            wire.Drained: self._on_drained,
+            wire.LinkFailed: self._on_failed,
+            wire.LinkDead: self._on_dead,
+            wire.LinkClosed: self._on_link_closed,
+        }
 
     # Facts.
+
+    @property
+    def session_id(self) -> str:
+        """The session's name from WELCOME, empty before."""
+        return self._streams.session_id
 
     @property
     def load(self) -> int:
@@ -157,9 +169,8 @@ class LinkProtocol(Protocol):
         :raises MisuseError: see ``can_open``, or too many streams are open
         """
         stream_id = self._session.open(message, self._clock.seconds())
-        stream = self._streams[stream_id] = TunnelStream(self, stream_id, message, ours=True)
         self.touch()
-        return stream
+        return self._streams.add(stream_id, message, ours=True)
 
     def welcome(self, welcome: Welcome) -> None:
         """Accepting side: take the peer, after ``hello_received``.
@@ -168,7 +179,7 @@ class LinkProtocol(Protocol):
         """
         self._session.welcome(welcome, self._clock.seconds())
         self.welcome_message = welcome
-        self.session_id = welcome.session
+        self._streams.session_id = welcome.session
         self.touch()
 
     def set_status(self, ready: bool, reason: str = "") -> None:
@@ -237,11 +248,7 @@ class LinkProtocol(Protocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        for stream in list(self._streams.values()):  # none, unless the session lost count
-            stream.reset_came(StreamReset(ResetCode.LINK_LOST, str(why), delivered=True))
         self._streams.clear()
-        self._pulled.clear()
-        self._lingering.clear()
         self._tell(self._owner.link_lost, why)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -270,23 +277,12 @@ class LinkProtocol(Protocol):
 
     def _end_of_turn(self) -> None:
         self._scheduled = False
-        if self._later or self._half_told:
-            self._catch_up()
+        self._streams.catch_up()
         if self._lost or self.transport is None:
             return
         self._flush()
-        if self._later or self._half_told:
-            self.touch()
         self._farewell.after_flush()
         self._arm_timer()
-
-    def _catch_up(self) -> None:
-        later, self._later = self._later, []
-        half_told, self._half_told = self._half_told, []
-        for stream in half_told:
-            stream.write_end_told()
-        for stream in later:
-            stream.catch_up()
 
     def _flush(self) -> None:
         session = self._session
@@ -298,24 +294,18 @@ class LinkProtocol(Protocol):
                 self.transport.write(data if type(data) is bytes else bytes(data))
                 room -= len(data)
             self._handle(session.take_events())
-            if self._pulled:
-                self._pull()
+            self._streams.pull()
             if not taken:
                 break
         if session.has_data and not self._paused:
             self.touch()  # the turn's limit was reached: the others first
 
-    def _pull(self) -> None:
-        streams, self._pulled = self._pulled, {}
-        for stream in streams:
-            if stream.pull():
-                self._pulled[stream] = None
-
     def _arm_timer(self) -> None:
         now = self._clock.seconds()
         due = self._session.next_timer(now)
-        if self._lingering and (due is None or self._lingering[0][0] < due):
-            due = self._lingering[0][0]
+        lingers = self._streams.lingers_until
+        if lingers is not None and (due is None or lingers < due):
+            due = lingers
         timer = self._timer
         if timer is None:
             if due is not None:
@@ -329,9 +319,7 @@ class LinkProtocol(Protocol):
     def _on_time(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        lingering = self._lingering
-        while lingering and lingering[0][0] <= now:
-            lingering.popleft()[1].linger_over()
+        self._streams.end_lingering(now)
         due = self._session.next_timer(now)
         if due is not None and due <= now:
             self._handle(self._session.handle_timer(now))
@@ -341,15 +329,9 @@ class LinkProtocol(Protocol):
     # Events.
 
     def _handle(self, events: list[wire.Event]) -> None:
-        streams = self._streams
+        handlers = self._handlers
         for event in events:
-            kind = type(event)
-            if kind is wire.DataReceived:
-                stream = streams.get(event.stream_id)  # type: ignore[union-attr]
-                if stream is not None:
-                    stream.data_came(event.data)  # type: ignore[union-attr]
-            else:
-                self._HANDLERS[kind](self, event)
+            handlers[type(event)](event)
 
     def _tell(self, method: Callable[..., None], *args: object) -> None:
         try:
@@ -364,7 +346,7 @@ class LinkProtocol(Protocol):
 
     def _on_welcomed(self, event: wire.Welcomed) -> None:
         self.welcome_message = event.welcome
-        self.session_id = event.welcome.session
+        self._streams.session_id = event.welcome.session
         self._tell(self._owner.welcomed, event.welcome)
 
     def _on_status(self, event: wire.StatusChanged) -> None:
@@ -372,34 +354,8 @@ class LinkProtocol(Protocol):
         self._tell(self._owner.status_changed, event.ready, event.reason)
 
     def _on_opened(self, event: wire.StreamOpened) -> None:
-        stream = TunnelStream(self, event.stream_id, event.message, ours=False)
-        self._streams[event.stream_id] = stream
+        stream = self._streams.add(event.stream_id, event.message, ours=False)
         self._tell(self._owner.stream_opened, stream, event.message)
-
-    def _on_accepted(self, event: wire.StreamAccepted) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.accepted_came(event.message)
-
-    def _on_ended(self, event: wire.StreamEnded) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.end_came()
-
-    def _on_reset(self, event: wire.StreamWasReset) -> None:
-        stream = self._streams.pop(event.stream_id, None)
-        if stream is not None:
-            stream.reset_came(StreamReset(event.code, event.message, event.delivered))
-
-    def _on_closed(self, event: wire.StreamClosed) -> None:
-        stream = self._streams.pop(event.stream_id, None)
-        if stream is not None:
-            stream.closed_came()
-
-    def _on_send_ready(self, event: wire.SendReady) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.send_ready()
 
     def _on_goaway(self, event: wire.GoawayReceived) -> None:
         self._tell(self._owner.goaway_received, event.goaway)
@@ -424,73 +380,6 @@ class LinkProtocol(Protocol):
     def _on_link_closed(self, event: wire.LinkClosed) -> None:
         if not self._lost:
             self._farewell.close()
-
-    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
-        wire.HelloReceived: _on_hello,
-        wire.Welcomed: _on_welcomed,
-        wire.StatusChanged: _on_status,
-        wire.StreamOpened: _on_opened,
-        wire.StreamAccepted: _on_accepted,
-        wire.StreamEnded: _on_ended,
-        wire.StreamWasReset: _on_reset,
-        wire.StreamClosed: _on_closed,
-        wire.SendReady: _on_send_ready,
-        wire.GoawayReceived: _on_goaway,
-        wire.IdsLow: _on_ids_low,
-        wire.Drained: _on_drained,
-        wire.LinkFailed: _on_failed,
-        wire.LinkDead: _on_dead,
-        wire.LinkClosed: _on_link_closed,
-    }
-
-    # What streams ask for.
-
-    def later(self, stream: TunnelStream) -> None:
-        """Have ``stream.catch_up()`` called at the end of this turn."""
-        self._later.append(stream)
-        self.touch()
-
-    def wrote_all(self, stream: TunnelStream) -> None:
-        """Have ``stream.write_end_told()`` called at the end of this turn."""
-        self._half_told.append(stream)
-        self.touch()
-
-    def linger(self, stream: TunnelStream) -> None:
-        """Have ``stream.linger_over()`` called in ``LINGER`` seconds, unless it has ended by then."""
-        self._lingering.append((self._clock.seconds() + LINGER, stream))
-        self.touch()
-
-    def pulled(self, stream: TunnelStream) -> None:
-        """The stream has a pull producer: ask it after each flush."""
-        self._pulled[stream] = None
-        self.touch()
-
-    def accept(self, stream: TunnelStream, message: Opened | None) -> None:
-        self._session.accept(stream.stream_id, message)
-        self.touch()
-
-    def send(self, stream_id: int, data: bytes) -> None:
-        self._session.send(stream_id, data)
-        if not self._scheduled:
-            self.touch()
-
-    def end(self, stream: TunnelStream) -> None:
-        self._session.end(stream.stream_id)
-        self.touch()
-
-    def reset(self, stream: TunnelStream, code: int, message: str, delivered: bool, cancel: bool) -> None:
-        """End a stream here and now; the session goes on with what it still has to send."""
-        self._session.reset(stream.stream_id, cast(ResetCode, code), message, delivered=delivered, cancel=cancel)
-        self._streams.pop(stream.stream_id, None)
-        self.touch()
-
-    def acknowledge(self, stream_id: int, amount: int) -> None:
-        self._session.acknowledge(stream_id, amount, self._clock.seconds())
-        if not self._scheduled:
-            self.touch()
-
-    def queued(self, stream_id: int) -> int:
-        return self._session.queued(stream_id)
 
     # What the farewell asks for.
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from wormhole_tw.wire.messages import Open, Opened
 
-    from .protocol import LinkProtocol
+    from .streams import LinkStreams
 
 __all__ = ["LINGER", "STREAM_BUFFER", "TunnelStream"]
 
@@ -105,7 +105,7 @@ class TunnelStream:
         "stream_id",
     )
 
-    def __init__(self, link: LinkProtocol, stream_id: int, message: Open, *, ours: bool) -> None:
+    def __init__(self, link: LinkStreams, stream_id: int, message: Open, *, ours: bool) -> None:
         self._link = link
         self.stream_id = stream_id
         self.open_message = message
@@ -388,7 +388,7 @@ class TunnelStream:
 
     def _tell_end(self) -> None:
         self._read_told = True
-        half_closeable = IHalfCloseableProtocol(self.protocol, None)
+        half_closeable = _half_closeable(self.protocol)
         if half_closeable is not None:
             try:
                 half_closeable.readConnectionLost()
@@ -404,7 +404,7 @@ class TunnelStream:
 
     def write_end_told(self) -> None:
         """The link's word at the end of the turn of ``loseWriteConnection()``."""
-        half_closeable = IHalfCloseableProtocol(self.protocol, None)
+        half_closeable = _half_closeable(self.protocol)
         if half_closeable is not None:
             try:
                 half_closeable.writeConnectionLost()
@@ -483,3 +483,7 @@ class TunnelStream:
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """Nothing: see above."""
+
+
+def _half_closeable(protocol: IProtocol | None) -> IHalfCloseableProtocol | None:
+    return cast("IHalfCloseableProtocol | None", IHalfCloseableProtocol(protocol, None))
