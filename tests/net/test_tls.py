@@ -313,3 +313,44 @@ async def test_what_is_no_tls_ends_the_connection(edge: Edge, reactor: Any) -> N
     await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", edge.port.getHost().port), plain)
     await plain.lost
     assert edge.connections[0].served is None
+
+
+@implementer(IHandshakeListener)
+class Greeter(Echo):
+    """Speaks before the handshake is done, and says at once that this is all."""
+
+    half = True
+
+    def connectionMade(self) -> None:
+        self.edge.connections.append(self)
+        self.transport.write(b"220 " + b"hello " * 20_000)  # type: ignore[union-attr]
+        if self.half:
+            self.transport.loseWriteConnection()  # type: ignore[union-attr]
+        else:
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("half", [True, False])
+async def test_what_is_written_before_the_handshake_is_sent_after_it(
+    edge: Edge, authority: DevCa, monkeypatch: pytest.MonkeyPatch, half: bool
+) -> None:
+    monkeypatch.setattr(Greeter, "half", half)
+    monkeypatch.setattr(edge.acceptor, "wrap", lambda _protocol, wrap=edge.acceptor.wrap: wrap(Greeter(edge)))
+    peer = await edge.dial(client_context(authority.ca_pem), "app.example.test")
+    await peer.until(lambda: peer.closed)
+    assert peer.received == b"220 " + b"hello " * 20_000
+    peer.close_notify()
+    await edge.connections[0].lost
+    await peer.gone()
+
+
+async def test_closed_before_a_word_was_said(edge: Edge, authority: DevCa, reactor: Any) -> None:
+    class Shy(Greeter):
+        def connectionMade(self) -> None:
+            self.edge.connections.append(self)
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    edge.acceptor.wrap, wrap = (lambda _protocol: wrap(Shy(edge))), edge.acceptor.wrap  # type: ignore[method-assign]
+    peer = await edge.dial(client_context(authority.ca_pem), "app.example.test", wait=False)
+    await peer.gone()
+    assert not peer.shaken

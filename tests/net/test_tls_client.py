@@ -12,7 +12,7 @@ import pytest_twisted
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
-from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, NoProtocol
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, ConnectionRefusedError, NoProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -21,7 +21,7 @@ from zope.interface import implementer
 from tests.net.peers import SslPeer, chain_pem, self_signed, server_context
 from wormhole_tw.errors import ConfigError, TimedOut
 from wormhole_tw.net.dev_ca import DevCa
-from wormhole_tw.net.tls import client_creator, explain_tls_failure, wrap_client_tls
+from wormhole_tw.net.tls import CertificateRejected, client_creator, explain_tls_failure, wrap_client_tls
 from wormhole_tw.net.tls_failure import is_tls_failure
 from wormhole_tw.net.tls_transport import alpn_of
 
@@ -373,6 +373,28 @@ def test_ca_files_that_are_wrong(tmp_path: Path) -> None:
         client_creator("localhost", ca_file=tmp_path / "none", source="FLY_TLS_CERT_FILE")
     with pytest.raises(ConfigError, match=r"--ca-file: the CA certificates are not PEM"):
         client_creator("localhost", ca_pem=b"hello")
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (CertificateRejected([], 23), "is revoked"),
+        (CertificateRejected([], 26), "is not one for servers"),
+        (CertificateRejected([], 99), "OpenSSL's verify error 99"),
+        (SSL.SysCallError(-1, "Unexpected EOF"), "closed the connection"),
+        (SSL.Error([]), "closed the connection"),
+        (SSL.Error([("SSL routines", "", "unexpected eof while reading")]), "closed the connection"),
+        (SSL.Error([("SSL routines", "", "certificate verify failed")]), "unknown CA, expired, or not for the name a"),
+        (SSL.Error([("SSL routines", "", "tlsv1 alert internal error")]), "had an internal error"),
+        (SSL.Error([("SSL routines", "", "something new")]), "the TLS handshake with a:1 failed: something new"),
+        (Failure(ConnectionAborted()), "was given up"),
+        (OSError("odd"), "no TLS connection to a:1: odd"),
+    ],
+)
+def test_explained(error: Any, part: str) -> None:
+    sentence = explain_tls_failure(error, "a", 1)
+    assert part in sentence
+    assert "\n" not in sentence
 
 
 # Ends.

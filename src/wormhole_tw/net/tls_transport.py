@@ -45,8 +45,8 @@ WRITE_BUFFER = 64 * 1024
 """Bytes that may wait for the end of the turn; beyond, they are encrypted at once, so that the transport below sees
 them and its backpressure works."""
 
-READ_SIZE = 64 * 1024
-"""Bytes of clear text taken from OpenSSL at a time. It gives at most one record (16 KiB) a call."""
+RECORD_SIZE = 16 * 1024
+"""Bytes of clear text in a record, RFC 8446 section 5.1: what OpenSSL takes or gives in one call."""
 
 CIPHERTEXT_SIZE = 120 * 1024
 """Bytes of ciphertext taken from OpenSSL at a time: all of what `WRITE_BUFFER` makes, and below the 128 KiB from which
@@ -123,18 +123,22 @@ class TlsTransport(TLSMemoryBIOProtocol):
             return
         connection = self._tlsConnection
         view = memoryview(bytes)
+        flushed_at = len(view)
         while view:
-            piece = view[:WRITE_BUFFER]
             try:
-                sent = connection.send(piece)
+                # One record at most: pyOpenSSL enables partial writes.
+                sent = connection.send(view[:RECORD_SIZE])
             except WantReadError:
                 self._bufferedWrite(view.tobytes())
                 break
             except Error:
                 self._tlsShutdownFinished(Failure())
-                break
+                return
             view = view[sent:]
-            self._flushSendBIO()
+            if flushed_at - len(view) >= WRITE_BUFFER:
+                flushed_at = len(view)
+                self._flushSendBIO()
+        self._flushSendBIO()
 
     def _flushSendBIO(self) -> None:
         connection = self._tlsConnection
@@ -197,7 +201,7 @@ class TlsTransport(TLSMemoryBIOProtocol):
     def _flushReceiveBIO(self) -> None:
         while not self._lostTLSConnection and not self._read_closed:
             try:
-                data = self._tlsConnection.recv(READ_SIZE)
+                data = self._tlsConnection.recv(RECORD_SIZE)
             except WantReadError:
                 break
             except ZeroReturnError:
@@ -268,8 +272,6 @@ class TlsAcceptor:
     :param clock: the reactor
     :param creator: `wormhole_tw.net.tls.ServerTls`
     """
-
-    __slots__ = ("_factory",)
 
     def __init__(self, clock: IReactorTime, creator: IOpenSSLServerConnectionCreator) -> None:
         self._factory = _TlsFactory(creator, False, Factory(), clock)
