@@ -200,7 +200,7 @@ class Exchange:
             if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
                 raise _too_large()
         except HttpError as error:
-            self.request_failed(error)
+            self._give_up(error.reason, status=error.status, message=error.message)
             return
         self._host = routed.host
         self.backend = routed.route.backend
@@ -539,11 +539,11 @@ class Exchange:
         visitor = self._visitor
         self.status = head.status
         self.sent = len(body)
-        self._done()
         self._took_body()
         visitor.send(head)
         visitor.send(Body(body))
         visitor.send(End())
+        self._done()
         visitor.exchange_done()
 
     def _end_switched(self) -> None:
@@ -577,7 +577,10 @@ class Exchange:
         context = self._context
         context.counters.answers[self.status // 100] += 1
         if context.on_exchange_done is not None:
-            context.on_exchange_done(self)
+            try:
+                context.on_exchange_done(self)
+            except Exception:  # noqa: BLE001 - the visitor has its answer, whatever becomes of the record of it
+                log.failure("the hook for finished exchanges failed")
 
 
 _NOBODY = NoUpstream("no agent is there")

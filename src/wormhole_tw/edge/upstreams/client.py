@@ -77,6 +77,7 @@ class UpstreamConnection:
         "_begun",
         "_codec",
         "_feeding",
+        "_half_closed",
         "_handler",
         "_limits",
         "_over",
@@ -126,6 +127,7 @@ class UpstreamConnection:
         self._paused = False
         self._feeding = False
         self._writable = True
+        self._half_closed = False
         self._over = False
         # first byte of the answer while busy, time on the shelf while idle: one timer, for both never run together
         self._timer: Timer | None = None
@@ -172,7 +174,9 @@ class UpstreamConnection:
         if pieces:
             for piece in joined(pieces):
                 transport.write(piece)
-        if self._codec.output_ended:
+        if self._codec.output_ended and not self._half_closed:
+            self._half_closed = True
+            transport.unregisterProducer()  # type: ignore[attr-defined]
             transport.loseWriteConnection()
 
     def expect_answer(self) -> None:
@@ -205,6 +209,13 @@ class UpstreamConnection:
         """End an idle connection."""
         self._pool.withdraw(self)
         self._end(abort=False)
+
+    def abort(self) -> None:
+        """End it whatever it does, also where it is closing already."""
+        self._pool.withdraw(self)
+        self.cancel()
+        if self._transport is not None:
+            self._transport.abortConnection()
 
     # IProtocol
 
@@ -379,7 +390,8 @@ class UpstreamConnection:
             self._crash(handler)
 
     def _crash(self, handler: IAnswerHandler) -> None:
-        self.cancel()
+        if self._handler is None or self._handler is handler:
+            self.abort()
         handler.crashed()
 
     def _fail(self, error: Exception) -> None:

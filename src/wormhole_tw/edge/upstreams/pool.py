@@ -109,7 +109,7 @@ class Pool:
         """End every connection."""
         self.drain()
         for connection in list(self._all):
-            connection.cancel()
+            connection.abort()
 
     def visitor_gone(self, visitor: ConnectionFacts) -> None:
         """End what was dedicated to a visitor connection that is over."""

@@ -1,0 +1,31 @@
+"""Fixtures of the edge's data path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.edge.house import House
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., House]]:
+    """Builds houses, and closes them after the test: nothing may be left in any."""
+    houses: list[House] = []
+
+    def make(**options: Any) -> House:
+        house = House(**options)
+        houses.append(house)
+        return house
+
+    yield make
+    for house in houses:
+        house.close()
+
+
+@pytest.fixture
+def house(build: Callable[..., House]) -> House:
+    """One with a single agent for backend ``app``."""
+    return build()
