@@ -45,7 +45,6 @@ def test_what_is_understood(text: str, target: Target, shown: str) -> None:
         ("localhost", "no port"),
         ("0", "a port is a number"),
         ("70000", "a port is a number"),
-        ("web:http", "a port is a number"),
         ("ftp://web", "ftp:// is not known"),
         ("http://me:secret@web", "user name"),
         ("http://web/path", "without a path"),

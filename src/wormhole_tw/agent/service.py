@@ -139,6 +139,8 @@ class AgentService(Service):
 
     def startService(self) -> None:
         """Dial the edges and the private service. While a stop is still under way, it starts when that is done."""
+        if self.running:
+            return
         super().startService()  # type: ignore[no-untyped-call]
         if not self._stopping:
             self._start()
@@ -150,9 +152,10 @@ class AgentService(Service):
         """
         was_running = bool(self.running)
         super().stopService()  # type: ignore[no-untyped-call]
+        begins = was_running and not self._stopping
+        self._stopping = self._stopping or was_running
         stopped = self.when_stopped()
-        if was_running and not self._stopping:
-            self._stopping = True
+        if begins:
             Deferred.fromCoroutine(self._stop()).addErrback(
                 lambda failure: _log.failure("stopping the agent failed", failure)
             )
@@ -170,20 +173,27 @@ class AgentService(Service):
         for waiters in (self._connected_waiters, self._ready_waiters):
             self._fail(waiters, LinkLost("the agent was stopped"))
         try:
+            # Whoever stops us may be anywhere, in the middle of a connector's own work too.
+            await self._end_of_turn()
             for connector in [connector.stop(self.config.drain) for connector in self._connectors]:
                 await connector
             # The links are gone, and with them their streams; their connections to the service are closing.
             self.bridge.abort()
             await self.bridge.when_idle()
         finally:
-            self._stopping = False
             self._events.append(Stopped())
             self._deliver()  # now: there may be no other turn
+            self._stopping = False
+            if self.running:  # started again meanwhile
+                self._start()
             stopped, self._stop_waiters = self._stop_waiters, []
             for waiter in stopped:
                 waiter.callback(None)
-            if self.running:
-                self._start()
+
+    def _end_of_turn(self) -> Deferred[None]:
+        ended: Deferred[None] = Deferred()
+        self._turn.call(lambda: ended.callback(None))
+        return ended
 
     # ConnectorOwner
 
