@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wormhole_tw.errors import MisuseError
-from wormhole_tw.wire.messages import MAX_WINDOW
+from wormhole_tw.wire.messages import INITIAL_CREDIT, MAX_WINDOW
 from wormhole_tw.wire.windows import LINK_BUDGET, Budget
 
 __all__ = ["SessionConfig"]
@@ -15,7 +15,7 @@ __all__ = ["SessionConfig"]
 class SessionConfig:
     """What one side of a link is set to. Octets and seconds.
 
-    :ivar initial_credit: what the peer may send on a new stream before a WINDOW; sixteen turns of the scheduler
+    :ivar initial_credit: what the peer may send on a new stream before a WINDOW; four turns of the scheduler
     :ivar max_window: how far a busy stream's window grows; more gave nothing on loopback, and 4 MiB at 50 ms is 80 MB/s
     :ivar link_budget: how much all windows of this link may grow together
     :ivar budget: the budget of the process above it, None for none
@@ -29,7 +29,7 @@ class SessionConfig:
     :ivar kinds: the kinds of OPEN that this side takes; others are answered by RESET(unsupported_kind)
     """
 
-    initial_credit: int = 64 * 1024
+    initial_credit: int = INITIAL_CREDIT
     max_window: int = 4 * 1024 * 1024
     link_budget: int = LINK_BUDGET
     budget: Budget | None = None

@@ -1,7 +1,7 @@
 """The messages of the tunnel protocol and their msgpack form: docs/protocol.md, "Messages".
 
 A message is a msgpack map from field names to values.  Unknown fields are ignored, a field that is left out has its
-default, and a sender leaves out what equals the default.  What is out of range is the peer's error when decoded and
+default, and a sender may leave out what equals it.  What is out of range is the peer's error when decoded and
 a :class:`~wormhole_tw.errors.MisuseError` when encoded, so that our own mistake never ends a link over there.
 """
 
@@ -17,8 +17,10 @@ from wormhole_tw.errors import MisuseError, TunnelProtocolError
 from wormhole_tw.wire.codes import GoawayCode
 
 __all__ = [
+    "INITIAL_CREDIT",
     "MAX_MESSAGE",
     "MAX_SENTENCE",
+    "MAX_WINDOW",
     "Goaway",
     "Hello",
     "Limits",
@@ -49,6 +51,9 @@ MAX_LIST = 64
 
 MAX_WINDOW = 2**31 - 1
 """The most credit that a stream may have at one time."""
+
+INITIAL_CREDIT = 64 * 1024
+"""The credit that a stream starts with where a side says nothing: four turns of the scheduler."""
 
 _Name = Annotated[str, Meta(min_length=1, max_length=64)]
 _Text = Annotated[str, Meta(max_length=255)]
@@ -101,7 +106,7 @@ class Hello(Struct, kw_only=True, frozen=True, omit_defaults=True):
     software: _Text = ""
     release: Release | None = None
     services: Annotated[list[Service], Meta(max_length=MAX_LIST)] = msgspec.field(default_factory=list)
-    initial_credit: _Credit = 65536
+    initial_credit: _Credit = INITIAL_CREDIT
     options: _Names = msgspec.field(default_factory=list)
     hostname: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
 
@@ -136,7 +141,7 @@ class Welcome(Struct, kw_only=True, frozen=True, omit_defaults=True):
     urls: Annotated[list[_Long], Meta(max_length=MAX_LIST)] = msgspec.field(default_factory=list)
     limits: Limits = Limits()
     timers: Timers = Timers()
-    initial_credit: _Credit = 65536
+    initial_credit: _Credit = INITIAL_CREDIT
     granted: _Names = msgspec.field(default_factory=list)
 
 

@@ -151,9 +151,8 @@ class Outbox:
         if not stream.end_pending or stream.queued:
             return encode_frame(FrameType.OPEN, stream.id, payload)
         stream.end_pending = False
-        if stream.in_ready:
-            stream.in_ready = False
-            self._ready.remove(stream)
+        stream.in_ready = False  # its END stood there
+        self._ready.remove(stream)
         self._owner.end_left(stream)
         self.ready(stream)
         return encode_frame(FrameType.OPEN | END, stream.id, payload)

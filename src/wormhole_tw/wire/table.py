@@ -195,6 +195,8 @@ class StreamTable:
         if stream_id & 1 == self._parity or stream_id <= self.highest_peer:
             raise broken(f"OPEN of stream {stream_id}: not the next id of that side")
         self._guard.count(Flood.OPEN, now)
+        if self._outbox.waiting_heads > 2 * self._config.max_streams + SPARE_HEADS:
+            raise TunnelProtocolError(GoawayCode.OVER_LIMIT, "answers to OPENs wait and are not read")
         message = decode(Open, payload)
         self.highest_peer = stream_id
         if self.last_taken is not None:
@@ -342,19 +344,14 @@ class StreamTable:
         stream.state = state
 
     def _ended(self, stream: Stream) -> None:
-        if self._came(stream, StreamInput.END_CAME):
-            self._events.append(StreamEnded(stream.id))
-            if stream.state is StreamState.CLOSED:
-                self._close(stream)
+        self._came(stream, StreamInput.END_CAME)
+        self._events.append(StreamEnded(stream.id))
+        if stream.state is StreamState.CLOSED:
+            self._close(stream)
 
     def _refuse(self, stream_id: int, code: ResetCode, message: str) -> None:
         payload = encode(Reset(code=code, message=message, delivered=False))
-        self._answer_with(encode_frame(FrameType.RESET, stream_id, payload))
-
-    def _answer_with(self, frame: bytes) -> None:
-        if self._outbox.waiting_heads > 2 * self._config.max_streams + SPARE_HEADS:
-            raise TunnelProtocolError(GoawayCode.OVER_LIMIT, "answers wait and are not read")
-        self._outbox.head(frame)
+        self._outbox.head(encode_frame(FrameType.RESET, stream_id, payload))
 
     def _shed(self) -> None:
         stream = max(self._streams.values(), key=lambda s: s.window.unacknowledged)
