@@ -1,0 +1,205 @@
+"""Which fields go on, which stay, which are added."""
+
+from __future__ import annotations
+
+import pytest
+
+from wormhole_tw.http import forwarding
+from wormhole_tw.http.events import Framing, InformationalHead, RequestHead, ResponseHead
+from wormhole_tw.http.forwarding import (
+    VisitorFacts,
+    answer_towards_visitor,
+    interim_towards_visitor,
+    request_towards_origin,
+    trailers_onwards,
+)
+
+VISITOR = VisitorFacts("192.0.2.7", "https", 8443)
+PROXY = VisitorFacts("192.0.2.7", "https", 8443, trusted=True)
+OURS = [
+    (b"X-Forwarded-For", b"192.0.2.7"),
+    (b"X-Forwarded-Host", b"a.test:8443"),
+    (b"X-Forwarded-Port", b"8443"),
+    (b"X-Forwarded-Proto", b"https"),
+    (b"Forwarded", b'for=192.0.2.7;host="a.test:8443";proto=https'),
+    (b"Via", b"1.1 wormhole"),
+]
+
+
+def forwarded(*fields, facts=VISITOR, **changes):
+    head = RequestHead(b"GET", b"/", b"a.test:8443", (1, 1), [(b"Host", b"a.test:8443"), *fields], **changes)
+    return request_towards_origin(head, b"/x", facts)
+
+
+def test_the_head_that_goes_on():
+    head = forwarded((b"Accept", b"*/*"), framing=Framing.LENGTH, length=3, expect_continue=True, upgrade=None)
+    assert head == RequestHead(
+        b"GET",
+        b"/x",
+        b"a.test:8443",
+        (1, 1),
+        [(b"Accept", b"*/*"), *OURS],
+        Framing.LENGTH,
+        3,
+        expect_continue=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Connection", b"Keep-Alive", b"Proxy-Connection", b"Proxy-Authorization", b"Proxy-Authenticate", b"Upgrade",
+        b"HTTP2-Settings", b"Transfer-Encoding", b"Content-Length", b"Expect", b"TE", b"keep-alive", b"HOST",
+        b"X-Forwarded-For", b"x-forwarded-proto", b"X-Forwarded-Anything", b"Forwarded", b"X-Real-IP",
+        b"True-Client-IP",
+        b"X_Forwarded_For", b"X-Forwarded_Proto", b"x_real_ip", b"Content_Length", b"Transfer_Encoding",
+        b"Proxy_Authorization", b"Content_Type",
+    ],
+)  # fmt: skip
+def test_fields_of_the_connection_and_forgeries_stay(name):
+    assert forwarded((name, b"6.6.6.6")).fields == OURS
+
+
+@pytest.mark.parametrize("name", [b"User_Agent", b"X-Custom", b"Trailer", b"Authorization", b"Cookie", b"x" * 100])
+def test_other_fields_go_on(name):
+    assert forwarded((name, b"v")).fields == [(name, b"v"), *OURS]
+
+
+def test_connection_takes_the_fields_it_names_along():
+    fields = [
+        (b"Connection", b"X-One, close"),
+        (b"X-One", b"1"),
+        (b"connection", b"x-two"),
+        (b"X-Two", b"2"),
+        (b"X", b"3"),
+    ]
+    assert forwarded(*fields).fields == [(b"X", b"3"), *OURS]
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"Cookie", b"Via", b"Content-Type", b"Cache-Control", b"Origin"])
+def test_connection_cannot_name_what_services_trust(name):
+    assert forwarded((b"Connection", name), (name, b"v")).fields == [(name, b"v"), *OURS]
+
+
+@pytest.mark.parametrize("name", [b"Host", b"X-Forwarded-For", b"X-Forwarded-Proto", b"Forwarded"])
+@pytest.mark.parametrize("facts", [VISITOR, PROXY])
+def test_connection_cannot_name_host_or_forwarding_fields(name, facts):
+    head = forwarded((b"Connection", name), facts=facts)
+    assert head.authority == b"a.test:8443"
+    assert head.fields == OURS
+
+
+def test_te_passes_only_as_trailers():
+    assert forwarded((b"TE", b"trailers, deflate;q=0.5")).fields == [*OURS, (b"TE", b"trailers")]
+    assert forwarded((b"TE", b"trailers"), (b"TE", b"gzip")).fields == [*OURS, (b"TE", b"trailers")]
+
+
+def test_a_trusted_peer_is_believed_and_appended_to():
+    head = forwarded(
+        (b"X-Forwarded-For", b"198.51.100.1"),
+        (b"X-Forwarded-For", b"203.0.113.1"),
+        (b"X-Forwarded-Proto", b"http"),
+        (b"X-Real-IP", b"198.51.100.1"),
+        (b"Forwarded", b"for=198.51.100.1"),
+        (b"X", b"y"),
+        facts=PROXY,
+    )
+    assert head.fields == [
+        (b"X-Forwarded-Proto", b"http"),
+        (b"X-Real-IP", b"198.51.100.1"),
+        (b"X", b"y"),
+        (b"X-Forwarded-For", b"198.51.100.1, 203.0.113.1, 192.0.2.7"),
+        (b"X-Forwarded-Host", b"a.test:8443"),
+        (b"X-Forwarded-Port", b"8443"),
+        (b"Forwarded", b'for=198.51.100.1, for=192.0.2.7;host="a.test:8443";proto=https'),
+        (b"Via", b"1.1 wormhole"),
+    ]
+
+
+def test_a_trusted_peer_s_look_alikes_are_dropped_too():
+    assert forwarded((b"X_Forwarded_For", b"6.6.6.6"), facts=PROXY).fields == OURS
+
+
+def test_ipv6_is_quoted_in_forwarded_only():
+    head = RequestHead(b"GET", b"/", b"a.test", (1, 0), [(b"Via", b"1.0 other")])
+    fields = request_towards_origin(head, b"/", VisitorFacts("2001:db8::7", "http", 80)).fields
+    assert fields == [
+        (b"Via", b"1.0 other"),
+        (b"X-Forwarded-For", b"2001:db8::7"),
+        (b"X-Forwarded-Host", b"a.test"),
+        (b"X-Forwarded-Port", b"80"),
+        (b"X-Forwarded-Proto", b"http"),
+        (b"Forwarded", b'for="[2001:db8::7]";host=a.test;proto=http'),
+        (b"Via", b"1.0 wormhole"),
+    ]
+
+
+def test_an_upgrade_is_carried_as_a_fact():
+    head = forwarded((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"), upgrade=b"websocket")
+    assert head.upgrade == b"websocket"
+    assert head.fields == OURS
+
+
+def test_an_answer_s_fields():
+    fields = [
+        (b"Connection", b"close, X-Hop, Set-Cookie"),
+        (b"Keep-Alive", b"timeout=5"),
+        (b"X-Hop", b"1"),
+        (b"Set-Cookie", b"a=b"),
+        (b"Upgrade", b"h2c"),
+        (b"X-Forwarded-For", b"kept: it is not the visitor's"),
+        (b"ETag", b'"x"'),
+    ]
+    head = ResponseHead(200, b"OK", fields, (1, 0), Framing.CLOSE, None, keep_alive=False)
+    assert answer_towards_visitor(head) == ResponseHead(
+        200,
+        b"OK",
+        [
+            (b"Set-Cookie", b"a=b"),
+            (b"X-Forwarded-For", b"kept: it is not the visitor's"),
+            (b"ETag", b'"x"'),
+            (b"Via", b"1.0 wormhole"),
+        ],
+        (1, 0),
+        Framing.CLOSE,
+        None,
+        keep_alive=True,
+    )
+    assert head.fields is fields
+    assert len(fields) == 7
+
+
+@pytest.mark.parametrize(("status", "kept"), [(101, True), (426, True), (200, False)])
+def test_upgrade_of_an_answer(status, kept):
+    head = ResponseHead(status, b"", [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade")])
+    assert ((b"Upgrade", b"websocket") in answer_towards_visitor(head).fields) is kept
+
+
+def test_an_answer_s_connection_that_names_nothing():
+    fields = [(b"Connection", b"close"), (b"X", b"y")]
+    assert answer_towards_visitor(ResponseHead(200, b"", fields)).fields[:1] == [(b"X", b"y")]
+    fields = [(b"Connection", b"set-cookie"), (b"X", b"y")]
+    assert answer_towards_visitor(ResponseHead(200, b"", fields)).fields[:1] == [(b"X", b"y")]
+
+
+def test_an_interim_answer_s_fields():
+    head = InformationalHead(103, [(b"Link", b"</a>"), (b"Upgrade", b"x"), (b"Connection", b"upgrade")])
+    assert interim_towards_visitor(head) == InformationalHead(103, [(b"Link", b"</a>")])
+
+
+def test_trailers():
+    trailers = [
+        (b"Grpc-Status", b"0"),
+        (b"ETag", b'"x"'),
+        (b"Content-Length", b"5"),
+        (b"Set-Cookie", b"a=b"),
+        (b"X-Forwarded-For", b"6.6.6.6"),
+        (b"x_forwarded_for", b"6.6.6.6"),
+    ]
+    assert trailers_onwards(trailers) == trailers[:2]
+
+
+def test_the_memo_of_names_is_bounded():
+    for number in range(2 * forwarding.MAX_LEARNED_NAMES + 10):
+        forwarding._judge(b"x-%d" % number)
+        assert len(forwarding._memo) <= forwarding.MAX_LEARNED_NAMES
