@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol, TextIO, cast
@@ -68,6 +68,18 @@ class TwistdOptions(usage.Options):
     clash and a read-only folder stops it; in the foreground nobody needs that file, unless it was asked for.
     """
 
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the command line; a mistake in it is one line, and not the whole usage.
+
+        :raises SystemExit: with status 1, in a process of twistd
+        """
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            if self.parent is None:
+                raise
+            raise fail_start(f"{self.parent.subCommand}: {error}; see --help") from None
+
     def postOptions(self) -> None:
         parent = self.parent
         if parent is None:  # parsed on its own, by a test or by `wormhole-tw`
@@ -113,7 +125,7 @@ def chosen_observer() -> ILogObserver:
     if name == "-":
         return log_observer(cast(TextIO, sys.stdout), _choice.level)
     try:
-        log_file = LogFile.fromFullPath(name)  # type: ignore[no-untyped-call]
+        log_file = LogFile.fromFullPath(name)
     except OSError as error:
         raise fail_start(f"--logfile: {name}: {error.strerror}") from None
     if not signal.getsignal(signal.SIGUSR1):

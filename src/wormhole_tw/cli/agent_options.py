@@ -1,0 +1,80 @@
+"""The agent's options, the same for ``twistd wormhole-agent`` and ``wormhole-tw agent``.
+
+There is no ``--token``: everybody on the machine could read it in ``ps``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.python import usage
+
+from wormhole_tw.agent.config import AgentConfig
+from wormhole_tw.cli.process import TwistdOptions, choose_log_level, fail_start
+from wormhole_tw.errors import ConfigError
+
+__all__ = ["AgentOptions", "config_from"]
+
+_EPILOGUE = """
+The token comes from FLY_TOKEN, FLY_TOKEN_FILE or --token-file. Whatever is not given as an option comes from the
+environment: FLY_REMOTE_ENDPOINT (--edge), FLY_LOCAL_ENDPOINT, or FLY_LOCALHOST and FLY_PORT (--local),
+FLY_TLS_CERT_FILE (--ca-file), FLY_LOCAL_ENDPOINT_USE_TLS, FLY_LOCAL_ENDPOINT_CA_CERT_FILE (--local-ca-file),
+FLY_LOCAL_ENDPOINT_INSECURE_SKIP_VERIFY (--local-insecure), FLY_LOG_LEVEL (--log-level), FLY_RELEASE_ID,
+FLY_RELEASE_DESC, FLY_RELEASE_BRANCH.
+"""
+
+
+class AgentOptions(TwistdOptions):
+    """What an agent can be told on its command line."""
+
+    longdesc = "Dials out to an edge, and serves a private service through it." + _EPILOGUE
+
+    optParameters = [
+        ["local", "l", None, "the private service: a port, HOST:PORT, a URL, unix:/PATH, or a Twisted client endpoint"],
+        ["token-file", None, None, "file that holds the token"],
+        ["ca-file", None, None, "PEM file of CAs for the edge, added to the system's"],
+        ["local-ca-file", None, None, "PEM file of CAs for the private service, added to the system's"],
+        ["ready-file", None, None, "file that is there while the agent is connected and its service was reached"],
+        ["drain", None, None, "seconds for running requests to finish when the agent stops (30)"],
+        ["log-level", None, None, "debug, info, warn or error (info)"],
+    ]
+    optFlags = [
+        ["local-insecure", None, "do not verify the certificate of the private service"],
+    ]
+    compData = usage.Completions(
+        optActions={
+            "token-file": usage.CompleteFiles(),
+            "ca-file": usage.CompleteFiles("*.pem"),
+            "local-ca-file": usage.CompleteFiles("*.pem"),
+            "ready-file": usage.CompleteFiles(),
+            "log-level": usage.CompleteList(["debug", "info", "warn", "error"]),
+        }
+    )
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self["edge"] = []
+
+    def opt_edge(self, host: str) -> None:
+        """an edge to serve through, HOST[:443]; may be given several times, or with commas"""
+        self["edge"].append(host)
+
+    opt_e = opt_edge
+
+    def parseArgs(self, *rest: str) -> None:
+        if rest:
+            # not repeated: somebody may have put a token there
+            raise usage.UsageError("the agent takes options only")
+
+
+def config_from(environ: Mapping[str, str], options: Mapping[str, object]) -> AgentConfig:
+    """The configuration of this process, and its log's level.
+
+    :raises SystemExit: something is wrong; its text is one line that names the option or variable
+    """
+    try:
+        config = AgentConfig.from_environment(environ, options)
+    except ConfigError as error:
+        raise fail_start(error) from None
+    choose_log_level(config.log_level)
+    return config
