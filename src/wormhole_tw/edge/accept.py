@@ -102,7 +102,7 @@ class _Accept:
         context = self._owner.context
         self._tune()
         context.counters.connections += 1
-        context.opened(self)
+        context.connections.add(self)
         self._timer = context.timers.start(context.limits.handshake, self.abort)
 
     def connectionMade(self) -> None:
@@ -163,7 +163,7 @@ class _Accept:
                 pass  # an old kernel: more memory, the same behaviour
 
     def _let_go(self) -> None:
-        self._owner.context.closed(self)
+        self._owner.context.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-
 from wormhole_tw.control.limits import Limits
 from wormhole_tw.edge.answers import HttpDate
 from wormhole_tw.edge.balancers import DEFAULT, balancer
@@ -18,10 +16,11 @@ from wormhole_tw.edge.upstreams.pool import Pool
 from wormhole_tw.http.h1 import H1Limits
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from wormhole_tw.control.catalog import CatalogHolder
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.exchange import Exchange
-    from wormhole_tw.edge.interfaces import IDrainable
     from wormhole_tw.net.timers import TimerWheel
 
 __all__ = ["Counters", "EdgeContext"]
@@ -56,7 +55,6 @@ class EdgeContext:
     """
 
     __slots__ = (
-        "_waiters",
         "catalogs",
         "connections",
         "counters",
@@ -104,22 +102,9 @@ class EdgeContext:
         self.pool = Pool(registry, timers, limits, self.http_limits)
         self.dispatch = Dispatch(registry, AgentUpstreams(registry), balancer(DEFAULT, random), timers, limits)
         self.connections = Connections()
-        self._waiters: list[Deferred[None]] = []
         self.counters = Counters()
         self.draining = False
         self.on_exchange_done: Callable[[Exchange], None] | None = None
-
-    def opened(self, connection: IDrainable) -> None:
-        """A visitor's connection is there."""
-        self.connections.add(connection)
-
-    def closed(self, connection: IDrainable) -> None:
-        """It is gone; unknown ones are ignored."""
-        self.connections.discard(connection)
-        if not self.connections and self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
 
     def drain(self) -> Deferred[None]:
         """Let running exchanges finish and take no new ones: idle connections close now, the others after theirs.
@@ -128,18 +113,9 @@ class EdgeContext:
             with :meth:`abort`
         """
         self.draining = True
-        gone: Deferred[None] = Deferred(self._forget)
-        self._waiters.append(gone)
         for connection in list(self.connections):
             connection.drain()
-        if not self.connections and not gone.called:
-            self._waiters.remove(gone)
-            gone.callback(None)
-        return gone
-
-    def _forget(self, waiter: Deferred[None]) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        return self.connections.when_empty()
 
     def abort(self) -> None:
         """End every visitor's and every upstream's connection, and every wait, now."""

@@ -119,7 +119,7 @@ class VisitorConnection:
     def makeConnection(self, transport: ITransport) -> None:
         self._transport = transport
         context = self._context
-        context.opened(self)
+        context.connections.add(self)
         self._timer = context.timers.start(context.limits.head, self._timed_out)
         self._transport.registerProducer(self, True)
 
@@ -156,7 +156,7 @@ class VisitorConnection:
     def connectionLost(self, reason: Failure) -> None:
         self._lost = True
         self._cancel_timers()
-        self._context.closed(self)
+        self._context.connections.discard(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             try:
