@@ -40,7 +40,7 @@ def open_port(reactor: Any, description: str, factory: Factory, *, source: str, 
     if not isinstance(result, Failure):
         port: IListeningPort = result
         return port
-    failed: BaseException = result.value
+    failed: object = result.value
     if isinstance(failed, CannotListenError):
         failed = failed.socketError
     reason = getattr(failed, "strerror", None) or str(failed)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from OpenSSL import SSL
-from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
+from OpenSSL.SSL import Error, ZeroReturnError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, NoProtocol
 from twisted.internet.interfaces import (
@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.errors import TimedOut
+from wormhole_tw.net.records import Records, records_for
 from wormhole_tw.net.tls_failure import CertificateRejected
 from wormhole_tw.net.turn import turn_end_of
 
@@ -44,13 +45,6 @@ HANDSHAKE_TIMEOUT = 10.0
 WRITE_BUFFER = 64 * 1024
 """Bytes that may wait for the end of the turn; beyond, they are encrypted at once, so that the transport below sees
 them and its backpressure works."""
-
-RECORD_SIZE = 16 * 1024
-"""Bytes of clear text in a record, RFC 8446 section 5.1: what OpenSSL takes or gives in one call."""
-
-CIPHERTEXT_SIZE = 120 * 1024
-"""Bytes of ciphertext taken from OpenSSL at a time: all of what `WRITE_BUFFER` makes, and below the 128 KiB from which
-on malloc maps and unmaps each block."""
 
 
 def tls_connection_of(transport: object) -> SSL.Connection | None:
@@ -85,6 +79,7 @@ class TlsTransport(TLSMemoryBIOProtocol):
     _read_closed = False
     _write_closing = False
     _write_closed = False
+    _records: Records
 
     def __init__(self, factory: _TlsFactory, wrappedProtocol: Any, _connectWrapped: bool = True) -> None:
         super().__init__(factory, wrappedProtocol, _connectWrapped)
@@ -121,35 +116,24 @@ class TlsTransport(TLSMemoryBIOProtocol):
     def _write(self, bytes: bytes) -> None:
         if self._lostTLSConnection:
             return
-        connection = self._tlsConnection
         view = memoryview(bytes)
-        flushed_at = len(view)
         while view:
+            piece = view[:WRITE_BUFFER]
             try:
-                # One record at most: pyOpenSSL enables partial writes.
-                sent = connection.send(view[:RECORD_SIZE])
-            except WantReadError:
-                self._bufferedWrite(view.tobytes())
-                break
+                sent = self._records.write(piece)
             except Error:
                 self._tlsShutdownFinished(Failure())
                 return
             view = view[sent:]
-            if flushed_at - len(view) >= WRITE_BUFFER:
-                flushed_at = len(view)
-                self._flushSendBIO()
+            if sent < len(piece):
+                self._bufferedWrite(view.tobytes())
+                break
+            self._flushSendBIO()
         self._flushSendBIO()
 
     def _flushSendBIO(self) -> None:
-        connection = self._tlsConnection
-        try:
-            while True:
-                ciphertext = connection.bio_read(CIPHERTEXT_SIZE)
-                self.transport.write(ciphertext)
-                if len(ciphertext) < CIPHERTEXT_SIZE:
-                    return
-        except WantReadError:
-            return
+        while ciphertext := self._records.take():
+            self.transport.write(ciphertext)
 
     # Ending.
 
@@ -198,17 +182,24 @@ class TlsTransport(TLSMemoryBIOProtocol):
 
     # Reading.
 
+    def dataReceived(self, data: bytes) -> None:
+        if not self._handshakeDone or self._appSendBuffer:
+            super().dataReceived(data)
+            return
+        self._records.feed(data)
+        self._flushReceiveBIO()
+
     def _flushReceiveBIO(self) -> None:
         while not self._lostTLSConnection and not self._read_closed:
             try:
-                data = self._tlsConnection.recv(RECORD_SIZE)
-            except WantReadError:
-                break
+                data = self._records.read()
             except ZeroReturnError:
                 self._peer_closed()
             except Error:
                 self._tlsShutdownFinished(Failure())
             else:
+                if not data:
+                    break
                 if not self._aborted:
                     self.wrappedProtocol.dataReceived(data)
         if self._tlsConnection is not None:
@@ -258,6 +249,17 @@ class TlsTransport(TLSMemoryBIOProtocol):
 
 class _TlsFactory(TLSMemoryBIOFactory):
     protocol = TlsTransport
+
+    def __init__(self, creator: Any, is_client: bool, wrapped: Factory, clock: IReactorTime) -> None:
+        super().__init__(creator, is_client, wrapped, clock)
+        create = self._creatorCallable
+
+        def create_with_records(transport: Any) -> SSL.Connection:
+            connection: SSL.Connection = create(transport)
+            transport._records = records_for(connection, clock)
+            return connection
+
+        self._creatorCallable = create_with_records
 
     def registerProtocol(self, p: Any) -> None:
         """Nobody asks for the list of connections; it would keep a row for each."""

@@ -1,0 +1,199 @@
+"""Moving bytes through OpenSSL: the four calls that a TLS transport makes for every read and write.
+
+pyOpenSSL's public methods allocate a buffer a call and raise an exception to say "nothing more", which costs more than
+the encryption of a small record.  :class:`DirectRecords` makes the same calls on the same connection with buffers that
+stay; it uses names that pyOpenSSL does not promise, so it is tried once when this module is loaded, and where a name
+is missing :class:`PublicRecords` does the work.  Both behave alike, errors included.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+from OpenSSL import SSL
+from OpenSSL.SSL import WantReadError
+
+__all__ = ["DirectRecords", "PublicRecords", "Records", "Scratch", "direct_works", "records_for"]
+
+RECORD_SIZE = 16 * 1024
+"""Bytes of clear text in a record (RFC 8446 section 5.1): what OpenSSL takes or gives in one call."""
+
+CLEAR_SIZE = 96 * 1024
+"""Bytes of clear text given out at a time: all of a 64 KiB read, and below the 128 KiB from which on malloc maps and
+unmaps each block."""
+
+CIPHER_SIZE = 120 * 1024
+"""Bytes of ciphertext given out at a time: what 64 KiB of clear text become, for the same reason not more."""
+
+
+class Records(Protocol):
+    """One connection's bytes, in and out."""
+
+    def feed(self, ciphertext: bytes) -> None:
+        """Take what came from the network."""
+
+    def read(self) -> bytes:
+        """Clear text that has come, at most :data:`CLEAR_SIZE` bytes; empty when there is none.
+
+        :raises SSL.ZeroReturnError: the peer said close_notify; what came before it was given out first
+        :raises SSL.Error: whatever OpenSSL found wrong
+        """
+
+    def write(self, data: memoryview) -> int:
+        """Encrypt as much of ``data`` as there is room for, and say how much; less than all where the connection first
+        has to read (a handshake is under way).
+
+        :raises SSL.Error: whatever OpenSSL found wrong
+        """
+
+    def take(self) -> bytes:
+        """Ciphertext for the network, at most :data:`CIPHER_SIZE` bytes; empty when there is none."""
+
+
+class PublicRecords:
+    """By pyOpenSSL's public methods."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection = connection
+
+    def feed(self, ciphertext: bytes) -> None:
+        self._connection.bio_write(ciphertext)
+
+    def read(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size <= CLEAR_SIZE - RECORD_SIZE:
+                piece = self._connection.recv(RECORD_SIZE)
+                pieces.append(piece)
+                size += len(piece)
+        except WantReadError:
+            pass
+        except SSL.Error:
+            if not pieces:
+                raise
+            # OpenSSL says it again when it is asked again.
+        return b"".join(pieces)
+
+    def write(self, data: memoryview) -> int:
+        done = 0
+        try:
+            while done < len(data):
+                done += self._connection.send(data[done : done + RECORD_SIZE])
+        except WantReadError:
+            pass
+        return done
+
+    def take(self) -> bytes:
+        try:
+            return self._connection.bio_read(CIPHER_SIZE)
+        except WantReadError:
+            return b""
+
+
+_lib: Any = getattr(SSL, "_lib", None)
+_ffi: Any = getattr(SSL, "_ffi", None)
+
+
+class Scratch:
+    """The buffers of :class:`DirectRecords`: one set a reactor, used within one call and never across two."""
+
+    __slots__ = ("cipher", "cipher_view", "clear", "clear_view")
+
+    def __init__(self) -> None:
+        clear, cipher = bytearray(CLEAR_SIZE), bytearray(CIPHER_SIZE)
+        self.clear_view, self.cipher_view = memoryview(clear), memoryview(cipher)
+        self.clear = _ffi.from_buffer("char[]", clear, require_writable=True)
+        self.cipher = _ffi.from_buffer("char[]", cipher, require_writable=True)
+
+
+class DirectRecords:
+    """By OpenSSL's functions on pyOpenSSL's connection."""
+
+    __slots__ = ("_connection", "_from_ssl", "_into_ssl", "_scratch", "_ssl")
+
+    def __init__(self, connection: SSL.Connection, scratch: Scratch) -> None:
+        self._connection = connection
+        inside = cast(Any, connection)
+        self._ssl = inside._ssl
+        self._into_ssl = inside._into_ssl
+        self._from_ssl = inside._from_ssl
+        self._scratch = scratch
+
+    def feed(self, ciphertext: bytes) -> None:
+        # A memory BIO takes everything, or there is no memory left.
+        if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
+            raise MemoryError("OpenSSL has no room for what came from the network")
+
+    def read(self) -> bytes:
+        scratch = self._scratch
+        ssl, clear, ssl_read = self._ssl, scratch.clear, _lib.SSL_read
+        size = 0
+        while size <= CLEAR_SIZE - RECORD_SIZE:
+            got = ssl_read(ssl, clear + size, RECORD_SIZE)
+            if got <= 0:
+                if size == 0 and _lib.SSL_get_error(ssl, got) != _lib.SSL_ERROR_WANT_READ:
+                    self._raise(got)
+                break
+            size += got
+        return bytes(scratch.clear_view[:size])
+
+    def write(self, data: memoryview) -> int:
+        ssl, ssl_write = self._ssl, _lib.SSL_write
+        buffer = _ffi.from_buffer("char[]", data)
+        done, size = 0, len(data)
+        while done < size:
+            # pyOpenSSL enables partial writes: one call makes one record.
+            sent = ssl_write(ssl, buffer + done, min(size - done, RECORD_SIZE))
+            if sent <= 0:
+                if _lib.SSL_get_error(ssl, sent) != _lib.SSL_ERROR_WANT_READ:
+                    self._raise(sent)
+                break
+            done += sent
+        return done
+
+    def take(self) -> bytes:
+        got = _lib.BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
+        return bytes(self._scratch.cipher_view[:got]) if got > 0 else b""
+
+    def _raise(self, result: int) -> None:
+        cast(Any, self._connection)._raise_ssl_error(self._ssl, result)
+        raise SSL.Error([])  # OpenSSL said no without a reason
+
+
+def direct_works() -> bool:
+    """Whether this pyOpenSSL has what :class:`DirectRecords` uses, and it does what it should."""
+    try:
+        connection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+        connection.set_connect_state()
+        records = DirectRecords(connection, Scratch())
+        try:
+            connection.do_handshake()
+        except WantReadError:
+            pass
+        hello = records.take()
+        # A ClientHello came out, nothing more did, and there is nothing to read before the answer.
+        return hello[:1] == b"\x16" and records.take() == b"" and records.read() == b""
+    except Exception:  # noqa: BLE001 - whatever another release does differently, the public way works
+        return False
+
+
+DIRECT = direct_works()
+
+_ATTRIBUTE = "_wormhole_tw_tls_scratch"
+
+
+def records_for(connection: SSL.Connection, reactor: object) -> Records:
+    """The faster way that works here.
+
+    :param reactor: whose thread makes all calls on the connection; its buffers are kept on it
+    """
+    if not DIRECT:
+        return PublicRecords(connection)
+    scratch = getattr(reactor, _ATTRIBUTE, None)
+    if scratch is None:
+        scratch = Scratch()
+        setattr(reactor, _ATTRIBUTE, scratch)
+    return DirectRecords(connection, scratch)
