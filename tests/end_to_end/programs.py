@@ -24,6 +24,8 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 LINE_DEADLINE = 30.0
 """Seconds to wait for a line or an exit: far more than any of them takes, on a busy machine of two cores."""
 
+TWISTD = (sys.executable, str(Path(sys.executable).with_name("twistd")))
+
 
 def need_program(name: str) -> str:
     """The path of a program, or a skip that names it (a failure where ``CI=true``)."""
@@ -129,7 +131,11 @@ class Program:
         with self._news:
             return len(self.lines)
 
-    def signal(self, number: int) -> None:
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def send(self, number: int) -> None:
         self.process.send_signal(number)
 
     def wait(self, deadline: float = LINE_DEADLINE) -> int:
@@ -143,7 +149,7 @@ class Program:
 
     def stop(self, number: int = signal.SIGTERM, deadline: float = LINE_DEADLINE) -> int:
         """Send a signal and wait for the exit status."""
-        self.signal(number)
+        self.send(number)
         return self.wait(deadline)
 
     def peak_memory(self) -> int:
@@ -185,6 +191,12 @@ class Programs:
     def python(self, name: str, *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Program:
         """A program in this Python (``-m`` and what follows, or a script)."""
         return self.start(name, [sys.executable, *args], env=env, cwd=cwd)
+
+    def twistd(
+        self, name: str, plugin: str, *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Program:
+        """``twistd -n PLUGIN …``, as an operator runs it."""
+        return self.start(name, [*TWISTD, "-n", plugin, *args], env=env, cwd=cwd)
 
     def end_all(self) -> None:
         while self._all:
