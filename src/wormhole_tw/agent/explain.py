@@ -10,6 +10,7 @@ from twisted.internet.error import (
     ConnectionRefusedError,
     DNSLookupError,
     NoRouteError,
+    TCPTimedOutError,
     TimeoutError,
     UnknownHostError,
 )
@@ -43,7 +44,7 @@ def explain_edge_failure(failure: Failure, host: str, port: int, *, timeout: flo
         return f"the host name {host} is not known (DNS)"
     if isinstance(error, ConnectionRefusedError):
         return f"{peer} refuses connections; is an edge running there?"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | TCPTimedOutError):
         return f"{peer} does not answer within {timeout:g} s"
     if isinstance(error, NoRouteError):
         return f"there is no route to {peer}"

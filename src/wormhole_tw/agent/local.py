@@ -20,6 +20,7 @@ from twisted.internet.error import (
     ConnectionRefusedError,
     DNSLookupError,
     NoRouteError,
+    TCPTimedOutError,
     TimeoutError,
     UnknownHostError,
 )
@@ -126,7 +127,7 @@ class LocalService:
         if self._tls and (is_tls_failure(failure) or isinstance(error, ConnectionClosed)):
             sentence = explain_tls_failure(failure, self._host, self._port, ca_option=_CA_SETTING)
             return ResetCode.TLS_FAILED, sentence
-        if isinstance(error, TimedOut | TimeoutError):
+        if isinstance(error, TimedOut | TimeoutError | TCPTimedOutError):
             return ResetCode.TIMED_OUT, f"the private service does not answer within {self._timeout:g} s"
         if isinstance(error, ConnectionRefusedError):
             return ResetCode.REFUSED, "the private service refuses connections; is it running?"

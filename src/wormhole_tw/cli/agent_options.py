@@ -5,7 +5,7 @@ There is no ``--token``: everybody on the machine could read it in ``ps``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from twisted.python import usage
 
@@ -60,6 +60,13 @@ class AgentOptions(TwistdOptions):
         self["edge"].append(host)
 
     opt_e = opt_edge
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        # getopt takes --token for a short form of --token-file, and its error would show the token as a file's name
+        for option in options or ():
+            if option == "--token" or option.startswith("--token="):
+                raise fail_start("there is no --token, it would show in ps: set FLY_TOKEN, or give --token-file FILE")
+        super().parseOptions(options)
 
     def parseArgs(self, *rest: str) -> None:
         if rest:
