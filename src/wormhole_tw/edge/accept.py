@@ -69,7 +69,7 @@ def _is_preface(data: bytes) -> bool | None:
 
 def _is_http(data: bytes) -> bool | None:
     # a method's first letter, or the blank line that some clients send before it (RFC 9112 §2.2)
-    return chr(data[0]).isalnum() or data[0] in b"\r\n!#$%&'*+-.^_`|~"
+    return data[:1].isalnum() or data[0] in b"\r\n!#$%&'*+-.^_`|~"
 
 
 Judge = Callable[[bytes], "bool | None"]

@@ -1,0 +1,366 @@
+"""What a connection is, by its first bytes, however they are chopped; TLS by the standard library, without a network."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.protocol import Protocol
+
+from tests._harness import LogLines
+from tests.edge.house import House, Visitor, judged
+from tests.net.peers import self_signed
+from wormhole_tw.edge.accept import ALPN, FIRST_BYTES, AcceptFactory
+from wormhole_tw.net.tls import CertificateMap, ServerTls
+from wormhole_tw.wire.frames import PREFACE
+
+Build = Callable[..., House]
+
+GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+PEER = IPv4Address("TCP", "192.0.2.7", 40000)
+MATERIAL = self_signed("app.test", "edge.test")
+
+
+class Link(Protocol):
+    """Stands for a tunnel's protocol: keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.lost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.lost = True
+
+
+class Door:
+    """A port of a house: connects sockets to it, and keeps the links that came of them."""
+
+    def __init__(self, house: House, *, tls: bool, on_plain: Any = "serve") -> None:
+        self.house = house
+        self.links: list[Link] = []
+        server = ServerTls(CertificateMap([MATERIAL]), ALPN) if tls else None
+        self.factory = AcceptFactory(
+            house.context, make_link=self._link, clock=house.clock, tls=server, on_plain=on_plain
+        )
+
+    def _link(self, address: Any) -> Link:
+        assert address is PEER
+        self.links.append(Link())
+        return self.links[-1]
+
+    def connect(self) -> Visitor:
+        socket = Visitor()
+        socket.protocol = self.factory.buildProtocol(PEER)
+        assert socket.protocol is not None
+        socket.protocol.makeConnection(socket)
+        return socket
+
+
+class TlsVisitor:
+    """A TLS client on a socket of a door, by memory; ``piece`` is how many bytes go at a time."""
+
+    def __init__(self, door: Door, *, alpn: list[str] | None = None, name: str = "app.test", piece: int = 1 << 20) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        self.clock = door.house.clock
+        self.socket = door.connect()
+        self.piece = piece
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
+        self.heard = b""
+
+    def _pump(self) -> None:
+        data = self._out.read()
+        for start in range(0, len(data), self.piece):
+            self.socket.says(data[start : start + self.piece])
+        self.clock.advance(0)
+        self._in.write(self.socket.hears())
+
+    def handshake(self) -> TlsVisitor:
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._pump()
+        self._pump()
+        return self
+
+    def says(self, data: bytes) -> None:
+        self._tls.write(data)
+        self._pump()
+
+    def hears(self) -> bytes:
+        """What came since the last time; its end is there when ``ended`` is."""
+        self._pump()
+        found = b""
+        while True:
+            try:
+                data = self._tls.read(65536)
+            except ssl.SSLWantReadError:
+                return found
+            except ssl.SSLZeroReturnError:
+                self.ended = True
+                return found
+            if not data:
+                self.ended = True
+                return found
+            found += data
+
+    ended = False
+
+
+def chop(data: bytes, piece: int) -> list[bytes]:
+    return [data[start : start + piece] for start in range(0, len(data), piece)]
+
+
+# Plain ports.
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5, 11, 12, 13, 1000])
+def test_a_plain_preface_is_a_link(house: House, piece: int) -> None:
+    door = Door(house, tls=False)
+    socket = door.connect()
+    for part in chop(PREFACE + b"\x00hello", piece):
+        socket.says(part)
+    [link] = door.links
+    assert link.got == PREFACE + b"\x00hello"
+    assert socket.protocol is link
+    socket.lose()
+    assert link.lost
+
+
+@pytest.mark.parametrize("piece", [1, 3, 1000])
+@pytest.mark.parametrize("method", [b"GET", b"WORMHOLES", b"WORMHOLE", b"W", b"wormhole", b"PROPFIND"])
+def test_plain_http_is_a_visitor(house: House, piece: int, method: bytes) -> None:
+    door = Door(house, tls=False)
+    socket = door.connect()
+    for part in chop(GET.replace(b"GET", method), piece):
+        socket.says(part)
+    [(head, _, _)] = house.stream.requests()
+    assert head.method == method
+    forwarded = dict(head.headers)
+    assert forwarded[b"x-forwarded-proto"] == b"http"
+    house.stream.deliver(OK)
+    assert socket.answers([method])[0][1] == b"ok"
+    assert door.links == []
+
+
+def test_a_redirecting_port(house: House) -> None:
+    socket = Door(house, tls=False, on_plain="redirect").connect()
+    socket.says(GET)
+    assert socket.answers()[0][0].status_code == 308
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00", b"\x00", b"\xff\xfe", b" GET"])
+def test_what_is_neither_is_closed(house: House, data: bytes) -> None:
+    socket = Door(house, tls=False).connect()
+    socket.says(data)
+    assert socket.disconnected
+
+
+@pytest.mark.parametrize("said", [b"", b"WORM"])
+def test_who_says_nothing_is_closed(house: House, said: bytes) -> None:
+    socket = Door(house, tls=False).connect()
+    if said:
+        socket.says(said)
+    house.pass_time(9)
+    assert not socket.disconnected
+    house.pass_time(2)
+    assert socket.disconnected
+
+
+def test_who_leaves_before_it_said_anything(house: House) -> None:
+    socket = Door(house, tls=False).connect()
+    socket.lose()
+    assert not house.context.connections
+
+
+# TLS ports.
+
+
+@pytest.mark.parametrize("piece", [1, 100, 1 << 20])
+@pytest.mark.parametrize("alpn", [["http/1.1"], ["h2", "http/1.1"], None])
+def test_a_tls_visitor(house: House, piece: int, alpn: list[str] | None) -> None:
+    visitor = TlsVisitor(Door(house, tls=True), alpn=alpn, piece=piece).handshake()
+    for _ in range(2):
+        visitor.says(GET)
+        [*_, (head, _, _)] = house.stream.requests()
+        assert dict(head.headers)[b"x-forwarded-proto"] == b"https"
+        house.stream.deliver(OK)
+        assert judged(visitor.hears())[0][1] == b"ok"
+    assert len(house.stream.requests()) == 2
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 20])
+@pytest.mark.parametrize("chopped", [1, 5, 100])
+@pytest.mark.parametrize("alpn", [["wormhole/1"], None])
+def test_a_tls_agent(house: House, piece: int, chopped: int, alpn: list[str] | None) -> None:
+    door = Door(house, tls=True)
+    agent = TlsVisitor(door, alpn=alpn, piece=piece).handshake()
+    for part in chop(PREFACE + b"\x00hello", chopped):
+        agent.says(part)
+    [link] = door.links
+    assert link.got == PREFACE + b"\x00hello"
+    link.transport.write(b"welcome")  # type: ignore[union-attr]
+    assert agent.hears() == b"welcome"
+    link.transport.abortConnection()  # type: ignore[union-attr]
+    assert link.lost
+
+
+def test_http_in_place_of_a_link_is_the_links_to_refuse(house: House) -> None:
+    door = Door(house, tls=True)
+    TlsVisitor(door, alpn=["wormhole/1"]).handshake().says(GET)
+    assert door.links[0].got == GET
+    door.links[0].transport.abortConnection()  # type: ignore[union-attr]
+
+
+def test_a_method_that_begins_like_the_preface_within_tls(house: House) -> None:
+    visitor = TlsVisitor(Door(house, tls=True)).handshake()
+    for part in chop(GET.replace(b"GET", b"WORMS"), 1):
+        visitor.says(part)
+    assert house.stream.requests()[0][0].method == b"WORMS"
+
+
+def test_garbage_within_tls_is_closed(house: House) -> None:
+    visitor = TlsVisitor(Door(house, tls=True)).handshake()
+    visitor.says(b"\x00\x01")
+    assert visitor.socket.disconnected
+
+
+def test_silence_within_tls_is_closed(house: House) -> None:
+    visitor = TlsVisitor(Door(house, tls=True)).handshake()
+    house.pass_time(9)
+    assert not visitor.socket.disconnected
+    house.pass_time(2)
+    assert visitor.socket.disconnected
+
+
+def test_plain_http_on_a_tls_port_gets_a_hint(house: House) -> None:
+    socket = Door(house, tls=True).connect()
+    for part in chop(GET, 7):
+        socket.says(part)
+    [(head, body)] = socket.answers()
+    assert head.status_code == 400
+    assert b"HTTPS" in body
+    assert socket.write_closed
+    socket.end_reading()
+    assert socket.disconnected
+
+
+def test_who_stays_after_the_hint_is_closed(house: House) -> None:
+    socket = Door(house, tls=True).connect()
+    socket.says(GET)
+    socket.hears()
+    house.pass_time(11)
+    assert socket.disconnected
+
+
+def test_a_plain_preface_on_a_tls_port_is_no_link(house: House) -> None:
+    door = Door(house, tls=True)
+    socket = door.connect()
+    socket.says(PREFACE)
+    assert door.links == []
+    assert b"400" in socket.hears()
+
+
+def test_a_handshake_that_never_ends(house: House) -> None:
+    door = Door(house, tls=True)
+    visitor = TlsVisitor(door, piece=50)
+    with pytest.raises(ssl.SSLWantReadError):
+        visitor._tls.do_handshake()
+    visitor.socket.says(visitor._out.read()[:100])
+    house.pass_time(11)
+    assert visitor.socket.disconnected
+    assert house.context.counters.handshakes_failed == 1
+
+
+def test_a_handshake_of_endless_length(house: House) -> None:
+    socket = Door(house, tls=True).connect()
+    # a ClientHello that says it has 128 KiB, in records of 16 KiB
+    socket.says(b"\x16\x03\x01\x40\x00\x01\x01\xff\xfc" + b"\x03\x03" + b"x" * 16000)
+    for _ in range(3):
+        socket.says(b"x" * 16384)
+    assert socket.disconnected
+    assert FIRST_BYTES == 16384
+
+
+def test_a_failed_handshake_is_nobodys_error(house: House, log_lines: LogLines) -> None:
+    socket = Door(house, tls=True).connect()
+    socket.says(b"\x16\x03\x01\x00\x05hello")
+    socket.hears()
+    assert socket.disconnected
+    assert house.context.counters.handshakes_failed == 1
+
+
+def test_an_unknown_alpn_is_refused_by_tls(house: House) -> None:
+    visitor = TlsVisitor(Door(house, tls=True), alpn=["spdy/3"])
+    with pytest.raises(ssl.SSLError):
+        visitor.handshake()
+    visitor.socket.hears()
+    assert visitor.socket.disconnected
+
+
+def test_bytes_that_came_with_the_end_of_the_handshake_are_not_lost(house: House) -> None:
+    visitor = TlsVisitor(Door(house, tls=True), alpn=["http/1.1"])
+    while True:
+        try:
+            visitor._tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            visitor._pump()
+    visitor.says(GET)  # with the client's Finished, in one segment
+    assert len(house.stream.requests()) == 1
+
+
+def test_tls_says_goodbye_after_the_last_answer(house: House) -> None:
+    visitor = TlsVisitor(Door(house, tls=True)).handshake()
+    visitor.says(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    house.stream.deliver(OK)
+    assert judged(visitor.hears())[0][1] == b"ok"
+    assert visitor.ended
+    visitor.socket.end_reading()
+    assert visitor.socket.disconnected
+
+
+def test_an_early_refusal_over_tls_is_not_reset(house: House) -> None:
+    visitor = TlsVisitor(Door(house, tls=True)).handshake()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10000000\r\n\r\n")
+    house.stream.deliver(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge")
+    for _ in range(20):
+        visitor.says(b"x" * 65536)
+    assert judged(visitor.hears(), [b"POST"])[0][1] == b"large"
+    assert visitor.ended
+    assert not visitor.socket.disconnected
+
+
+# The port itself.
+
+
+def test_a_port_that_is_full_or_drains_takes_nobody(build: Build) -> None:
+    house = build(connections=1)
+    door = Door(house, tls=False)
+    door.connect()
+    assert door.factory.buildProtocol(PEER) is None
+    assert house.context.drain().called
+    assert door.factory.buildProtocol(PEER) is None
+
+
+def test_a_unix_socket(house: House) -> None:
+    factory = AcceptFactory(house.context, make_link=lambda _: Link(), clock=house.clock, on_plain="serve")
+    address = UNIXAddress("/run/edge.sock")
+    socket = Visitor(peer=address, host=address)
+    socket.protocol = factory.buildProtocol(address)
+    socket.protocol.makeConnection(socket)
+    socket.says(GET)
+    assert dict(house.stream.requests()[0][0].headers)[b"x-forwarded-for"] == b"unknown"

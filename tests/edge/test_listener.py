@@ -1,0 +1,376 @@
+"""A visitor's connection: timeouts by the clock, backpressure both ways, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.edge.house import House
+from wormhole_tw.edge.facts import ConnectionFacts
+from wormhole_tw.edge.listener import VisitorConnection
+
+Build = Callable[..., House]
+
+GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+UPGRADE = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+# Timeouts.
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HT", b"\r\n"])
+def test_a_head_that_does_not_come(house: House, said: bytes) -> None:
+    visitor = house.visitor()
+    if said:
+        visitor.says(said)
+    house.pass_time(9)
+    assert not visitor.disconnected
+    house.pass_time(2)
+    assert visitor.disconnected
+
+
+def test_a_head_that_drips_has_no_more_time(house: House) -> None:
+    visitor = house.visitor()
+    for octet in GET[:11]:
+        visitor.says(bytes((octet,)))
+        house.pass_time(1)
+    assert visitor.disconnected
+    assert house.context.counters.shed == 1
+
+
+def test_an_idle_connection_is_kept_for_a_while(house: House) -> None:
+    visitor = house.visitor()
+    for _ in range(2):
+        visitor.says(GET)
+        house.stream.deliver(OK)
+        visitor.hears()
+        house.pass_time(74)
+    house.pass_time(2)
+    assert visitor.write_closed
+    house.pass_time(2)
+    assert visitor.disconnected
+
+
+def test_the_second_head_is_timed_from_its_first_byte(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.stream.deliver(OK)
+    visitor.hears()
+    house.pass_time(30)
+    visitor.says(b"GET")
+    house.pass_time(9)
+    assert not visitor.disconnected
+    house.pass_time(2)
+    assert visitor.disconnected
+
+
+def test_a_body_that_stops_coming(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\n")
+    for _ in range(3):
+        house.pass_time(25)
+        visitor.says(b"x")
+    house.pass_time(31)
+    [(head, _)] = visitor.answers([b"POST"])
+    assert head.status_code == 408
+    assert (b"connection", b"close") in head.headers
+    assert house.stream.aborted
+
+
+def test_a_body_that_we_do_not_read_is_not_late(house: House) -> None:
+    house.sessions[0].capacity = 1000
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 200000\r\n\r\n")
+    while not visitor.paused:
+        visitor.says(b"x" * 10000)
+    house.pass_time(55)
+    assert visitor.hears() == b""
+
+
+def test_a_rest_of_a_body_that_drips_after_the_answer(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: nobody.test\r\nContent-Length: 1000\r\n\r\n")
+    assert visitor.answers([b"POST"])[0][0].status_code == 404
+    for _ in range(11):
+        house.pass_time(1)
+        visitor.says(b"x")
+    assert visitor.disconnected
+
+
+def test_an_origin_that_says_nothing(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.pass_time(59)
+    assert visitor.hears() == b""
+    house.pass_time(2)
+    [(head, _)] = visitor.answers()
+    assert (head.status_code, dict(head.headers)[b"x-wormhole-error"]) == (504, b"service-timeout")
+    assert house.stream.aborted
+
+
+def test_an_origin_gets_its_time_from_the_end_of_the_request(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 8\r\n\r\n")
+    for _ in range(7):
+        house.pass_time(20)
+        visitor.says(b"x")
+    visitor.says(b"x")
+    house.pass_time(50)
+    assert visitor.hears() == b""
+    house.stream.deliver(b"HTTP/1.1 102 Processing\r\n\r\n")
+    house.pass_time(50)
+    visitor.hears()
+    house.stream.deliver(OK)
+    assert visitor.answers()[0][0].status_code == 200
+
+
+def test_a_100_that_never_comes_is_the_origins_fault(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(b"PUT / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+    house.pass_time(61)
+    assert visitor.answers([b"PUT"])[0][0].status_code == 504
+
+
+def test_a_body_that_does_not_follow_its_100(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(b"PUT / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+    house.stream.deliver(b"HTTP/1.1 100 Continue\r\n\r\n")
+    house.pass_time(31)
+    assert visitor.answers([b"PUT"])[0][0].status_code == 408
+
+
+def test_a_long_answer_has_no_clock(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(10):
+        house.pass_time(300)
+        house.stream.deliver(b"1\r\nx\r\n")
+        visitor.hears()
+    house.stream.deliver(b"0\r\n\r\n")
+    assert visitor.hears() == b"0\r\n\r\n"
+
+
+def test_a_whole_exchange_may_have_a_clock(build: Build) -> None:
+    house = build(whole=20.0)
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.pass_time(21)
+    assert visitor.answers()[0][0].status_code == 504
+    visitor.says(GET)
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    house.pass_time(21)
+    assert visitor.disconnected
+
+
+def test_a_switched_connection_without_a_byte(build: Build) -> None:
+    house = build(upgrade_idle=100.0)
+    visitor = house.visitor()
+    visitor.says(UPGRADE)
+    house.stream.deliver(SWITCHED)
+    for _ in range(3):
+        house.pass_time(90)
+        visitor.says(b"ping")
+        house.pass_time(90)
+        house.stream.deliver(b"pong")
+    house.pass_time(101)
+    assert visitor.disconnected
+    assert house.stream.disconnecting or house.stream.aborted
+
+
+def test_a_switched_connection_may_be_idle_for_ever(build: Build) -> None:
+    house = build(upgrade_idle=0.0)
+    visitor = house.visitor()
+    visitor.says(UPGRADE)
+    house.stream.deliver(SWITCHED)
+    house.pass_time(5000)
+    assert not visitor.disconnected
+
+
+def test_a_half_closed_relay_does_not_stay(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(UPGRADE)
+    house.stream.deliver(SWITCHED)
+    house.stream.end_reading()
+    visitor.hears()
+    assert visitor.write_closed
+    house.pass_time(76)
+    assert visitor.disconnected
+
+
+# Backpressure.
+
+
+def test_a_visitor_that_does_not_read_stops_its_origin_and_only_its_own(house: House) -> None:
+    slow, quick = house.visitor(), house.visitor()
+    slow.says(GET)
+    mine = house.stream
+    mine.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+    while not mine.paused:
+        mine.deliver(b"x" * 16384)
+    assert slow.most < 256 * 1024
+    quick.says(GET)
+    assert house.stream is not mine
+    house.stream.deliver(OK)
+    assert quick.answers()[0][1] == b"ok"
+    # half of it read: still paused; all of it: on it goes
+    slow.take(slow.queued // 2)
+    assert mine.paused
+    slow.take()
+    assert not mine.paused
+
+
+def test_a_visitor_that_takes_nothing_is_dropped(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+    while not house.stream.paused:
+        house.stream.deliver(b"x" * 16384)
+    house.pass_time(29)
+    visitor.take()
+    while not house.stream.paused:
+        house.stream.deliver(b"x" * 16384)
+    house.pass_time(29)
+    assert not visitor.disconnected
+    house.pass_time(2)
+    assert visitor.disconnected
+    assert house.stream.aborted
+
+
+def test_an_origin_that_does_not_read_stops_the_visitor(house: House) -> None:
+    house.sessions[0].capacity = 10000
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000\r\n\r\n")
+    sent = 0
+    stream = house.stream
+    while not visitor.paused:
+        visitor.says(b"x" * 10000)
+        sent += 10000
+    assert sent < 150000
+    assert stream.most < 200000
+    while sent < 1000000:
+        stream.take_all()
+        assert not visitor.paused
+        visitor.says(b"x" * 10000)
+        sent += 10000
+    stream.take_all()
+    stream.deliver(OK)
+    assert visitor.answers([b"POST"])[0][0].status_code == 200
+
+
+def test_a_relay_is_bounded_both_ways(house: House) -> None:
+    house.sessions[0].capacity = 10000
+    visitor = house.visitor(capacity=10000)
+    visitor.says(UPGRADE)
+    stream = house.stream
+    stream.read()
+    stream.deliver(SWITCHED)
+    while not visitor.paused:
+        visitor.says(b"x" * 8192)
+    while not stream.paused:
+        stream.deliver(b"y" * 8192)
+    assert max(visitor.most, stream.most) < 128 * 1024
+    stream.take_all()
+    visitor.take_all()
+    assert not visitor.paused
+    assert not stream.paused
+
+
+# Ends.
+
+
+def test_draining_lets_what_runs_end(house: House) -> None:
+    busy, idle, fresh = house.visitor(), house.visitor(), house.visitor()
+    idle.says(GET)
+    house.stream.deliver(OK)
+    idle.hears()
+    busy.says(GET + GET)
+    gone = house.context.drain()
+    assert idle.write_closed
+    assert fresh.write_closed
+    assert not busy.disconnected
+    house.stream.deliver(OK)
+    [(head, body)] = busy.answers()
+    assert body == b"ok"
+    assert (b"connection", b"close") in head.headers
+    assert busy.write_closed
+    busy.end_reading()
+    assert not gone.called
+    house.pass_time(2)
+    assert gone.called
+
+
+def test_draining_leaves_a_relay_until_it_is_cut(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(UPGRADE)
+    house.stream.deliver(SWITCHED)
+    gone = house.context.drain()
+    visitor.says(b"still here")
+    assert b"still here" in house.stream.read()
+    house.context.abort()
+    assert gone.called
+    assert visitor.disconnected
+
+
+def test_a_connection_ends_after_so_many_requests(build: Build) -> None:
+    house = build(requests_per_connection=3)
+    visitor = house.visitor()
+    for number in range(3):
+        visitor.says(GET)
+        house.stream.deliver(OK)
+        [(head, _)] = visitor.answers()
+        assert ((b"connection", b"close") in head.headers) == (number == 2)
+    assert visitor.write_closed
+
+
+def test_a_visitor_that_half_closed_still_gets_its_answer(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(GET)
+    visitor.end_reading()
+    house.stream.deliver(OK)
+    assert visitor.answers()[0][1] == b"ok"
+    assert visitor.disconnected
+
+
+def test_a_visitor_that_half_closed_in_the_middle_of_its_request(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nhalf")
+    visitor.end_reading()
+    assert visitor.answers([b"POST"])[0][0].status_code == 400
+    assert house.stream.aborted
+    assert visitor.disconnected
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HT", GET])
+def test_a_visitor_that_leaves_between_requests(house: House, said: bytes) -> None:
+    visitor = house.visitor()
+    if said:
+        visitor.says(said)
+    if said == GET:
+        house.stream.deliver(OK)
+        visitor.hears()
+    visitor.end_reading()
+    assert visitor.disconnected
+
+
+def test_nothing_that_comes_after_the_last_answer_is_a_request(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(GET[:-2] + b"Connection: close\r\n\r\n" + GET)
+    house.stream.deliver(OK)
+    visitor.says(GET)
+    assert len(visitor.answers()) == 1
+    assert house.context.counters.requests == 1
+
+
+def test_what_the_transport_does_after_its_end_harms_nothing(house: House) -> None:
+    connection = VisitorConnection(house.context, ConnectionFacts())
+    visitor = house.visitor()
+    connection = visitor.protocol
+    visitor.lose()
+    connection.readConnectionLost()
+    connection.drain()
+    connection.abort()
+    connection.flush()
