@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
@@ -49,26 +50,28 @@ class AdminService(Service):
 
         :raises ConfigError: the port cannot be opened
         """
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._listen()
 
     def startService(self) -> None:
         """:raises ConfigError: the port cannot be opened"""
         self._listen()
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
 
     def _listen(self) -> None:
         config = self._config
         if config.admin is None or self._port is not None:
             return
         root = Resource()
-        root.putChild(b"healthz", HealthResource())
+        root.putChild(b"healthz", HealthResource())  # type: ignore[no-untyped-call]
         site = Site(root, timeout=IDLE_SECONDS, reactor=self._reactor)
         site.noisy = False
         site.log = _no_log  # type: ignore[method-assign]
         self._connections = WrappingFactory(site)
         self._connections.noisy = False
-        self._port = open_port(self._reactor, config.admin, self._connections, source=config.source, key="$.edge.admin")
+        self._port = open_port(
+            self._reactor, config.admin, cast(Factory, self._connections), source=config.source, key="$.edge.admin"
+        )
         log.info("admin listener on {address}", address=_shown(self._port.getHost()))
 
     @property
@@ -83,7 +86,7 @@ class AdminService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Close the port and every connection; fires when they are closed."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         port, self._port = self._port, None
         connections, self._connections = self._connections, None
         closing = [maybeDeferred(port.stopListening)] if port is not None else []

@@ -46,7 +46,7 @@ class _Edge(MultiService):
 
     def privilegedStartService(self) -> None:
         try:
-            super().privilegedStartService()
+            super().privilegedStartService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
             raise fail_start(error) from None
 
@@ -72,9 +72,9 @@ def makeService(options: Options) -> IService:
     except ConfigError as error:
         raise fail_start(error) from None
     edge = EdgeService(reactor, config, store)
-    services = _Edge()
-    AdminService(reactor, config).setServiceParent(services)
-    edge.setServiceParent(services)
+    services = _Edge()  # type: ignore[no-untyped-call]
+    AdminService(reactor, config).setServiceParent(services)  # type: ignore[no-untyped-call]
+    edge.setServiceParent(services)  # type: ignore[no-untyped-call]
 
     def reload() -> Deferred[None]:
         return edge.reload()

@@ -13,9 +13,10 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import globalLogBeginner
 
 from wormhole_tw.agent import events
@@ -192,7 +193,7 @@ def demo(options: argparse.Namespace) -> int:
     async def run(reactor: Any, stopping: Deferred[None]) -> int:
         local = Local(reactor, options)
         sample = serve_sample(reactor)
-        target = f"127.0.0.1:{sample.getHost().port}"
+        target = f"127.0.0.1:{cast(IPv4Address, sample.getHost()).port}"
         agent = AgentService(reactor, local.agent(target, options))
         agent.on_event(Reporter(target, _say))
         agent.startService()
@@ -212,7 +213,7 @@ def demo(options: argparse.Namespace) -> int:
         finally:
             await agent.stopService()
             await local.edge.stopService()
-            await sample.stopListening()
+            await maybeDeferred(sample.stopListening)
         return status
 
     return _run(run)

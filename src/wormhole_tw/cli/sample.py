@@ -66,7 +66,7 @@ def _text(octets: bytes) -> str:
 
 def sample_site(reactor: object) -> Site:
     """A factory for the sample service."""
-    site = Site(_SamplePage(), reactor=reactor)
+    site = Site(_SamplePage(), reactor=reactor)  # type: ignore[no-untyped-call]
     site.noisy = False
     site.log = lambda request: None  # type: ignore[method-assign]
     return site

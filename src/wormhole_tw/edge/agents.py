@@ -8,7 +8,7 @@ of the edge knows the agent only as :class:`~wormhole_tw.control.interfaces.IAge
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -91,7 +91,7 @@ class AgentSession:
     def close(self, code: int, message: str) -> None:
         self.closing = True
         self._set_draining()
-        self.link.fail(code, message)
+        self.link.fail(GoawayCode(code), message)
 
     def when_lost(self) -> Deferred[None]:
         waiter: Deferred[None] = Deferred(self._waiting_no_more)
@@ -269,13 +269,15 @@ class Agents:
             software=hello.software or "unknown software",
             took=f", takes over from {old.facts.session_id}" if old is not None else "",
         )
-        if isinstance(old, AgentSession):
+        if old is not None:
+            # Only tunnels get their places here, so whoever lost one is a tunnel too.
+            replaced = cast(AgentSession, old)
             message = f"a newer link took the place, session {session.facts.session_id}"
             if admission.old_drains:
                 # Its owner's concern ends when its streams do; drain() never fails.
-                old.leave(self._drain, GoawayCode.REPLACED, message)
+                replaced.leave(self._drain, GoawayCode.REPLACED, message)
             else:
-                old.close(GoawayCode.REPLACED, message)
+                replaced.close(GoawayCode.REPLACED, message)
 
     def say_status(self, session: AgentSession, reason: str) -> None:
         """Log that a session became ready, or not."""

@@ -85,7 +85,7 @@ class EdgeService(Service):
 
         :raises ConfigError: a port, the state folder or a certificate cannot be had; nothing stays open then
         """
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._open()
 
     def startService(self) -> None:
@@ -95,7 +95,7 @@ class EdgeService(Service):
         :raises MisuseError: the last stop has not ended
         """
         self._open()
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         assert self._keeper is not None
         self._keeper.start()
         for listener, port in self._ports:
@@ -274,7 +274,7 @@ class EdgeService(Service):
         """
         if self._stopping is not None:
             return _tell_when(self._stopping)
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         stopping = self._stopping = Deferred.fromCoroutine(self._stop())
         stopping.addBoth(self._stopped)
         return _tell_when(stopping)
