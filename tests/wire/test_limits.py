@@ -19,9 +19,10 @@ from wormhole_tw.wire.events import (
 )
 from wormhole_tw.wire.floods import FLOOD_LIMITS, Flood
 from wormhole_tw.wire.frames import PREFACE, FrameType, encode_frame, pack_header
+from wormhole_tw.wire.handshake import MAX_BEFORE_WELCOME
 from wormhole_tw.wire.liveness import MAX_WAITING_CONTROL
 from wormhole_tw.wire.messages import Goaway, Open, Opened, Reset, Status, decode, encode
-from wormhole_tw.wire.session import MAX_BEFORE_WELCOME, Session, SessionConfig, SessionState, Side
+from wormhole_tw.wire.session import Session, SessionConfig, SessionState, Side
 from wormhole_tw.wire.table import SPARE_HEADS
 from wormhole_tw.wire.windows import Budget
 

@@ -9,10 +9,13 @@ from wormhole_tw.wire.codes import GoawayCode, broken
 from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.messages import Hello, Limits, Welcome, decode
 
-__all__ = ["VERSIONS", "complete_hello", "complete_welcome", "read_hello", "read_welcome"]
+__all__ = ["MAX_BEFORE_WELCOME", "VERSIONS", "complete_hello", "complete_welcome", "read_hello", "read_welcome"]
 
 VERSIONS = (1,)
 """The minor versions that this side speaks."""
+
+MAX_BEFORE_WELCOME = 64 * 1024
+"""Octets that a peer may send before it is authenticated: a HELLO is at most 16 KiB, the rest is somebody's attack."""
 
 
 def complete_hello(hello: Hello, config: SessionConfig) -> Hello:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wormhole_tw.errors import MisuseError, TunnelProtocolError
+from wormhole_tw.wire import handshake
 from wormhole_tw.wire.codes import GoawayCode, ResetCode, broken
 from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.events import (
-    Drained,
     Event,
     GoawayReceived,
     HelloReceived,
@@ -28,7 +28,6 @@ from wormhole_tw.wire.events import (
 )
 from wormhole_tw.wire.floods import Flood, FloodGuard
 from wormhole_tw.wire.frames import PREFACE, FrameParser, FrameType, encode_frame
-from wormhole_tw.wire.handshake import complete_hello, complete_welcome, read_hello, read_welcome
 from wormhole_tw.wire.liveness import Liveness
 from wormhole_tw.wire.messages import (
     MAX_SENTENCE,
@@ -46,17 +45,12 @@ from wormhole_tw.wire.states import SESSION_TABLE, SessionState, Side, Verdict
 from wormhole_tw.wire.streams import StreamState
 from wormhole_tw.wire.table import StreamTable
 
-__all__ = ["MAX_BEFORE_WELCOME", "Session", "SessionConfig", "SessionState", "Side"]
-
-MAX_BEFORE_WELCOME = 64 * 1024
-"""Octets that a peer may send before it is authenticated: a HELLO is at most 16 KiB, the rest is somebody's attack."""
+__all__ = ["Session", "SessionConfig", "SessionState", "Side"]
 
 _DATA = int(FrameType.DATA)
 _KNOWN: dict[int, FrameType] = {kind: kind for kind in FrameType if kind is not FrameType.DATAGRAM}
 _S = SessionState
 _CLOSING = SessionState.CLOSING
-_DRAINING = SessionState.DRAINING
-_OPEN = SessionState.OPEN
 
 
 class Session:
@@ -71,7 +65,6 @@ class Session:
 
     __slots__ = (
         "_config",
-        "_drained_told",
         "_events",
         "_guard",
         "_hello",
@@ -112,7 +105,6 @@ class Session:
         self._received_early = 0
         self._standing = False
         self._status: Status | None = None
-        self._drained_told = False
 
     # Facts.
 
@@ -166,7 +158,7 @@ class Session:
         :raises MisuseError: not the dialling side, or said already, or a field is out of range
         """
         self._demand(_S.START, "hello")
-        hello = complete_hello(hello, self._config)
+        hello = handshake.complete_hello(hello, self._config)
         payload = encode(hello)
         self._hello = hello
         self.role = hello.role
@@ -184,7 +176,7 @@ class Session:
         if self.over:
             return
         self._demand(_S.JUDGING, "welcome")
-        welcome = complete_welcome(welcome, self._config)
+        welcome = handshake.complete_welcome(welcome, self._config)
         self._outbox.control(encode_frame(FrameType.WELCOME, 0, encode(welcome)))
         assert self._hello is not None
         self._stand(self._hello.initial_credit, now, may_open=True, peer_may_open=self.role == "edge")
@@ -217,6 +209,7 @@ class Session:
             self._events.append(LinkClosed())
         else:
             self.state = _S.DRAINING
+            self._table.drain()
 
     # Streams.
 
@@ -285,7 +278,7 @@ class Session:
                     self._frame(kind, stream_id, payload, now)
             if parser.error is not None and not self.over:
                 raise parser.error
-            if not self._standing and self._received_early > MAX_BEFORE_WELCOME:
+            if not self._standing and self._received_early > handshake.MAX_BEFORE_WELCOME:
                 raise TunnelProtocolError(GoawayCode.OVER_LIMIT, "too many octets before WELCOME")
         except TunnelProtocolError as error:
             self._fail(error)
@@ -314,9 +307,6 @@ class Session:
     def take_events(self) -> list[Event]:
         """Events since the last call that gave events."""
         events = self._events
-        if self.state is _DRAINING and not self._drained_told and not len(self._table):
-            self._drained_told = True
-            events.append(Drained())
         taken = events[:]
         if taken:
             events.clear()
@@ -408,7 +398,7 @@ class Session:
             _OF_THE_SESSION[number](self, payload, now)
 
     def _on_hello(self, payload: bytes, now: float) -> None:
-        hello = read_hello(payload)
+        hello = handshake.read_hello(payload)
         self._hello = hello
         self.role = hello.role
         self.state = _S.JUDGING
@@ -416,7 +406,7 @@ class Session:
 
     def _on_welcome(self, payload: bytes, now: float) -> None:
         assert self._hello is not None
-        welcome = read_welcome(payload, self._hello.versions)
+        welcome = handshake.read_welcome(payload, self._hello.versions)
         timers = welcome.timers
         self._liveness.ping_after = timers.ping_after
         self._liveness.dead_after = timers.dead_after
@@ -445,6 +435,7 @@ class Session:
         self._table.peer_left(goaway.last_stream_id, goaway.message)
         self._events.append(GoawayReceived(goaway))
         self.state = _S.DRAINING
+        self._table.drain()
 
 
 _OF_A_STREAM: dict[int, Callable[[StreamTable, int, bytes, float], None]] = {

@@ -7,6 +7,7 @@ from wormhole_tw.wire.codes import GoawayCode, ResetCode, broken
 from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.events import (
     DataReceived,
+    Drained,
     Event,
     IdsLow,
     StreamAccepted,
@@ -54,6 +55,8 @@ class StreamTable:
     __slots__ = (
         "_budget",
         "_config",
+        "_drained_told",
+        "_draining",
         "_events",
         "_guard",
         "_ids_told",
@@ -83,6 +86,8 @@ class StreamTable:
         self._parity = first_id & 1
         self._ours = 0
         self._ids_told = False
+        self._draining = False
+        self._drained_told = False
         self.held = 0
         self.may_open = False
         self.peer_may_open = False
@@ -268,8 +273,14 @@ class StreamTable:
 
     # What happens to all.
 
+    def drain(self) -> None:
+        """GOAWAY went either way: ``Drained`` when no stream is left, or now."""
+        self._draining = True
+        self._drained()
+
     def end_all(self, code: ResetCode, message: str) -> None:
         """The link ends: every stream does. What no octet of ours left for was not delivered."""
+        self._draining = False
         self._outbox.drop_streams()
         for stream in list(self._streams.values()):
             self._lose(stream, code, message, stream.touched or not stream.ours)
@@ -386,6 +397,13 @@ class StreamTable:
         self._ours -= stream.ours
         del self._streams[stream.id]
         self._events.append(StreamClosed(stream.id))
+        if self._draining:
+            self._drained()
+
+    def _drained(self) -> None:
+        if not self._streams and not self._drained_told:
+            self._drained_told = True
+            self._events.append(Drained())
 
     def _let_go(self, stream: Stream) -> None:
         """Nothing more is received: give back what the window held and had grown by."""
