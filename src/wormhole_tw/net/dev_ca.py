@@ -143,7 +143,13 @@ class DevCa:
 
     def _load(self) -> KeyMaterial:
         material = load_key_material(
-            self.ca_path, self.key_path, source=self._source, certificate_key="", private_key_key=""
+            # a CA has no names, and its own end is looked at below
+            self.ca_path,
+            self.key_path,
+            source=self._source,
+            certificate_key="",
+            private_key_key="",
+            quiet=True,
         )
         if not _can_sign(material.certificate) or not isinstance(material.key, ec.EllipticCurvePrivateKey):
             reason = f"{self.ca_path} is no CA of ours; move it away to have a new one made"
