@@ -1,4 +1,4 @@
-"""What a connection is, by its first bytes, however they are chopped; TLS by the standard library, without a network."""
+"""What a connection is, by its first bytes, however they are chopped; TLS by the standard library, in memory."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ class Door:
 class TlsVisitor:
     """A TLS client on a socket of a door, by memory; ``piece`` is how many bytes go at a time."""
 
-    def __init__(self, door: Door, *, alpn: list[str] | None = None, name: str = "app.test", piece: int = 1 << 20) -> None:
+    def __init__(
+        self, door: Door, *, alpn: list[str] | None = None, name: str = "app.test", piece: int = 1 << 20
+    ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -76,7 +78,7 @@ class TlsVisitor:
         self.socket = door.connect()
         self.piece = piece
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname="app.test")
         self.heard = b""
 
     def _pump(self) -> None:

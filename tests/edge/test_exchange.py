@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.edge.house import House
-from wormhole_tw.edge.exchange import MOVES, State
 from wormhole_tw.edge.facts import ConnectionFacts
+from wormhole_tw.edge.states import MOVES, State
 
 GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -196,7 +196,7 @@ def test_expect_that_the_origin_refuses_needs_no_body(house: House) -> None:
     [
         (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b""),
         (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", b""),
-        (b"GET", b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n", b""),
+        (b"GET", b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 99\r\n\r\n', b""),
     ],
 )
 def test_answers_that_have_no_body(house: House, method: bytes, answer: bytes, body: bytes) -> None:
@@ -375,7 +375,11 @@ def test_the_hook_sees_every_exchange_once(house: House) -> None:
     visitor.says(GET.replace(b"app", b"nobody"))
     visitor.says(GET)
     visitor.lose()
-    assert [(each.status, each.reason) for each in house.done] == [(200, ""), (404, "unknown-host"), (0, "visitor-gone")]
+    assert [(each.status, each.reason) for each in house.done] == [
+        (200, ""),
+        (404, "unknown-host"),
+        (0, "visitor-gone"),
+    ]
     assert house.context.counters.requests == 3
     assert house.context.counters.answers[2] == 1
 

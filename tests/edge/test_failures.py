@@ -10,8 +10,8 @@ from twisted.internet.error import ConnectionRefusedError
 
 from tests._harness import LoggedFailures
 from tests.edge.house import House, Visitor
-from wormhole_tw.edge.exchange import State
 from wormhole_tw.edge.failures import expects_successor, reason_of, undelivered
+from wormhole_tw.edge.states import State
 from wormhole_tw.errors import HttpError, LinkLost, NoUpstream, StreamReset, TimedOut
 from wormhole_tw.wire.codes import ResetCode
 
@@ -454,5 +454,3 @@ def test_a_body_that_turns_out_wrong(house: House) -> None:
     assert refused(visitor, b"POST")[0] == 400
     assert house.stream.aborted
     assert visitor.write_closed
-
-

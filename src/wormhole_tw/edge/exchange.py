@@ -1,31 +1,22 @@
-"""One request's walk: from its head to the end of its answer, as a synchronous state machine.
+"""One request's walk: from its head to the end of its answer, as a synchronous state machine (see ``states``).
 
-::
-
-    NEW ──→ WAITING ──→ DIALLING ──→ SENDING ──→ ANSWERING ──→ DONE
-     │          └────────────┴──────────┤   └──→ SWITCHED ──────┘
-     └── (an idle stream) ──────────────┘         (101)
-
-A failure before the answer has begun leads from SENDING back to DIALLING or WAITING, where the request may be sent
-again, and from anywhere to DONE.  The two directions are otherwise free of one another: a body goes on being sent while
-its answer comes, and an answer that ends first ends the exchange.
+The two directions are free of one another: a body goes on being sent while its answer comes, and an answer that ends
+first ends the exchange.  Nothing here waits for a Deferred; a request that has to wait does so in ``search``.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.edge.answers import error_answer, redirect_answer
-from wormhole_tw.edge.failures import expects_successor, reason_of, undelivered
-from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IVisitor, IWaiter
+from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IVisitor
 from wormhole_tw.edge.router import redirect_location, route_request
-from wormhole_tw.errors import HttpError, NoUpstream, TimedOut
+from wormhole_tw.edge.search import Search, kept_stream
+from wormhole_tw.edge.states import BEFORE_ANSWER, MOVES, State
+from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import (
     Body,
     End,
@@ -42,64 +33,22 @@ from wormhole_tw.http.forwarding import (
     request_towards_origin,
     trailers_onwards,
 )
-from wormhole_tw.http.methods import is_idempotent
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.upstreams.client import UpstreamConnection
     from wormhole_tw.net.timers import Timer
 
-__all__ = ["MAX_ATTEMPTS", "MOVES", "REPLAY_LIMIT", "REUSE_WITHIN", "Exchange", "State"]
+__all__ = ["REPLAY_LIMIT", "Exchange"]
 
 log = Logger()
-
-MAX_ATTEMPTS = 3
-"""How often one request is sent: the first, and two more.  A third agent that fails is no accident."""
 
 REPLAY_LIMIT = 64 * 1024
 """Octets of a request's body kept so that it can be sent again: forms and API calls fit, uploads do not."""
 
-REUSE_WITHIN = 1.0
-"""Seconds for which an idle stream takes a request that must not be sent twice.  An origin may close an idle connection
-at the moment the request is on its way, and nobody knows then whether it was handled; origins wait 2 s and more."""
 
-
-class State(Enum):
-    """Where an exchange is."""
-
-    NEW = "new"
-    WAITING = "waiting"
-    """no upstream is there; one is expected"""
-    DIALLING = "dialling"
-    """a stream is being opened"""
-    SENDING = "sending"
-    """the request is under way, no final answer yet"""
-    ANSWERING = "answering"
-    """the head of the answer is out"""
-    SWITCHED = "switched"
-    """101: octets both ways"""
-    DONE = "done"
-
-
-MOVES: dict[State, frozenset[State]] = {
-    State.NEW: frozenset({State.WAITING, State.DIALLING, State.SENDING, State.DONE}),
-    State.WAITING: frozenset({State.DIALLING, State.SENDING, State.DONE}),
-    State.DIALLING: frozenset({State.SENDING, State.WAITING, State.DIALLING, State.DONE}),
-    State.SENDING: frozenset(
-        {State.ANSWERING, State.SWITCHED, State.WAITING, State.DIALLING, State.SENDING, State.DONE}
-    ),
-    State.ANSWERING: frozenset({State.DONE}),
-    State.SWITCHED: frozenset({State.DONE}),
-    State.DONE: frozenset(),
-}
-"""Every move there is; :meth:`Exchange._move` refuses any other."""
-
-_BEFORE_ANSWER = frozenset({State.NEW, State.WAITING, State.DIALLING, State.SENDING})
-
-
-@implementer(IAnswerHandler, IWaiter)
+@implementer(IAnswerHandler)
 class Exchange:
     """One request and its answer.
 
@@ -112,22 +61,19 @@ class Exchange:
     :ivar received: octets of the request's body
     :ivar sent: octets of the answer's body
     :ivar upstream: the last one it was sent to
+    :ivar facts: what is known of the visitor's connection
+    :ivar host: the host name that was asked for, normalised
+    :ivar forward: the request as it goes to the upstream; None before it was routed
     """
 
     __slots__ = (
-        "_avoid",
         "_connection",
         "_context",
-        "_dialling",
-        "_failure",
-        "_forward",
-        "_fresh",
         "_held",
         "_held_size",
-        "_host",
         "_raw_in_ended",
         "_raw_out_ended",
-        "_timer",
+        "_search",
         "_trailers",
         "_unread",
         "_untaken",
@@ -136,7 +82,10 @@ class Exchange:
         "attempts",
         "backend",
         "began",
+        "facts",
+        "forward",
         "head",
+        "host",
         "reason",
         "received",
         "sent",
@@ -148,6 +97,9 @@ class Exchange:
     def __init__(self, context: EdgeContext, visitor: IVisitor) -> None:
         self._context = context
         self._visitor = visitor
+        self.facts: ConnectionFacts = visitor.facts
+        self.host = ""
+        self.forward: RequestHead | None = None
         self.state = State.NEW
         self.head: RequestHead | None = None
         self.backend = ""
@@ -158,13 +110,8 @@ class Exchange:
         self.received = 0
         self.sent = 0
         self.upstream: IUpstream | None = None
-        self._host = ""
-        self._forward: RequestHead | None = None
         self._connection: UpstreamConnection | None = None
-        self._dialling: Deferred[UpstreamConnection] | None = None
-        self._avoid: set[Hashable] = set()
-        self._fresh = False
-        self._failure: BaseException = _NOBODY
+        self._search: Search | None = None
         # the body so far, for the connection to come and for another try; None once it cannot be sent again
         self._held: list[bytes] | None = []
         self._held_size = 0
@@ -173,10 +120,10 @@ class Exchange:
         self._unread = 0  # octets of the answer that the upstream's codec still counts
         self._raw_in_ended = False
         self._raw_out_ended = False
-        self._timer: Timer | None = None
         self._whole: Timer | None = None
 
-    def _move(self, state: State) -> None:
+    def move(self, state: State) -> None:
+        """Go to a state; the table allows it, or there is a bug here."""
         if state not in MOVES[self.state]:
             raise AssertionError(f"an exchange does not go from {self.state.value} to {state.value}")
         self.state = state
@@ -186,7 +133,7 @@ class Exchange:
     def begin(self, head: RequestHead) -> None:
         """The head is there."""
         context = self._context
-        facts = self._visitor.facts
+        facts = self.facts
         self.head = head
         context.counters.requests += 1
         limits = context.limits
@@ -200,12 +147,22 @@ class Exchange:
             if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
                 raise _too_large()
         except HttpError as error:
-            self._give_up(error.reason, status=error.status, message=error.message)
+            self.give_up(error.reason, status=error.status, message=error.message)
             return
-        self._host = routed.host
+        self.host = routed.host
         self.backend = routed.route.backend
-        self._forward = request_towards_origin(head, routed.target, facts.forwarding)
-        self._find_upstream()
+        forward = self.forward = request_towards_origin(head, routed.target, facts.forwarding)
+        upstream = context.dispatch.pick(self.backend)
+        if upstream is not None and forward.upgrade is None:
+            connection = kept_stream(context, upstream, facts, forward.method)
+            if connection is not None:
+                # as most requests go: nothing to search, nothing to wait for
+                self.upstream = upstream
+                self.attempts = 1
+                self.send_on(connection)
+                return
+        self._search = Search(context, self)
+        self._search.begin(upstream)
 
     def request_body(self, event: Body) -> None:
         """A piece of the request's body."""
@@ -243,7 +200,7 @@ class Exchange:
 
     def request_failed(self, error: HttpError) -> None:
         """The request is refused, or what is left of it is not valid or did not come."""
-        self._give_up(error.reason, status=error.status, message=error.message, close=True)
+        self.give_up(error.reason, status=error.status, message=error.message, close=True)
 
     def request_raw(self, event: Raw) -> None:
         """Octets after a 101."""
@@ -294,97 +251,29 @@ class Exchange:
     def crashed(self) -> None:
         """Something in here raised (it is logged already): 500, or a visible truncation."""
         if self.state is not State.DONE:
-            self._give_up("internal", close=True)
+            self.give_up("internal", close=True)
             self._visitor.flush()
 
-    # finding an upstream
+    # what the search for an upstream calls
 
-    def _find_upstream(self) -> None:
-        upstream = self._context.dispatch.pick(self.backend, self._avoid)
-        if upstream is not None:
-            self._use(upstream)
-        elif expects_successor(self._failure) and self._context.dispatch.wait(self.backend, self):
-            self._move(State.WAITING)
-        else:
-            self._give_up(reason_of(self._failure))
+    @property
+    def repeatable(self) -> bool:
+        """It can be sent again: all that was sent of it is still here, and the visitor has heard nothing."""
+        return self._held is not None and self.state in BEFORE_ANSWER
 
-    def upstream_ready(self, upstream: IUpstream) -> None:
-        """See IWaiter."""
-        try:
-            self._use(upstream)
-            self.flush_request()
-            self._visitor.flush()
-        except Exception:  # noqa: BLE001 - the registry must not suffer
-            log.failure("an exchange failed on its new upstream")
-            self.crashed()
-
-    def upstream_missing(self) -> None:
-        """See IWaiter."""
-        self._give_up(reason_of(self._failure))
+    def flush(self) -> None:
+        """Let leave what is queued, both ways."""
+        if self._connection is not None:
+            self._connection.flush()
         self._visitor.flush()
 
-    def _use(self, upstream: IUpstream) -> None:
-        context = self._context
-        forward = self._forward
-        assert forward is not None
-        self.upstream = upstream
-        self.attempts += 1
-        visitor = self._visitor.facts if upstream.per_visitor else None
-        if not self._fresh and forward.upgrade is None:
-            since = 0.0 if is_idempotent(forward.method) else context.timers.now - REUSE_WITHIN
-            connection = context.pool.take(upstream, visitor, unused_since=since)
-            if connection is not None:
-                self._send_on(connection)
-                return
-        self._move(State.DIALLING)
-        if forward.upgrade is None:
-            dialling = context.pool.dial(upstream, visitor, self._host)
-        else:
-            dialling = context.pool.dial(upstream, self._visitor.facts, self._host, keep=False)
-        self._dialling = dialling
-        dialling.addCallbacks(self._dialled, self._dial_failed).addErrback(self._dial_crashed)
-        if self._dialling is dialling and self.state is State.DIALLING:
-            # the tunnel gives its streams at once; others may take their time
-            self._timer = context.timers.start(context.limits.connect, self._dial_timed_out)
-
-    def _dialled(self, connection: UpstreamConnection) -> None:
-        self._dialling = None
-        self._stop_timer()
-        if self.state is not State.DIALLING:
-            connection.cancel()
-            return
-        self._send_on(connection)
-        connection.flush()
-
-    def _dial_failed(self, failure: Failure) -> None:
-        self._dialling = None
-        self._stop_timer()
-        if self.state is not State.DIALLING:
-            return
-        error: BaseException = failure.value or _NOBODY
-        if isinstance(error, CancelledError):
-            error = TimedOut("limits.connect", "the connection to the service did not stand in time")
-        assert self.upstream is not None
-        self._avoid.add(self.upstream.key)
-        # nothing was sent on a connection that never stood
-        self._try_again(error, may=True)
-        self.flush_request()
-        self._visitor.flush()
-
-    def _dial_crashed(self, failure: Failure) -> None:
-        log.failure("an exchange failed on its new connection", failure)
-        self.crashed()
-
-    def _dial_timed_out(self) -> None:
-        if self._dialling is not None:
-            self._dialling.cancel()
-
-    def _send_on(self, connection: UpstreamConnection) -> None:
-        forward = self._forward
+    def send_on(self, connection: UpstreamConnection) -> None:
+        """The request has its connection."""
+        forward = self.forward
         held = self._held
         assert forward is not None
         assert held is not None
-        self._move(State.SENDING)
+        self.move(State.SENDING)
         self._connection = connection
         connection.request(forward, self)
         for data in held:
@@ -417,9 +306,9 @@ class Exchange:
         self.status = head.status
         answer = answer_towards_visitor(head)
         if head.status == 101:
-            self._move(State.SWITCHED)
+            self.move(State.SWITCHED)
         else:
-            self._move(State.ANSWERING)
+            self.move(State.ANSWERING)
             if head.status >= 400 and self._much_is_left():
                 # an early refusal: the rest of the body is of no use, and the visitor is told so
                 answer.keep_alive = False
@@ -468,20 +357,10 @@ class Exchange:
             return
         # what the lost connection had accepted is held, or gone: the visitor may go on
         self._took_body()
-        lost = undelivered(error)
-        reused = connection is not None and connection.reused
-        if lost or not reused:
-            assert self.upstream is not None
-            self._avoid.add(self.upstream.key)
-        else:
-            # the idle stream was closing: a new one to the same agent is as good as any
-            self._fresh = True
-        head = self.head
-        assert head is not None
-        again = not isinstance(error, HttpError | TimedOut) and not begun and (lost or is_idempotent(head.method))
-        self._try_again(error, may=again)
-        self.flush_request()
-        self._visitor.flush()
+        if self._search is None:
+            self._search = Search(self._context, self)
+        self._search.failed(error, reused=connection is not None and connection.reused, begun=begun)
+        self.flush()
 
     def on_pause(self) -> None:
         """See IAnswerHandler: from now on the visitor's body is not acknowledged, so that reading stops."""
@@ -496,21 +375,12 @@ class Exchange:
 
     # ends
 
-    def _try_again(self, error: BaseException, *, may: bool) -> None:
-        self._failure = error
-        may = may and self.state in _BEFORE_ANSWER and self._held is not None and self.attempts < MAX_ATTEMPTS
-        if not may:
-            self._give_up(reason_of(error))
-            return
-        self._context.counters.retries += 1
-        self._find_upstream()
-
     def _redirect(self, head: RequestHead) -> None:
         context = self._context
         location = redirect_location(context.catalogs.current, context.names, head, context.public_port)
         self._answer(*redirect_answer(location, context.date.at(context.wall())))
 
-    def _give_up(
+    def give_up(
         self, reason: str, *, status: int | None = None, message: str | None = None, close: bool = False
     ) -> None:
         """Answer with an error, or end visibly where the answer has begun."""
@@ -520,7 +390,7 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.cancel()
-        if self.state in _BEFORE_ANSWER:
+        if self.state in BEFORE_ANSWER:
             date = self._context.date.at(self._context.wall())
             close = close or self._much_is_left()
             self._answer(*error_answer(reason, date, status=status, message=message, close=close))
@@ -555,25 +425,16 @@ class Exchange:
             self._visitor.exchange_done()
 
     def _took_too_long(self) -> None:
-        self._give_up("service-timeout")
+        self.give_up("service-timeout")
         self._visitor.flush()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _done(self) -> None:
-        if self.state is State.WAITING:
-            self._context.dispatch.forget(self.backend, self)
-        self._move(State.DONE)
+        self.move(State.DONE)
+        if self._search is not None:
+            self._search.stop()
         self._held = None
-        self._stop_timer()
         if self._whole is not None:
             self._whole.cancel()
-        dialling, self._dialling = self._dialling, None
-        if dialling is not None:
-            dialling.cancel()
         context = self._context
         context.counters.answers[self.status // 100] += 1
         if context.on_exchange_done is not None:
@@ -581,9 +442,6 @@ class Exchange:
                 context.on_exchange_done(self)
             except Exception:  # noqa: BLE001 - the visitor has its answer, whatever becomes of the record of it
                 log.failure("the hook for finished exchanges failed")
-
-
-_NOBODY = NoUpstream("no agent is there")
 
 
 def _too_large() -> HttpError:

@@ -1,0 +1,209 @@
+"""The search for an upstream that takes a request, where an idle stream was not there for the taking.
+
+It dials, waits for an agent that is expected back, and tries again elsewhere what may be sent again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wormhole_tw.edge.failures import expects_successor, reason_of, undelivered
+from wormhole_tw.edge.interfaces import IUpstream, IWaiter
+from wormhole_tw.edge.states import State
+from wormhole_tw.errors import HttpError, NoUpstream, TimedOut
+from wormhole_tw.http.methods import is_idempotent
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.exchange import Exchange
+    from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.upstreams.client import UpstreamConnection
+    from wormhole_tw.net.timers import Timer
+
+__all__ = ["MAX_ATTEMPTS", "REUSE_WITHIN", "Search", "kept_stream"]
+
+log = Logger()
+
+MAX_ATTEMPTS = 3
+"""How often one request is sent: the first, and two more.  A third agent that fails is no accident."""
+
+REUSE_WITHIN = 1.0
+"""Seconds for which an idle stream takes a request that must not be sent twice.  An origin may close an idle connection
+at the moment the request is on its way, and nobody knows then whether it was handled; origins wait 2 s and more."""
+
+_NOBODY = NoUpstream("no agent is there")
+
+
+def kept_stream(
+    context: EdgeContext, upstream: IUpstream, facts: ConnectionFacts, method: bytes
+) -> UpstreamConnection | None:
+    """An idle connection to an upstream that is good for a request of this method."""
+    since = 0.0 if is_idempotent(method) else context.timers.now - REUSE_WITHIN
+    return context.pool.take(upstream, facts if upstream.per_visitor else None, unused_since=since)
+
+
+@implementer(IWaiter)
+class Search:
+    """The search of one exchange; it may begin again when an upstream fails."""
+
+    __slots__ = ("_avoid", "_context", "_dialling", "_exchange", "_failure", "_fresh", "_timer")
+
+    def __init__(self, context: EdgeContext, exchange: Exchange) -> None:
+        self._context = context
+        self._exchange = exchange
+        self._avoid: set[Hashable] = set()
+        self._fresh = False
+        self._failure: BaseException = _NOBODY
+        self._dialling: Deferred[UpstreamConnection] | None = None
+        self._timer: Timer | None = None
+
+    def begin(self, upstream: IUpstream | None) -> None:
+        """Go on from the first choice, which has no idle stream (or is to get one of its own), or is no choice at all."""
+        if upstream is None:
+            self._wait_or_give_up()
+        else:
+            self._exchange.upstream = upstream
+            self._exchange.attempts += 1
+            self._dial(upstream)
+
+    def find(self) -> None:
+        """Look for an upstream now; what comes of it, the exchange is told, perhaps before this returns."""
+        upstream = self._context.dispatch.pick(self._exchange.backend, self._avoid)
+        if upstream is not None:
+            self.use(upstream)
+        else:
+            self._wait_or_give_up()
+
+    def _wait_or_give_up(self) -> None:
+        exchange = self._exchange
+        if expects_successor(self._failure) and self._context.dispatch.wait(exchange.backend, self):
+            exchange.move(State.WAITING)
+        else:
+            exchange.give_up(reason_of(self._failure))
+
+    def use(self, upstream: IUpstream) -> None:
+        """Send the request there: on an idle stream, or on a new one."""
+        context, exchange = self._context, self._exchange
+        exchange.upstream = upstream
+        exchange.attempts += 1
+        forward = exchange.forward
+        assert forward is not None
+        if forward.upgrade is None and not self._fresh:
+            connection = kept_stream(context, upstream, exchange.facts, forward.method)
+            if connection is not None:
+                exchange.send_on(connection)
+                return
+        self._dial(upstream)
+
+    def failed(self, error: BaseException, *, reused: bool, begun: bool) -> None:
+        """The upstream failed while it had the request: send it again where that is allowed, or give up.
+
+        :param reused: the stream had taken a request before
+        :param begun: an octet of an answer had come
+        """
+        exchange = self._exchange
+        lost = undelivered(error)
+        if reused and not lost:
+            # the idle stream was closing: a new one to the same agent is as good as any
+            self._fresh = True
+        elif exchange.upstream is not None:
+            self._avoid.add(exchange.upstream.key)
+        assert exchange.forward is not None
+        may = not isinstance(error, HttpError | TimedOut) and not begun
+        self._again(error, may=may and (lost or is_idempotent(exchange.forward.method)))
+
+    def stop(self) -> None:
+        """The exchange is over."""
+        self._context.dispatch.forget(self._exchange.backend, self)
+        self._stop_timer()
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.cancel()
+
+    # IWaiter
+
+    def upstream_ready(self, upstream: IUpstream) -> None:
+        """See IWaiter."""
+        try:
+            self.use(upstream)
+        except Exception:  # noqa: BLE001 - the registry, which calls this, must not suffer
+            log.failure("an exchange failed on its new upstream")
+            self._exchange.crashed()
+        self._exchange.flush()
+
+    def upstream_missing(self) -> None:
+        """See IWaiter."""
+        self._exchange.give_up(reason_of(self._failure))
+        self._exchange.flush()
+
+    # within
+
+    def _again(self, error: BaseException, *, may: bool) -> None:
+        self._failure = error
+        exchange = self._exchange
+        if not (may and exchange.repeatable and exchange.attempts < MAX_ATTEMPTS):
+            exchange.give_up(reason_of(error))
+            return
+        self._context.counters.retries += 1
+        self.find()
+
+    def _dial(self, upstream: IUpstream) -> None:
+        context, exchange = self._context, self._exchange
+        forward = exchange.forward
+        assert forward is not None
+        exchange.move(State.DIALLING)
+        if forward.upgrade is None:
+            visitor = exchange.facts if upstream.per_visitor else None
+            dialling = context.pool.dial(upstream, visitor, exchange.host)
+        else:
+            # it belongs to this visitor from now on, whatever becomes of the upgrade
+            dialling = context.pool.dial(upstream, exchange.facts, exchange.host, keep=False)
+        self._dialling = dialling
+        dialling.addCallbacks(self._dialled, self._dial_failed).addErrback(self._dial_crashed)
+        if self._dialling is dialling:
+            # the tunnel gives its streams at once; others may take their time
+            self._timer = context.timers.start(context.limits.connect, self._dial_timed_out)
+
+    def _dialled(self, connection: UpstreamConnection) -> None:
+        self._dialling = None
+        self._stop_timer()
+        if self._exchange.state is not State.DIALLING:
+            connection.cancel()
+            return
+        self._exchange.send_on(connection)
+        self._exchange.flush()
+
+    def _dial_failed(self, failure: Failure) -> None:
+        self._dialling = None
+        self._stop_timer()
+        exchange = self._exchange
+        if exchange.state is not State.DIALLING:
+            return
+        error: BaseException = failure.value or _NOBODY
+        if isinstance(error, CancelledError):
+            error = TimedOut("limits.connect", "the connection to the service did not stand in time")
+        if exchange.upstream is not None:
+            self._avoid.add(exchange.upstream.key)
+        # nothing was sent on a connection that never stood
+        self._again(error, may=True)
+        exchange.flush()
+
+    def _dial_crashed(self, failure: Failure) -> None:
+        log.failure("an exchange failed on its new connection", failure)
+        self._exchange.crashed()
+
+    def _dial_timed_out(self) -> None:
+        if self._dialling is not None:
+            self._dialling.cancel()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,51 @@
+"""The states of an exchange and the moves between them, one table.
+
+::
+
+    NEW ──→ WAITING ──→ DIALLING ──→ SENDING ──→ ANSWERING ──→ DONE
+     │          └────────────┴──────────┤   └──→ SWITCHED ──────┘
+     └── (an idle stream) ──────────────┘         (101)
+
+A failure before the answer has begun leads from SENDING back to DIALLING or WAITING, or to another idle stream, where
+the request may be sent again; and from anywhere to DONE.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["BEFORE_ANSWER", "MOVES", "State"]
+
+
+class State(Enum):
+    """Where an exchange is."""
+
+    NEW = "new"
+    WAITING = "waiting"
+    """no upstream is there; one is expected"""
+    DIALLING = "dialling"
+    """a stream is being opened"""
+    SENDING = "sending"
+    """the request is under way, no final answer yet"""
+    ANSWERING = "answering"
+    """the head of the answer is out"""
+    SWITCHED = "switched"
+    """101: octets both ways"""
+    DONE = "done"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.WAITING, State.DIALLING, State.SENDING, State.DONE}),
+    State.WAITING: frozenset({State.DIALLING, State.SENDING, State.DONE}),
+    State.DIALLING: frozenset({State.SENDING, State.WAITING, State.DIALLING, State.DONE}),
+    State.SENDING: frozenset(
+        {State.ANSWERING, State.SWITCHED, State.WAITING, State.DIALLING, State.SENDING, State.DONE}
+    ),
+    State.ANSWERING: frozenset({State.DONE}),
+    State.SWITCHED: frozenset({State.DONE}),
+    State.DONE: frozenset(),
+}
+"""Every move there is."""
+
+BEFORE_ANSWER = frozenset({State.NEW, State.WAITING, State.DIALLING, State.SENDING})
+"""The visitor has heard no final head: an error can still be an answer."""
