@@ -157,11 +157,6 @@ class Connector:
         self._end_lease()
         return gatherResults(waiting).addCallback(lambda _: None)
 
-    def abort(self) -> None:
-        """Drop every connection now."""
-        for link in list(self._links):
-            link.protocol.abort()
-
     def say_status(self, ready: bool, reason: str) -> None:
         """Tell the edge, on every link, whether the service takes requests."""
         for link in self._links:
