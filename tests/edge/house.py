@@ -1,4 +1,4 @@
-"""A whole data path without a network: visitors, agents and their origins are bounded transports that the test drives."""
+"""A whole data path without a network: visitors, agents and origins are bounded transports that the test drives."""
 
 from __future__ import annotations
 

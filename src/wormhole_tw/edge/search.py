@@ -65,7 +65,7 @@ class Search:
         self._timer: Timer | None = None
 
     def begin(self, upstream: IUpstream | None) -> None:
-        """Go on from the first choice, which has no idle stream (or is to get one of its own), or is no choice at all."""
+        """Go on from the first choice, which has no idle stream (or must not use one), or is no choice at all."""
         if upstream is None:
             self._wait_or_give_up()
         else:
