@@ -78,10 +78,10 @@ def test_turns_are_slices_where_several_are_ready_and_whole_frames_where_one_is(
     link.acceptor.send(one, bytes(70000))
     link.acceptor.send(two, bytes(20000))
     sent = [(stream, len(data)) for _, stream, data in frames(joined(link.acceptor.data_to_send(1 << 20)))]
-    assert sent == [(one, 16384), (two, 16384), (one, 16384), (two, 3616), (one, 37232)]
+    assert sent == [(one, 16376), (two, 16376), (one, 16376), (two, 3624), (one, 37248)]
     link.acceptor.send(one, bytes(200000))
     sent = [(stream, len(data)) for _, stream, data in frames(joined(link.acceptor.data_to_send(1 << 20)))]
-    assert [size for _, size in sent] == [65536, 65536, 65536, 3392]
+    assert [size for _, size in sent] == [65528, 65528, 65528, 3416]
 
 
 def test_turns_go_on_where_the_last_flush_stopped() -> None:

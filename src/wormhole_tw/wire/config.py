@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wormhole_tw.errors import MisuseError
+from wormhole_tw.wire.frames import HEADER_SIZE
 from wormhole_tw.wire.messages import INITIAL_CREDIT, MAX_WINDOW
 from wormhole_tw.wire.windows import LINK_BUDGET, Budget
 
@@ -24,7 +25,7 @@ class SessionConfig:
     :ivar ping_after: silence after which a PING goes out
     :ivar dead_after: silence after which the peer is dead
     :ivar hello_timeout: from the connection to WELCOME
-    :ivar slice: octets of DATA a turn when several streams are ready: one TLS record
+    :ivar slice: octets of DATA a turn when several streams are ready: with the header, one TLS record
     :ivar low_water: octets queued on a stream below which its producer is resumed
     :ivar kinds: the kinds of OPEN that this side takes; others are answered by RESET(unsupported_kind)
     """
@@ -38,7 +39,7 @@ class SessionConfig:
     ping_after: float = 5.0
     dead_after: float = 12.0
     hello_timeout: float = 10.0
-    slice: int = 16 * 1024
+    slice: int = 16 * 1024 - HEADER_SIZE
     low_water: int = 32 * 1024
     kinds: frozenset[str] = frozenset({"http", "tcp"})
 

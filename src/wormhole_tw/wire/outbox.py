@@ -13,10 +13,14 @@ from itertools import islice
 from typing import Protocol
 
 from wormhole_tw.wire.events import Event, SendReady
-from wormhole_tw.wire.frames import END, MAX_DATA, FrameType, encode_frame, encode_window, pack_header
+from wormhole_tw.wire.frames import END, HEADER_SIZE, MAX_DATA, FrameType, encode_frame, encode_window, pack_header
 from wormhole_tw.wire.streams import Stream
 
-__all__ = ["Outbox", "OutboxOwner"]
+__all__ = ["FULL_FRAME", "Outbox", "OutboxOwner"]
+
+FULL_FRAME = MAX_DATA - HEADER_SIZE
+"""Octets of DATA in the longest frame that is sent: with its header it fills four TLS records exactly. Eight more would
+cost a record of their own."""
 
 _DATA = int(FrameType.DATA)
 _WINDOW_SIZE = 12
@@ -43,7 +47,7 @@ class Outbox:
         self._owner = owner
         self._events = events
         self.slice = slice_size
-        self.max_data = MAX_DATA
+        self.max_data = FULL_FRAME
         self._low_water = low_water
         self._control: deque[bytes] = deque()
         self._windows: dict[int, int] = {}

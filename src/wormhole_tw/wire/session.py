@@ -41,6 +41,7 @@ from wormhole_tw.wire.messages import (
     decode,
     encode,
 )
+from wormhole_tw.wire.outbox import FULL_FRAME
 from wormhole_tw.wire.states import SESSION_TABLE, SessionState, Side, Verdict
 from wormhole_tw.wire.streams import StreamState
 from wormhole_tw.wire.table import StreamTable
@@ -411,7 +412,7 @@ class Session:
         self._liveness.ping_after = timers.ping_after
         self._liveness.dead_after = timers.dead_after
         self._table.max_ours = min(self._config.max_streams, welcome.limits.max_streams)
-        self._outbox.max_data = welcome.limits.max_data
+        self._outbox.max_data = min(FULL_FRAME, welcome.limits.max_data)
         self._outbox.slice = min(self._config.slice, welcome.limits.max_data)
         self._stand(welcome.initial_credit, now, may_open=self.role == "edge", peer_may_open=True)
         self._events.append(Welcomed(welcome))
