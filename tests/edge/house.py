@@ -41,7 +41,6 @@ class Stream(BoundedTransport):
         self.open = message
         self.got = b""
         self.aborted = False
-        self._judge = h11.Connection(h11.SERVER)
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -51,8 +50,6 @@ class Stream(BoundedTransport):
         """What came since the last time."""
         data = self.take_all()
         self.got += data
-        if data:
-            self._judge.receive_data(data)
         return data
 
     def requests(self) -> list[tuple[Any, bytes, list[tuple[bytes, bytes]]]]:
