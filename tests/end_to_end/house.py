@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import secrets
 import socket
 import ssl
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests._support import ROOT, SRC
 from tests.end_to_end.programs import TWISTD, Program, Programs, free_port, need_program, programs
 from wormhole_tw.control.tokens import digest_line, generate
 
@@ -261,6 +263,11 @@ def open_house(
     """A house with nothing started; whatever it starts has ended afterwards."""
     with programs() as mine:
         yield House(folder, mine, limits=limits, hosts=hosts)
+
+
+def with_tests() -> dict[str, str]:
+    """The environment of a program that is part of the tests."""
+    return {"PYTHONPATH": os.pathsep.join((str(SRC), str(ROOT)))}
 
 
 def nonce() -> str:

@@ -198,6 +198,10 @@ class Programs:
         """``twistd -n PLUGIN …``, as an operator runs it."""
         return self.start(name, [*TWISTD, "-n", plugin, *args], env=env, cwd=cwd)
 
+    def named(self, name: str) -> Program:
+        """The program started last under this name."""
+        return next(program for program in reversed(self._all) if program.name == name)
+
     def end_all(self) -> None:
         while self._all:
             self._all.pop().end()
