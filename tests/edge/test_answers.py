@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 
 import pytest
 
-from wormhole_tw.edge.answers import ANSWERS, HttpDate, error_answer, plain_http_on_tls_port
+from wormhole_tw.edge.answers import ANSWERS, HttpDate, error_answer, head_timeout, plain_http_on_tls_port
 
 
 @pytest.mark.parametrize("reason", ANSWERS)
@@ -35,7 +36,8 @@ def test_dates_are_those_of_the_standard_library() -> None:
         assert date.at(moment) is date.at(moment)
 
 
-def test_the_hint_on_a_tls_port_is_a_whole_answer() -> None:
-    head, _, body = plain_http_on_tls_port(b"now").partition(b"\r\n\r\n")
+@pytest.mark.parametrize("answer", [plain_http_on_tls_port, head_timeout])
+def test_answers_without_a_codec_are_whole(answer: Callable[[bytes], bytes]) -> None:
+    head, _, body = answer(b"now").partition(b"\r\n\r\n")
     assert b"Content-Length: %d" % len(body) in head
     assert b"Connection: close" in head

@@ -28,15 +28,21 @@ def test_a_head_that_does_not_come(house: House, said: bytes) -> None:
         visitor.says(said)
     house.pass_time(9)
     assert not visitor.disconnected
+    house.pass_time(1.25)
+    heard = visitor.hears()
     house.pass_time(2)
     assert visitor.disconnected
+    assert heard.startswith(b"HTTP/1.1 408 ") == said.startswith(b"GET")
 
 
 def test_a_head_that_drips_has_no_more_time(house: House) -> None:
     visitor = house.visitor()
-    for octet in GET[:11]:
+    for octet in GET[:10]:
         visitor.says(bytes((octet,)))
         house.pass_time(1)
+    house.pass_time(0.5)
+    assert visitor.answers()[0][0].status_code == 408
+    house.pass_time(2)
     assert visitor.disconnected
     assert house.context.counters.shed == 1
 
@@ -62,9 +68,9 @@ def test_the_second_head_is_timed_from_its_first_byte(house: House) -> None:
     house.pass_time(30)
     visitor.says(b"GET")
     house.pass_time(9)
-    assert not visitor.disconnected
-    house.pass_time(2)
-    assert visitor.disconnected
+    assert visitor.hears() == b""
+    house.pass_time(1.25)
+    assert visitor.answers()[0][0].status_code == 408
 
 
 def test_a_body_that_stops_coming(house: House) -> None:

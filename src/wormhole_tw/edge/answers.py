@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from wormhole_tw.http.events import Fields, Framing, ResponseHead
 
-__all__ = ["ANSWERS", "Answer", "HttpDate", "error_answer", "plain_http_on_tls_port", "redirect_answer"]
+__all__ = ["ANSWERS", "Answer", "HttpDate", "error_answer", "head_timeout", "plain_http_on_tls_port", "redirect_answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,16 @@ def redirect_answer(location: bytes, date: bytes) -> tuple[ResponseHead, bytes]:
 
 def plain_http_on_tls_port(date: bytes) -> bytes:
     """The whole answer, as bytes, for HTTP without TLS on a TLS port: there is no codec on that connection yet."""
-    body = b"400 Bad Request\n\nThis port speaks HTTPS; use https:// in the address.\n(plain-http-on-https-port)\n"
-    return (
-        b"HTTP/1.1 400 Bad Request\r\nDate: %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        b"Content-Length: %d\r\nX-Wormhole-Error: plain-http-on-https-port\r\nConnection: close\r\n\r\n%s"
-        % (date, len(body), body)
-    )
+    return _without_codec("plain-http-on-https-port", 400, "This port speaks HTTPS; use https:// in the address.", date)
+
+
+def head_timeout(date: bytes) -> bytes:
+    """The whole answer, as bytes, to a head that did not come to its end: there is no request to answer."""
+    return _without_codec("request-timeout", 408, ANSWERS["request-timeout"].message, date)
+
+
+def _without_codec(reason: str, status: int, message: str, date: bytes) -> bytes:
+    head, body = _page(status, reason, message, [(b"Date", date)])
+    lines = [b"HTTP/1.1 %d %s" % (status, head.reason), *map(b": ".join, head.fields)]
+    lines += [b"Content-Length: %d" % len(body), b"Connection: close", b"", body]
+    return b"\r\n".join(lines)

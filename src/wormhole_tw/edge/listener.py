@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.edge.answers import head_timeout
 from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.interfaces import IDrainable, IVisitor
 from wormhole_tw.edge.upstreams.client import joined
@@ -428,4 +429,9 @@ class VisitorConnection:
         else:
             if phase is _Phase.HEAD:
                 self._context.counters.shed += 1
+                if self._codec.has_held:
+                    # a head that has begun: whoever sent it is told why it ends
+                    self._transport.write(head_timeout(self._context.date.at(self._context.wall())))
+                    self._close(IDLE_CLOSE)
+                    return
             self._drop()
