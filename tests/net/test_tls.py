@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import pytest_twisted
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.interfaces import IHandshakeListener
@@ -153,6 +155,34 @@ def test_map_chooses(materials: dict[str, KeyMaterial]) -> None:
     assert CertificateMap([materials["app"]]).default is materials["app"]
     with pytest.raises(ValueError, match="at least one"):
         CertificateMap([])
+
+
+def test_an_address_as_server_name_counts_as_none(materials: dict[str, KeyMaterial]) -> None:
+    """RFC 6066 allows none, and wrk sends one."""
+    tls = ServerTls(CertificateMap(materials.values()), [b"http/1.1"])
+    server = tls.serverConnectionForTLS(None)
+    client = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+    client.set_tlsext_host_name(b"127.0.0.1")
+    client.set_connect_state()
+    for _ in range(3):
+        for side, other in ((client, server), (server, client)):
+            with suppress(SSL.WantReadError):
+                side.do_handshake()
+            with suppress(SSL.WantReadError):
+                other.bio_write(side.bio_read(65536))
+    assert server.get_servername() == b"127.0.0.1"
+    served = ServerTls.served(_Handle(server))
+    assert served is not None
+    assert served.server_name is None
+    assert not served.misdirected("app.example.test")
+
+
+class _Handle:
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection = connection
+
+    def getHandle(self) -> SSL.Connection:
+        return self._connection
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -206,9 +206,11 @@ class ServerTls:
 
 
 def _text(server_name: bytes | None) -> str | None:
+    """The SNI as we compare names; none where it is an address, which RFC 6066 section 3 does not allow (wrk sends it)."""
     if not server_name:
         return None
-    return normal_name(server_name.decode("ascii", "replace"))
+    name = normal_name(server_name.decode("ascii", "replace"))
+    return None if is_ip_address(name) else name
 
 
 def _server_options() -> dict[str, Any]:

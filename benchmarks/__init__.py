@@ -1,0 +1,1 @@
+"""Measurements against the programs that people know: ``python -m benchmarks --help``."""
