@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -160,7 +161,7 @@ def test_map_chooses(materials: dict[str, KeyMaterial]) -> None:
 def test_an_address_as_server_name_counts_as_none(materials: dict[str, KeyMaterial]) -> None:
     """RFC 6066 allows none, and wrk sends one."""
     tls = ServerTls(CertificateMap(materials.values()), [b"http/1.1"])
-    server = tls.serverConnectionForTLS(None)
+    server = tls.serverConnectionForTLS(TlsAcceptor(Clock(), tls).wrap(Protocol()))
     client = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
     client.set_tlsext_host_name(b"127.0.0.1")
     client.set_connect_state()
