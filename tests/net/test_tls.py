@@ -164,6 +164,7 @@ def test_an_address_as_server_name_counts_as_none(materials: dict[str, KeyMateri
     server = tls.serverConnectionForTLS(TlsAcceptor(Clock(), tls).wrap(Protocol()))
     client = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
     client.set_tlsext_host_name(b"127.0.0.1")
+    server.set_accept_state()
     client.set_connect_state()
     for _ in range(3):
         for side, other in ((client, server), (server, client)):
