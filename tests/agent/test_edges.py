@@ -122,11 +122,29 @@ def test_what_the_network_says(error: Exception, sentence: str) -> None:
     assert explain_edge_failure(Failure(error), "edge", 443, timeout=10, ca_option="--ca-file") == sentence
 
 
-def test_a_ca_file_without_certificates_is_known_at_once(reactor: Any, tmp_path: Path) -> None:
+def test_a_ca_file_without_certificates_stops_the_start(reactor: Any, tmp_path: Path) -> None:
     bad = tmp_path / "ca.pem"
+    agent = AgentService(reactor, AgentConfig(token="t", edges=["e"], ca_file=str(bad)))
+    with pytest.raises(ConfigError, match=r"ca_file: .* does not exist"):
+        agent.privilegedStartService()
     bad.write_text("nothing")
     with pytest.raises(ConfigError, match=r"ca_file: .* no PEM certificate"):
-        AgentService(reactor, AgentConfig(token="t", edges=["e"], ca_file=str(bad)))
+        agent.startService()
+    assert not agent.running
+
+
+async def test_a_ca_file_is_read_at_each_start(
+    make_agent: AgentMaker, edge: FakeEdge, reactor: Any, tmp_path: Path
+) -> None:
+    trusted = tmp_path / "trusted.pem"
+    other = DevCa(tmp_path / "other")
+    trusted.write_bytes(other.ca_path.read_bytes())
+    agent = make_agent(ca_file=str(trusted))
+    await first_failure(agent, reactor)
+    await agent.stopService()
+    trusted.write_bytes(Path(edge.ca_file).read_bytes())
+    agent.startService()
+    assert (await agent.whenConnected()).edge == "edge-1"
 
 
 def test_a_ready_file_needs_its_folder(reactor: Any) -> None:

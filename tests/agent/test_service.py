@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from zope.interface import implementer
 
 from tests.agent._edge import TOKEN, FakeEdge, until
 from tests.agent._services import LocalServer
@@ -22,8 +26,11 @@ from wormhole_tw.agent.events import (
     ServiceReached,
     Stopped,
 )
+from wormhole_tw.agent.interfaces import IStreamFactory
 from wormhole_tw.errors import LinkLost, LinkRefused
+from wormhole_tw.tunnel.addresses import WormholeAddress
 from wormhole_tw.wire.codes import GoawayCode
+from wormhole_tw.wire.messages import Visitor as WireVisitor
 
 
 async def test_it_says_who_it_is_and_hears_its_urls(make_agent: AgentMaker, edge: FakeEdge, log_lines: Any) -> None:
@@ -461,3 +468,43 @@ async def test_a_library_gives_its_own_endpoint(
     visitor = (await edge.ready_link()).visit()
     visitor.transport.write(b"hello")
     assert await visitor.bytes(5) == b"HELLO"
+
+
+@implementer(IStreamClientEndpoint)
+class Watched:
+    """An application's endpoint, which looks who each connection is for."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self.endpoint = endpoint
+        self.seen: list[tuple[IAddress, IAddress]] = []
+        self.probes = 0
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        if IStreamFactory.providedBy(factory):
+            self.seen.append((factory.peer, factory.host))
+        else:
+            self.probes += 1
+        return self.endpoint.connect(factory)
+
+
+async def test_an_endpoint_of_a_library_learns_who_visits(
+    make_agent: AgentMaker, edge: FakeEdge, local: LocalServer, reactor: Any
+) -> None:
+    watched = Watched(TCP4ClientEndpoint(reactor, "127.0.0.1", local.number))
+    make_agent(local=watched, visitor_per_stream=True)
+    link = await edge.ready_link()
+    assert (watched.probes, watched.seen) == (1, [])
+    visitors = [
+        link.visit(),
+        link.visit(dedicated=True, visitor=WireVisitor(address="192.0.2.7", port=50000, server_name="a.test")),
+        link.visit("tcp", dedicated=True, visitor=WireVisitor(address="2001:db8::7", port=50001)),
+    ]
+    for visitor in visitors:
+        visitor.transport.write(b"hello")
+        assert await visitor.bytes(5) == b"HELLO"
+    shared, v4, v6 = watched.seen
+    assert isinstance(shared[0], WormholeAddress)
+    assert shared[0] == shared[1]
+    assert v4 == (IPv4Address("TCP", "192.0.2.7", 50000), HostnameAddress(b"a.test", 0))
+    assert v6[0] == IPv6Address("TCP", "2001:db8::7", 50001)
+    assert isinstance(v6[1], WormholeAddress)

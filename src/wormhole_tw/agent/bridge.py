@@ -13,7 +13,9 @@ from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from wormhole_tw.agent.interfaces import IStreamFactory
 from wormhole_tw.agent.local import PUBLIC_SENTENCES, LocalService
 from wormhole_tw.net.relay import Relay, RelayEnd
 from wormhole_tw.net.transport import tune
@@ -96,7 +98,7 @@ class _Passage:
         self._local = local
         # Attached at once, so that the stream's end cancels the dial; the relay pauses it until the far end stands.
         self._stream.attach(self._relay.near)
-        dialling = local.connect(_Once(self._relay.far))
+        dialling = local.connect(_Once(self._relay.far, self._stream))
         self._dialling = dialling
         dialling.addCallbacks(self._stands, self._dial_failed)
         dialling.addErrback(self._bug)
@@ -141,13 +143,23 @@ class _Passage:
         self._relay.abort()
 
 
+@implementer(IStreamFactory)
 class _Once(Factory):
-    """Builds the one protocol that it was made with."""
+    """Builds the one protocol that it was made with, for one stream."""
 
     noisy = False
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any, stream: TunnelStream) -> None:
         self._protocol = protocol
+        self._stream = stream
+
+    @property
+    def peer(self) -> IAddress:
+        return self._stream.getPeer()
+
+    @property
+    def host(self) -> IAddress:
+        return self._stream.getHost()
 
     def buildProtocol(self, addr: IAddress) -> IProtocol:  # type: ignore[override]
         return self._protocol  # type: ignore[no-any-return]

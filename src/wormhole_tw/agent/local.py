@@ -32,6 +32,7 @@ from wormhole_tw.agent.config import AgentConfig
 from wormhole_tw.agent.targets import Target, parse_target
 from wormhole_tw.errors import ConfigError, TimedOut
 from wormhole_tw.net.addresses import is_ip_address
+from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.tls import client_creator, explain_tls_failure, wrap_client_tls
 from wormhole_tw.net.tls_failure import is_tls_failure
 from wormhole_tw.wire.codes import ResetCode
@@ -89,10 +90,11 @@ class LocalService:
                 raise ConfigError(config.source("local"), "", reason) from None
             return described
         self._host, self._port = target.host, target.port
+        reactor = immediate_reactor(self._reactor)
         if not is_ip_address(target.host):
-            return HostnameEndpoint(self._reactor, target.host, target.port, timeout=self._timeout)
+            return HostnameEndpoint(reactor, target.host, target.port, timeout=self._timeout)
         kind = TCP6ClientEndpoint if ":" in target.host else TCP4ClientEndpoint
-        return kind(self._reactor, target.host, target.port, timeout=cast(int, self._timeout))
+        return kind(reactor, target.host, target.port, timeout=cast(int, self._timeout))
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Dial it. Fires when its connection stands, TLS included; fails with what :meth:`explain` explains, with

@@ -11,7 +11,9 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from wormhole_tw import __version__
 from wormhole_tw.agent.bridge import Bridge
@@ -56,7 +58,7 @@ class AgentService(Service):
 
     :ivar ready: it serves: a link stands and the private service was reached
 
-    :raises ConfigError: an endpoint description or a CA file in the configuration is wrong
+    :raises ConfigError: an endpoint description or the private service's CA file is wrong
     """
 
     def __init__(self, reactor: Any, config: AgentConfig, *, random: Callable[[], float] = _random.random) -> None:
@@ -70,9 +72,11 @@ class AgentService(Service):
         self._local = LocalService(reactor, config)
         self.bridge = Bridge(self._local)
         self._readiness = Readiness(reactor, self._local, self._service_reached)
+        addresses = config.edge_addresses()
+        self._edges = [_EdgeEndpoint(reactor, config, host, port) for host, port in addresses]
         self._connectors = [
-            Connector(self, reactor, self._endpoint(host, port), host, port, slot, random)
-            for slot, (host, port) in enumerate(config.edge_addresses())
+            Connector(self, reactor, self._edges[slot], host, port, slot, random)
+            for slot, (host, port) in enumerate(addresses)
         ]
         self._observers: list[Callable[[AgentEvent], object]] = []
         self._events: list[AgentEvent] = []
@@ -80,14 +84,10 @@ class AgentService(Service):
         self._ready_waiters: list[Deferred[AgentSession]] = []
         self._stop_waiters: list[Deferred[None]] = []
         self._stopping = False
+        self._ca_file_read = False
         self._ready_file = Path(config.ready_file) if config.ready_file else None
         if self._ready_file is not None and not self._ready_file.absolute().parent.is_dir():
             raise config.error("ready_file", f"the folder of {config.ready_file} does not exist")
-
-    def _endpoint(self, host: str, port: int) -> Any:
-        config = self.config
-        creator = client_creator(host, ca_file=config.ca_file, alpn=[ALPN], source=config.source("ca_file"))
-        return tls_link_endpoint(self._reactor, host, port, creator, timeout=config.edge_timeout)
 
     # For the application.
 
@@ -137,10 +137,25 @@ class AgentService(Service):
 
     # Service
 
+    def privilegedStartService(self) -> None:
+        """Read the CA file for the edges, before rights are dropped.
+
+        :raises ConfigError: it is missing, unreadable or no PEM
+        """
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._read_ca_file()
+
     def startService(self) -> None:
-        """Dial the edges and the private service. While a stop is still under way, it starts when that is done."""
+        """Dial the edges and the private service. While a stop is still under way, it starts when that is done.
+
+        The CA file for the edges is read at each start: an edge in the same process, started before, has made it by
+        then.
+
+        :raises ConfigError: that file is missing, unreadable or no PEM; then the service does not run
+        """
         if self.running:
             return
+        self._read_ca_file()
         super().startService()  # type: ignore[no-untyped-call]
         if not self._stopping:
             self._start()
@@ -151,6 +166,7 @@ class AgentService(Service):
         Fires when nothing is left.
         """
         was_running = bool(self.running)
+        self._ca_file_read = False  # the next start reads it anew
         super().stopService()  # type: ignore[no-untyped-call]
         begins = was_running and not self._stopping
         self._stopping = self._stopping or was_running
@@ -160,6 +176,12 @@ class AgentService(Service):
                 lambda failure: _log.failure("stopping the agent failed", failure)
             )
         return stopped
+
+    def _read_ca_file(self) -> None:
+        if not self._ca_file_read:
+            for edge in self._edges:
+                edge.read_ca_file()
+            self._ca_file_read = True
 
     def _start(self) -> None:
         self._set_ready_file(False)  # one may be left of a process that was killed
@@ -315,3 +337,28 @@ class AgentService(Service):
                 path=str(path),
                 reason=error.strerror or str(error),
             )
+
+
+@implementer(IStreamClientEndpoint)
+class _EdgeEndpoint:
+    """Dials one edge; usable once the CA file was read."""
+
+    def __init__(self, reactor: Any, config: AgentConfig, host: str, port: int) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._host = host
+        self._port = port
+        self._dialled: IStreamClientEndpoint | None = None
+
+    def read_ca_file(self) -> None:
+        """Trust what the file holds now, beside the system's CAs.
+
+        :raises ConfigError: it is missing, unreadable or no PEM
+        """
+        config = self._config
+        creator = client_creator(self._host, ca_file=config.ca_file, alpn=[ALPN], source=config.source("ca_file"))
+        self._dialled = tls_link_endpoint(self._reactor, self._host, self._port, creator, timeout=config.edge_timeout)
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        assert self._dialled is not None, "the service reads the CA file before it dials"
+        return self._dialled.connect(protocolFactory)
