@@ -19,7 +19,7 @@ from twisted.application.service import Application, IService, Service
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -101,6 +101,7 @@ for service in (
 
 async def main(reactor):
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
+    await deferLater(reactor, 0)  # from here on the reactor runs and hears signals
     services = IService(application)
     services.privilegedStartService()
     services.startService()
