@@ -9,6 +9,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.net.immediate import immediate_port
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
@@ -39,7 +40,7 @@ def open_port(reactor: Any, description: str, factory: Factory, *, source: str, 
     result = outcome[0]
     if not isinstance(result, Failure):
         port: IListeningPort = result
-        return port
+        return immediate_port(port)
     failed: object = result.value
     if isinstance(failed, CannotListenError):
         failed = failed.socketError

@@ -206,7 +206,7 @@ class ServerTls:
 
 
 def _text(server_name: bytes | None) -> str | None:
-    """The SNI as we compare names; none where it is an address, which RFC 6066 section 3 does not allow (wrk sends it)."""
+    """The SNI as we compare names; none where it is an address (wrk sends it), which RFC 6066 section 3 forbids."""
     if not server_name:
         return None
     name = normal_name(server_name.decode("ascii", "replace"))

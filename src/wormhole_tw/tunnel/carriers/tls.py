@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.endpoints import HostnameEndpoint
 
+from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.tls_transport import wrap_client_tls
 from wormhole_tw.tunnel.ending import ALPN
 
@@ -35,4 +36,5 @@ def tls_link_endpoint(
     :param creator: ``net.tls.client_creator(host, alpn=[ALPN], …)``; make it once and keep it
     :param timeout: seconds, see :data:`CONNECT_TIMEOUT`
     """
-    return wrap_client_tls(reactor, creator, HostnameEndpoint(reactor, host, port, timeout=timeout), timeout=timeout)
+    below = HostnameEndpoint(immediate_reactor(reactor), host, port, timeout=timeout)
+    return wrap_client_tls(reactor, creator, below, timeout=timeout)

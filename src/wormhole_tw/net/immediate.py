@@ -1,0 +1,96 @@
+"""TCP transports whose ``write`` sends at once and buffers only what the socket refuses.
+
+Twisted's own wait for the reactor to say "writable": two calls of ``epoll_ctl`` and a trip through the reactor for each
+write, which an idle socket does not need.  Everything else is theirs: what cannot be sent at once goes through their
+buffer, producers are paused and resumed by it, and an error is found and told by them.
+
+Whoever listens or dials asks :func:`immediate_port` or :func:`immediate_reactor`; where the platform's transports are
+others (IOCP, a test's reactor) both give back what they got.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet import tcp
+from twisted.internet.posixbase import PosixReactorBase
+from zope.interface import directlyProvides, providedBy
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IConnector, IListeningPort
+
+__all__ = ["ImmediateClient", "ImmediateServer", "immediate_port", "immediate_reactor"]
+
+
+class _SendsAtOnce:
+    """Goes before a ``tcp.Connection``."""
+
+    def write(self, data: bytes) -> None:
+        """Send now what the socket takes; the rest as Twisted does.
+
+        Nothing may overtake: while anything is buffered, everything is.  A pull producer is asked for more when the
+        buffer has emptied, so its data must go through the buffer.
+        """
+        connection = cast(Any, self)
+        if (
+            connection.dataBuffer
+            or connection._tempDataBuffer
+            or not connection.connected
+            or connection._writeDisconnected
+            or connection._writeDisconnecting
+            or connection.TLS
+            or not (connection.streamingProducer or connection.producer is None)
+        ):
+            super().write(data)  # type: ignore[misc]
+            return
+        try:
+            sent = connection.socket.send(data)
+        except OSError:
+            sent = 0  # full, or broken: the buffered way finds out which, and says so
+        if sent < len(data):
+            super().write(data[sent:] if sent else data)  # type: ignore[misc]
+
+
+class ImmediateServer(_SendsAtOnce, tcp.Server):
+    """The transport of an accepted connection."""
+
+
+class ImmediateClient(_SendsAtOnce, tcp.Client):
+    """The transport of a dialled connection."""
+
+
+class _Connector(tcp.Connector):
+    def _makeTransport(self) -> tcp.Client:
+        return ImmediateClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
+
+
+class _Reactor:
+    """A reactor in all but ``connectTCP``."""
+
+    def __init__(self, reactor: PosixReactorBase) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30.0, bindAddress: Any = None
+    ) -> IConnector:
+        connector = _Connector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.connect()
+        return cast("IConnector", connector)
+
+
+def immediate_port(port: IListeningPort) -> IListeningPort:
+    """Give the connections of a TCP port that was just opened transports that send at once; gives ``port``."""
+    if type(port) is tcp.Port and port.transport is tcp.Server:
+        port.transport = ImmediateServer
+    return port
+
+
+def immediate_reactor(reactor: Any) -> Any:
+    """The reactor to dial with: ``reactor`` itself, or one like it whose TCP connections send at once."""
+    if isinstance(reactor, PosixReactorBase) and type(reactor).connectTCP is PosixReactorBase.connectTCP:
+        return _Reactor(reactor)
+    return reactor
