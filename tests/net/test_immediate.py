@@ -105,8 +105,10 @@ async def test_what_the_socket_refuses_follows_in_order_then_the_end(reactor: An
         assert pair.server.hash.digest() == hashlib.sha256(b"".join(pieces) + b"andthen").digest()
         pair.server.transport.write(b"heard")
         pair.server.transport.loseConnection()
-        assert isinstance(await pair.client.lost, ConnectionDone)
+        await pair.client.ended
         assert pair.client.size == 5
+        pair.client.transport.loseConnection()
+        assert isinstance(await pair.client.lost, ConnectionDone)
 
 
 @implementer(IPushProducer)
