@@ -59,7 +59,8 @@ class PublicRecords:
         self._connection = connection
 
     def feed(self, ciphertext: bytes) -> None:
-        self._connection.bio_write(ciphertext)
+        if ciphertext:  # pyOpenSSL takes nothing for a failure
+            self._connection.bio_write(ciphertext)
 
     def read(self) -> bytes:
         pieces: list[bytes] = []
@@ -134,8 +135,12 @@ class DirectRecords:
         while size <= CLEAR_SIZE - RECORD_SIZE:
             got = ssl_read(ssl, clear + size, RECORD_SIZE)
             if got <= 0:
-                if size == 0 and _lib.SSL_get_error(ssl, got) != _lib.SSL_ERROR_WANT_READ:
-                    self._raise(got)
+                if _lib.SSL_get_error(ssl, got) != _lib.SSL_ERROR_WANT_READ:
+                    if size == 0:
+                        self._raise(got)
+                    # OpenSSL says it again when it is asked again.  Its list of errors is the thread's, and up to
+                    # OpenSSL 3 the next connection that is asked would take what is left there for its own.
+                    _lib.ERR_clear_error()
                 break
             size += got
         return bytes(scratch.clear_view[:size])
@@ -174,6 +179,7 @@ def direct_works() -> bool:
         except WantReadError:
             pass
         hello = records.take()
+        _lib.ERR_clear_error()
         # A ClientHello came out, nothing more did, and there is nothing to read before the answer.
         return hello[:1] == b"\x16" and records.take() == b"" and records.read() == b""
     except Exception:  # noqa: BLE001 - whatever another release does differently, the public way works
