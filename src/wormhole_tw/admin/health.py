@@ -15,8 +15,6 @@ __all__ = ["HealthResource"]
 class HealthResource(Resource):
     """Answers ``ok`` with 200 to GET and HEAD; a probe reads the status, a person the word."""
 
-    isLeaf = True
-
     def render_GET(self, request: Request) -> bytes:
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
         request.setHeader(b"cache-control", b"no-store")

@@ -14,6 +14,7 @@ from twisted.web.server import Site
 
 from wormhole_tw.admin.health import HealthResource
 from wormhole_tw.errors import MisuseError
+from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.listening import open_port
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class AdminService(Service):
         self._port = open_port(
             self._reactor, config.admin, cast(Factory, self._connections), source=config.source, key="$.edge.admin"
         )
-        log.info("admin listener on {address}", address=_shown(self._port.getHost()))
+        log.info("admin listener on {address}", address=shown_address(self._port.getHost()))
 
     @property
     def address(self) -> IAddress:
@@ -89,19 +90,13 @@ class AdminService(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         port, self._port = self._port, None
         connections, self._connections = self._connections, None
-        closing = [maybeDeferred(port.stopListening)] if port is not None else []
+        # Connections first: each is gone in the next turn, as the port is, and in this order.
         if connections is not None:
             for protocol in list(connections.protocols):
                 protocol.transport.abortConnection()
+        closing = [maybeDeferred(port.stopListening)] if port is not None else []
         return DeferredList(closing).addCallback(lambda _: None)
 
 
 def _no_log(request: object) -> None:
     """Probes every few seconds are no news."""
-
-
-def _shown(address: IAddress) -> str:
-    host, port = getattr(address, "host", None), getattr(address, "port", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

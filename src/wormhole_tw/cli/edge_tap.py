@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
 from twisted.python import usage
 
 from wormhole_tw.cli.logs import LEVELS
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 __all__ = ["Options", "makeService"]
+
+log = Logger()
 
 
 class Options(TwistdOptions):
@@ -42,13 +46,36 @@ class Options(TwistdOptions):
 
 
 class _Edge(MultiService):
-    """The edge and its admin listener.  A failure to start is one line, for twistd would print a traceback."""
+    """The edge and its admin listener.
+
+    :param foreground: whether standard error is there to be read
+    """
+
+    def __init__(self, edge: IService, admin: IService, *, foreground: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._edge = edge
+        self._admin = admin
+        self._foreground = foreground
+        admin.setServiceParent(self)
+        edge.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
+        """Start both.  A failure is one line, where twistd would print a traceback."""
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
-            raise fail_start(error) from None
+            if self._foreground:
+                raise fail_start(error) from None
+            # A daemon has no standard error: the log gets the line, and twistd's parent, which waits for the start,
+            # prints a hundred octets of an Exception (of a SystemExit nothing, and the pid file would stay).
+            log.error("{error}", error=error)
+            raise RuntimeError(str(error)) from None
+
+    def stopService(self) -> Deferred[None]:
+        """The admin listener goes last: while the edge drains, it is alive."""
+        self.running = 0
+        stopped = maybeDeferred(self._edge.stopService)
+        return stopped.addBoth(lambda _: self._admin.stopService())
 
 
 def makeService(options: Options) -> IService:
@@ -72,9 +99,8 @@ def makeService(options: Options) -> IService:
     except ConfigError as error:
         raise fail_start(error) from None
     edge = EdgeService(reactor, config, store)
-    services = _Edge()  # type: ignore[no-untyped-call]
-    AdminService(reactor, config).setServiceParent(services)  # type: ignore[no-untyped-call]
-    edge.setServiceParent(services)  # type: ignore[no-untyped-call]
+    foreground = options.parent is None or bool(options.parent.get("nodaemon"))
+    services = _Edge(edge, AdminService(reactor, config), foreground=foreground)
 
     def reload() -> Deferred[None]:
         return edge.reload()

@@ -83,10 +83,11 @@ def _escape(text: str) -> str:
 def log_observer(out: TextIO, level: str = "info") -> ILogObserver:
     """An observer that writes lines of at least ``level``.
 
-    Twisted's own talk (factories that start and stop, retries, which the agent reports better) is let through from
-    ``warn`` on, unless the level is ``debug``.
+    Twisted's own talk (ports and factories that start and stop, retries, which the agent reports better) is let through
+    from ``warn`` on, unless the level is ``debug``.  What comes by its old ``log.msg`` is its talk too.
     """
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
     if level == "info":
-        predicate.setLogLevelForNamespace("twisted", LogLevel.warn)
+        for namespace in ("twisted", "log_legacy"):
+            predicate.setLogLevelForNamespace(namespace, LogLevel.warn)
     return FilteringLogObserver(LineObserver(out), [predicate])

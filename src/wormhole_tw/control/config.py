@@ -115,14 +115,17 @@ class EdgeConfig:
     sites: tuple[Site, ...]
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Mapping[str, Override] | None = None) -> EdgeConfig:
+    def load(
+        cls, path: str | Path, overrides: Mapping[str, Override] | None = None, *, source: str | None = None
+    ) -> EdgeConfig:
         """Read and check a file.
 
+        :param source: what errors call it; by default ``path`` as it is given
         :param overrides: what wins over the file: ``{"edge.state": Override("/var/lib/edge", "--state")}``
         :raises ConfigError: it cannot be read, is no TOML, or something in it is wrong
         :raises NotAvailableError: it asks for what this version does not have
         """
-        source = str(path)
+        source = str(path) if source is None else source
         try:
             with open(path, "rb") as file:
                 raw = tomllib.load(file)

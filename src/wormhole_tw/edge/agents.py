@@ -28,13 +28,13 @@ from wormhole_tw.wire.codes import GoawayCode, ResetCode
 from wormhole_tw.wire.messages import Timers, Welcome
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IStreamClientEndpoint
+    from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
     from wormhole_tw.tunnel.protocol import LinkProtocol
     from wormhole_tw.tunnel.stream import TunnelStream
     from wormhole_tw.wire.messages import Goaway, Hello, Open
 
-__all__ = ["RETRY_UNAUTHORIZED", "AgentSession", "Agents"]
+__all__ = ["LAST_WORDS", "MAX_STRANGERS", "RETRY_UNAUTHORIZED", "AgentSession", "Agents"]
 
 RETRY_UNAUTHORIZED = 30.0
 """Seconds that an agent with an unknown token is told to wait: the token may be added any moment (SIGHUP), and thirty
@@ -42,6 +42,15 @@ are soon enough for a person who watches and slow enough for a thousand such age
 
 MAX_URLS = 64
 """URLs in a WELCOME (the protocol's limit of a list); they are for the agent's log."""
+
+MAX_STRANGERS = 1024
+"""Links whose HELLO has not come, at a time: each may hold 64 KiB and ten seconds, so 64 MiB at the worst.  When there
+are more, the one that has waited longest is dropped: an agent says HELLO within a round trip, whoever only holds a
+connection does not, so a flood of those keeps no agent out."""
+
+LAST_WORDS = 1.0
+"""Seconds that an agent has to read our GOAWAY and close when the edge stops: a round trip does; one that was stopped
+or is cut off shall not keep the edge from its end."""
 
 OPTION_VISITOR_PER_STREAM = "visitor_per_stream"
 
@@ -150,6 +159,7 @@ class Agents:
     :param catalog: whose tokens are good
     :param registry: who is here
     :param guard: failed authentications by address
+    :param clock: the reactor's timers
     :param name: the edge's name, and ``region``, for WELCOME
     :param public_port: gives the port of the https URLs that agents are told
     :param seconds: wall clock, seconds since the epoch
@@ -163,6 +173,7 @@ class Agents:
         catalog: CatalogHolder,
         registry: Registry,
         guard: FailedAuthentications,
+        clock: IReactorTime,
         name: str,
         region: str,
         public_port: Callable[[], int],
@@ -173,6 +184,7 @@ class Agents:
         self.catalog = catalog
         self.registry = registry
         self._guard = guard
+        self._clock = clock
         self._name = name
         self._region = region
         self._public_port = public_port
@@ -182,6 +194,8 @@ class Agents:
         self._accepting = True
         # A set of everything that has a link, admitted or not: what a shutdown has to end.
         self._sessions: dict[AgentSession, None] = {}
+        # Those of them whose HELLO has not come, in the order they came.
+        self._strangers: dict[AgentSession, None] = {}
 
     def accept(self, make: Callable[[AgentSession], LinkProtocol]) -> LinkProtocol:
         """A link for a connection that was just accepted.
@@ -191,6 +205,11 @@ class Agents:
         session = AgentSession(self)
         session.link = make(session)
         self._sessions[session] = None
+        if len(self._strangers) >= MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.link.abort()
+        self._strangers[session] = None
         return session.link
 
     @property
@@ -200,6 +219,7 @@ class Agents:
 
     def judge(self, session: AgentSession, link: LinkProtocol, hello: Hello) -> None:
         """Answer a HELLO with WELCOME or GOAWAY."""
+        self._strangers.pop(session, None)
         address = _host_of(link)
         wait = self._guard.wait(address)
         if wait:
@@ -300,25 +320,42 @@ class Agents:
         return ended
 
     def drain(self, deadline: float, retry_after: float | None = None) -> list[Deferred[None]]:
-        """Take no agent any more and let those that are here go; one Deferred for each, which never fails.
+        """Take no agent any more and let those that are here go.
+
+        Gives one Deferred for each link, which fires when it is lost and never fails: at the latest when ``deadline``
+        and :data:`LAST_WORDS` are over.
 
         :param deadline: seconds for streams to end
         """
         self._accepting = False
-        waiting = []
+        gone = []
         for session in self.links:
+            gone.append(session.when_lost())
             if session.admitted:
-                waiting.append(session.leave(deadline, GoawayCode.NORMAL, "the edge is shutting down", retry_after))
+                left = session.leave(deadline, GoawayCode.NORMAL, "the edge is shutting down", retry_after)
+                left.addCallback(self._await_end, session)
             else:
                 session.link.fail(GoawayCode.NORMAL, "the edge is shutting down", retry_after)
-        return waiting
+                self._await_end(None, session)
+        return gone
+
+    def _await_end(self, _: None, session: AgentSession) -> None:
+        """GOAWAY was said and no stream is left: what remains is that the agent closes."""
+        if not session.lost:
+            call = self._clock.callLater(LAST_WORDS, session.link.abort)
+            session.when_lost().addCallback(lambda _: call.cancel() if call.active() else None)
 
     def lost(self, session: AgentSession, reason: Exception) -> None:
         """A session's link is gone."""
         self._sessions.pop(session, None)
+        self._strangers.pop(session, None)
         if not session.admitted:
             if isinstance(reason, TunnelProtocolError):
-                log.info("a link was refused before it was authenticated: {reason}", reason=reason)
+                log.info(
+                    "a link of {address} was refused before it said who it is: {reason}",
+                    address=_host_of(session.link),
+                    reason=reason,
+                )
             return
         # registry.remove() reads ``draining``: a session that left by GOAWAY is expected back, a crashed one is not.
         self.registry.remove(session)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from wormhole_tw.control.catalog import CatalogHolder, build_catalog, removed_tokens
 from wormhole_tw.control.config import restart_needed
@@ -21,7 +22,7 @@ from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.errors import ConfigError, MisuseError
-from wormhole_tw.net.addresses import format_host_port
+from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.listening import open_port
 from wormhole_tw.net.timers import TimerWheel
 from wormhole_tw.net.turn import turn_end_of
@@ -94,13 +95,20 @@ class EdgeService(Service):
         :raises ConfigError: a port, the state folder or a certificate cannot be had; nothing stays open then
         :raises MisuseError: the last stop has not ended
         """
+        if self.running:
+            return
         self._open()
         super().startService()  # type: ignore[no-untyped-call]
         assert self._keeper is not None
         self._keeper.start()
         for listener, port in self._ports:
             what = "https" if listener.tls else "http"
-            log.info("edge {name} serves {what} on {address}", name=self.config.name, what=what, address=_shown(port))
+            log.info(
+                "edge {name} serves {what} on {address}",
+                name=self.config.name,
+                what=what,
+                address=shown_address(port.getHost()),
+            )
 
     def _open(self) -> None:
         if self._ports:
@@ -132,6 +140,7 @@ class EdgeService(Service):
             catalog=self._catalogs,
             registry=self.registry,
             guard=FailedAuthentications(config.limits.failed_authentications, reactor.seconds),
+            clock=reactor,
             name=config.name,
             region=config.region,
             public_port=lambda: self.public_port,
@@ -150,11 +159,10 @@ class EdgeService(Service):
                 )
                 port = open_port(reactor, listener.endpoint, factory, source=config.source, key=_endpoint_key(listener))
                 self._ports.append((listener, port))
-        except ConfigError:
-            # Ports close without waiting when nobody is connected, and a start that fails must be repeatable.
-            for _, port in self._ports:
-                port.stopListening()
-            self._ports = []
+        except BaseException:
+            # Nobody was accepted yet: ports close within this turn, and until then it may not be started again.
+            closing = self._stopping = self._close_ports()
+            closing.addBoth(self._stopped)
             self._forget()
             raise
         if config.public_https_port is None:
@@ -226,12 +234,15 @@ class EdgeService(Service):
     async def _reload(self, store: IStore) -> None:
         try:
             snapshot = await store.read(self._reactor)
-            self.apply(snapshot)
+            if self._stopping is None:
+                self.apply(snapshot)
         except ConfigError as error:
             log.error("the configuration was not reloaded, the old one stays: {error}", error=error)
 
-    def _reloaded(self, result: None) -> None:
+    def _reloaded(self, result: object) -> None:
         self._reloading = None
+        if isinstance(result, Failure):
+            log.failure("the configuration was not reloaded, the old one stays", result)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap a configuration in: sites, routes, backends, tokens, certificates.
@@ -247,13 +258,13 @@ class EdgeService(Service):
             self.config = config  # stopped: it holds from the next start on
             return
         restart = restart_needed(self.config, config)
-        if "$.tls.mode" not in restart:
-            keeper.serve(config, keeper.prepare(config))
-        old = self._catalogs.swap(catalog)
-        ended = agents.end_tokens(removed_tokens(old, catalog))
         # What needs a restart stays what it is until then, also for those who ask this service.
         fixed = {key.split(".")[2] for key in restart if key.startswith("$.edge.")}
-        self.config = _merged(self.config, config, fixed, keep_tls="$.tls.mode" in restart)
+        merged = _merged(self.config, config, fixed, keep_tls="$.tls.mode" in restart)
+        keeper.serve(merged, keeper.prepare(merged))
+        self.config = merged
+        old = self._catalogs.swap(catalog)
+        ended = agents.end_tokens(removed_tokens(old, catalog))
         for warning in catalog.warnings:
             log.warn("{warning}", warning=warning)
         log.info(
@@ -272,19 +283,24 @@ class EdgeService(Service):
 
         Fires when nothing of it is left: no port, no connection, no timer.
         """
+        super().stopService()  # type: ignore[no-untyped-call]
         if self._stopping is not None:
             return _tell_when(self._stopping)
-        super().stopService()  # type: ignore[no-untyped-call]
         stopping = self._stopping = Deferred.fromCoroutine(self._stop())
         stopping.addBoth(self._stopped)
         return _tell_when(stopping)
 
-    def _stopped(self, result: None) -> None:
+    def _stopped(self, result: object) -> None:
         self._stopping = None
+        if isinstance(result, Failure):
+            log.failure("the edge did not stop as it should", result)
+
+    def _close_ports(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        return DeferredList([maybeDeferred(port.stopListening) for _, port in ports], consumeErrors=True)
 
     async def _stop(self) -> None:
-        ports, self._ports = self._ports, []
-        closing = [maybeDeferred(port.stopListening) for _, port in ports]
+        closing = self._close_ports()
         context, agents, keeper = self._context, self._agents, self._keeper
         if keeper is not None:
             keeper.stop()
@@ -294,10 +310,11 @@ class EdgeService(Service):
             # Visitors first: what runs needs its agents' streams, and a drained agent takes no new ones.
             await self._visitors_gone(context, drain)
             context.abort()
-            gone = [session.when_lost() for session in agents.links]
             await DeferredList(agents.drain(max(until - self._reactor.seconds(), 0.0), RETRY_AFTER_SHUTDOWN))
-            await DeferredList([*gone, context.connections.when_empty()])
-        await DeferredList(closing)
+            await context.connections.when_empty()
+        await closing
+        if self._reloading is not None:
+            await _tell_when(self._reloading)  # its thread; what it reads is not applied any more
         self._forget()
 
     async def _visitors_gone(self, context: EdgeContext, drain: float) -> None:
@@ -337,11 +354,3 @@ def _merged(old: EdgeConfig, new: EdgeConfig, fixed: set[str], *, keep_tls: bool
 
 def _endpoint_key(listener: Listener) -> str:
     return f"{listener.key}.endpoint" if listener.key.startswith("$.edge.listeners") else listener.key
-
-
-def _shown(port: IListeningPort) -> str:
-    address = port.getHost()
-    host, number = getattr(address, "host", None), getattr(address, "port", None)
-    if isinstance(host, str) and isinstance(number, int):
-        return format_host_port(host, number)
-    return str(getattr(address, "name", address))

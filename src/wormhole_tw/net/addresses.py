@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+from typing import TYPE_CHECKING
 
 import idna
 
-__all__ = ["format_host_port", "is_ip_address", "parse_host_port"]
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+
+__all__ = ["format_host_port", "is_ip_address", "parse_host_port", "shown_address"]
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME = 253  # octets of a name in text, RFC 1035 section 2.3.4
@@ -84,3 +89,12 @@ def format_host_port(host: str, port: int, default_port: int | None = None) -> s
     if ":" in host:
         host = f"[{host}]"
     return host if port == default_port else f"{host}:{port}"
+
+
+def shown_address(address: IAddress) -> str:
+    """A socket's address for people: ``127.0.0.1:8443``, ``[::1]:8443``, or the path of a Unix socket."""
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if isinstance(host, str) and isinstance(port, int):
+        return format_host_port(host, port)
+    name = getattr(address, "name", None)
+    return os.fsdecode(name) if isinstance(name, str | bytes) else str(address)

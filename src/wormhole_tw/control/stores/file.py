@@ -24,16 +24,19 @@ __all__ = ["FileStore"]
 class FileStore:
     """Reads ``path`` anew each time it is asked; ``overrides`` (options, environment) win over the file each time.
 
+    A relative path is relative to the folder in which the store is made: a daemon may change its own later.
+
     :ivar path: the file, as the operator named it
     """
 
     def __init__(self, path: str | Path, overrides: Mapping[str, Override] | None = None) -> None:
         self.path = path
+        self._file = Path(path).absolute()
         self._overrides = dict(overrides or {})
 
     def load(self) -> Snapshot:
         """Read and check the file; see :meth:`IStore.load`."""
-        config = EdgeConfig.load(self.path, self._overrides)
+        config = EdgeConfig.load(self._file, self._overrides, source=str(self.path))
         return Snapshot(config, build_catalog(config))
 
     def read(self, reactor: IReactorThreads) -> Deferred[Snapshot]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -28,15 +29,24 @@ RENEWAL_CHECK = 3600.0
 log = Logger()
 
 
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
 class CertificateKeeper:
     """Holds the one :class:`ServerTls` of an edge.
 
     :param clock: the reactor's timers
+    :param wall: what time it is; the certificates' clock is the wall's, for the reactor's stands still while a machine
+        sleeps
     :raises ConfigError: the certificates of the configuration cannot be read or made
     """
 
-    def __init__(self, clock: IReactorTime, config: EdgeConfig) -> None:
+    def __init__(
+        self, clock: IReactorTime, config: EdgeConfig, *, wall: Callable[[], datetime.datetime] = _now
+    ) -> None:
         self._clock = clock
+        self._wall = wall
         self._config = config
         self._dev = DevCertificates(config) if config.tls.mode == "dev" else None
         self._check: IDelayedCall | None = None
@@ -49,7 +59,7 @@ class CertificateKeeper:
 
         :raises ConfigError: one cannot be read or made
         """
-        return self._dev.load(config) if self._dev is not None else load_certificates(config)
+        return self._dev.load(config, self._wall()) if self._dev is not None else load_certificates(config)
 
     def serve(self, config: EdgeConfig, certificates: CertificateMap) -> None:
         """Serve these from the next handshake on.
@@ -74,8 +84,7 @@ class CertificateKeeper:
     def _renew(self) -> None:
         assert self._dev is not None
         self._check = self._clock.callLater(RENEWAL_CHECK, self._renew)
-        # The certificates' clock is the wall's: the reactor's may stand still while a machine sleeps.
-        if self._dev.stale(datetime.datetime.now(datetime.UTC)):
+        if self._dev.stale(self._wall()):
             try:
                 self.serve(self._config, self.prepare(self._config))
             except ConfigError as error:
