@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.wire.links import HTTP, Link, joined
 from wormhole_tw.wire.codes import GoawayCode, ResetCode
@@ -41,6 +41,7 @@ class Half:
         self.said_end = False
         self.heard_end = False
         self.we_reset = False
+        self.last_words = False  # we reset it behind our data
         self.was_reset = False
         self.accepted = False
         self.closed = 0
@@ -58,6 +59,7 @@ class Peers(RuleBasedStateMachine):
         self.drained = [0, 0]
         self.said_goaway = [False, False]
         self.counter = 0
+        self.turns = 0
 
     # What each side does.
 
@@ -104,14 +106,25 @@ class Peers(RuleBasedStateMachine):
                 half.heard_end = True
             elif isinstance(event, StreamWasReset):
                 half.was_reset = True
+                assert event.code in (ResetCode.CANCELLED, ResetCode.NOT_AVAILABLE, ResetCode.LINK_LOST)
                 other = self.halves[1 - side].get(stream_id)
                 if not event.delivered and other is not None:
                     assert not other.got, "not delivered, and yet something came"
 
     def pick(self, side: int, number: int) -> int | None:
-        """One of the streams that this side has not heard the end of, or one that is gone."""
-        known = list(self.halves[side])
+        """A stream of this side: mostly one that lives, sometimes one that is gone."""
+        halves = self.halves[side]
+        known = list(halves) if number > 26 else [n for n, half in halves.items() if not (half.closed or half.we_reset)]
         return known[number % len(known)] if known else None
+
+    @initialize(count=st.integers(0, 4))
+    def some_streams_stand(self, count: int) -> None:
+        for number in range(count):
+            self.open(number % 2)
+        self.all_arrives()
+        for side in (0, 1):
+            for number in range(4):
+                self.accept(side, number)
 
     @rule(side=sides)
     def open(self, side: int) -> None:
@@ -128,7 +141,7 @@ class Peers(RuleBasedStateMachine):
         if stream_id is not None and self.peers[side].stream_state(stream_id) in offered:
             self.peers[side].accept(stream_id)
 
-    @rule(side=sides, number=picks, size=st.integers(1, 5000))
+    @rule(side=sides, number=picks, size=st.sampled_from([1, 700, 2047, 2048, 2049, 3000, 9000]))
     def send(self, side: int, number: int, size: int) -> None:
         stream_id = self.pick(side, number)
         if stream_id is None or self.halves[side][stream_id].said_end:
@@ -153,6 +166,7 @@ class Peers(RuleBasedStateMachine):
         stream_id = self.pick(side, number)
         if stream_id is not None:
             half = self.halves[side][stream_id]
+            half.last_words = not cancel and (half.last_words or not half.we_reset)
             half.we_reset = True
             half.backlog = 0
             self.peers[side].reset(stream_id, ResetCode.CANCELLED, delivered=True, cancel=cancel)
@@ -163,10 +177,11 @@ class Peers(RuleBasedStateMachine):
         stream_id = self.pick(side, number)
         if stream_id is not None:
             half = self.halves[side][stream_id]
-            amount = int(half.backlog * share + 0.5)
+            amount = half.backlog if share > 0.5 else int(half.backlog * share)
             half.backlog -= amount
             self.peers[side].acknowledge(stream_id, amount, self.now)
 
+    @precondition(lambda self: self.turns > 12)  # nothing can be opened afterwards
     @rule(side=sides, code=st.sampled_from([GoawayCode.NORMAL, GoawayCode.IDS_EXHAUSTED]))
     def goaway(self, side: int, code: GoawayCode) -> None:
         if not self.said_goaway[side]:
@@ -181,6 +196,7 @@ class Peers(RuleBasedStateMachine):
 
     @rule(side=sides, limit=st.integers(1, 20000))
     def write(self, side: int, limit: int) -> None:
+        self.turns += 1
         self.wires[side] += joined(self.peers[side].data_to_send(limit))
         self.flush_events(side)
 
@@ -191,6 +207,12 @@ class Peers(RuleBasedStateMachine):
         data = bytes(wire[:amount])
         del wire[:amount]
         self.handle(1 - side, self.peers[1 - side].receive_data(data, self.now))
+
+    @rule()
+    def all_arrives(self) -> None:
+        for side in (0, 1):
+            self.write(side, 1 << 20)
+            self.deliver(side, 1.0)
 
     @rule(seconds=st.floats(0.001, 1.9))
     def time_passes(self, seconds: float) -> None:
@@ -238,7 +260,8 @@ class Peers(RuleBasedStateMachine):
             for side in (0, 1):
                 for stream_id, half in list(self.halves[side].items()):
                     if not half.closed:
-                        self.acknowledge(side, list(self.halves[side]).index(stream_id), 1.0)
+                        self.peers[side].acknowledge(stream_id, half.backlog, self.now)
+                        half.backlog = 0
                         self.peers[side].end(stream_id)
                         half.said_end = True
                 moved = moved or self.peers[side].has_data or bool(self.wires[side])
@@ -252,6 +275,8 @@ class Peers(RuleBasedStateMachine):
             assert all(half.closed == 1 for half in self.halves[side].values())
             for stream_id, half in self.halves[side].items():
                 other = self.halves[1 - side].get(stream_id)
+                if other is not None and other.last_words and half.was_reset:
+                    assert half.got == other.sent, "a reset never overtakes its data"
                 if other is not None and not (half.we_reset or half.was_reset or other.we_reset or other.was_reset):
                     assert half.got == other.sent
                     assert half.heard_end
@@ -263,5 +288,5 @@ class Peers(RuleBasedStateMachine):
             assert self.last[side] == LinkClosed()
 
 
-Peers.TestCase.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+Peers.TestCase.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
 test_two_peers = Peers.TestCase
