@@ -42,9 +42,10 @@ __all__ = ["ALPN", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "AcceptF
 log = Logger()
 
 ALPN_LINK = b"wormhole/1"
-ALPN_HTTP = b"http/1.1"
-ALPN = (ALPN_LINK, ALPN_HTTP)
-"""What a TLS listener offers, best first."""
+ALPN_HTTP = (b"http/1.1", b"http/1.0")
+"""The second is registered too, and old clients offer it alone: refused, they could not even be told anything."""
+ALPN = (ALPN_LINK, *ALPN_HTTP)
+"""What one TLS port speaks, best first; an agent offers only the first, a visitor never does."""
 
 FIRST_BYTES = 16 * 1024
 """Octets that a stranger may send before it is known what it is: a ClientHello with post-quantum shares has 2 KiB."""
@@ -247,7 +248,7 @@ class _WithinTls:
         chosen = transport.negotiatedProtocol
         if chosen == ALPN_LINK:
             self._to_link()
-        elif chosen == ALPN_HTTP:
+        elif chosen in ALPN_HTTP:
             self._to_visitor()
         # without ALPN its first bytes decide, and the handshake's time goes on
 

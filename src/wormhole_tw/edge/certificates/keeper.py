@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from wormhole_tw.edge.accept import ALPN
 from wormhole_tw.edge.certificates.dev import DevCertificates
 from wormhole_tw.edge.certificates.files import load_certificates, uncovered_names
 from wormhole_tw.errors import ConfigError
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
 
     from wormhole_tw.control.config import EdgeConfig
 
-__all__ = ["ALPN", "RENEWAL_CHECK", "CertificateKeeper"]
-
-ALPN = (b"wormhole/1", b"http/1.1")
-"""What one TLS port speaks; an agent offers only the first, a visitor never does."""
+__all__ = ["RENEWAL_CHECK", "CertificateKeeper"]
 
 RENEWAL_CHECK = 3600.0
 """Seconds between two looks at the clock: the shortest life that is renewed here is 90 days."""
