@@ -113,7 +113,12 @@ class House:
         return edge
 
     def launch_agent(
-        self, name: str, service: int | str, *, env: Mapping[str, str] | None = None, backend: str = "app"
+        self,
+        name: str,
+        service: int | str,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        backend: str = "app",
     ) -> Program:
         """Start an agent, and wait for nothing."""
         settings = {
@@ -122,7 +127,7 @@ class House:
             "FLY_REMOTE_ENDPOINT": f"localhost:{self.port}",
             "FLY_TLS_CERT_FILE": str(self.ca_file),
         }
-        return self.programs.twistd(name, "wormhole-agent", env={**settings, **(env or {})}, cwd=self.folder)
+        return self.programs.twistd(name, "wormhole-agent", *options, env={**settings, **(env or {})}, cwd=self.folder)
 
     def agent(
         self, name: str, service: int | str, *, env: Mapping[str, str] | None = None, backend: str = "app"
@@ -146,6 +151,10 @@ class House:
         if self._context is None:
             self._context = ssl.create_default_context(cafile=str(self.ca_file))
         return self._context
+
+    def trust(self, authority: Path) -> None:
+        """Trust another CA from now on, in the place of the dev CA."""
+        self._context = ssl.create_default_context(cafile=str(authority))
 
     def connect(self, host: str = APP, *, timeout: float = 30.0, receive_buffer: int | None = None) -> ssl.SSLSocket:
         """A verified TLS connection to the edge, with ``host`` as SNI.
