@@ -15,8 +15,12 @@ import pytest
 import pytest_twisted
 import treq
 from treq.client import HTTPClient
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory
 from twisted.web.resource import Resource
@@ -29,6 +33,8 @@ from wormhole_tw import AgentConfig, AgentService, EdgeConfig, EdgeService
 from wormhole_tw.control.tokens import digest_line, generate
 from wormhole_tw.errors import LinkLost, LinkRefused, MisuseError
 from wormhole_tw.net.tls import client_creator
+from wormhole_tw.tunnel.addresses import WormholeAddress
+from wormhole_tw.wire.messages import Open
 
 EXAMPLE = _support.ROOT / "docs" / "examples" / "one_process.py"
 
@@ -143,13 +149,20 @@ class Pair:
             ),
         )
 
+        # As in an application; two of the same kind may stand in one.
+        self.services = MultiService()
+        self.edge.setServiceParent(self.services)
+        self.agent.setServiceParent(self.services)
+
     def start(self) -> None:
-        self.edge.startService()
-        self.agent.startService()
+        self.services.startService()
 
     async def stop(self) -> None:
-        await self.agent.stopService()
-        await self.edge.stopService()
+        if self.services.running:
+            await self.services.stopService()
+        else:  # a test may have started one of them alone
+            await self.agent.stopService()
+            await self.edge.stopService()
 
     async def get(self) -> tuple[int, str]:
         """A page through edge and agent, on a connection of its own."""
@@ -248,3 +261,47 @@ async def test_when_connected_tells_of_a_refusal_that_cannot_heal_and_of_a_stop(
     with pytest.raises(LinkLost, match="stopped"):
         await waiting
     await stopped
+
+
+async def test_one_application_holds_several_of_a_kind(pairs: tuple[Pair, Pair]) -> None:
+    whole = MultiService()
+    for pair in pairs:
+        pair.edge.disownServiceParent()
+        pair.agent.disownServiceParent()
+        pair.edge.setServiceParent(whole)
+        pair.agent.setServiceParent(whole)
+    whole.startService()
+    for pair in pairs:
+        await pair.agent.when_ready()
+    assert [await pair.get() for pair in pairs] == [(200, "left"), (200, "right")]
+    await whole.stopService()
+
+
+class Asking(Protocol):
+    """Asks for a page and keeps what comes until the end."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.ended: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"GET / HTTP/1.0\r\n\r\n")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended.callback(self.received)
+
+
+async def test_the_private_service_is_dialled_from_the_edges_process(pairs: tuple[Pair, Pair]) -> None:
+    left, _ = pairs
+    left.start()
+    await left.agent.when_ready()
+    assert left.edge.registry is not None
+    (session,) = left.edge.registry.sessions("left")
+    asking = await session.dial(Open(kind="tcp")).connect(Factory.forProtocol(Asking))
+    assert asking.transport.getPeer() == WormholeAddress(session.facts.session_id, asking.transport.stream_id)
+    assert (await asking.ended).endswith(b"left")

@@ -38,8 +38,6 @@ class AdminService(Service):
     :param config: the edge's configuration
     """
 
-    name = "wormhole-admin"
-
     def __init__(self, reactor: Any, config: EdgeConfig) -> None:
         self._reactor = reactor
         self._config = config

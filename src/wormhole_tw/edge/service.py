@@ -62,8 +62,6 @@ class EdgeService(Service):
     :ivar registry: the agents that are here; None while stopped
     """
 
-    name = "wormhole-edge"
-
     def __init__(self, reactor: Any, config: EdgeConfig, store: IStore | None = None) -> None:
         self._reactor = reactor
         self._store = store
