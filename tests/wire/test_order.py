@@ -203,3 +203,46 @@ def test_an_end_waits_for_credit_behind_its_data() -> None:
     link.dialler.receive_data(encode_frame(F.WINDOW, stream_id, b"\0\0\0\1"), 0.0)
     assert kinds(joined(link.dialler.data_to_send(1 << 20))) == [(F.DATA | END, stream_id)]
     assert of(StreamClosed, link.dialler.take_events()) == []
+
+
+def test_two_resets_behind_data_do_not_wait_for_each_other() -> None:
+    link = Link().greet()
+    stream_id = link.stream()
+    both = (link.dialler, link.acceptor)
+    for session in both:
+        session.send(stream_id, bytes(300_000))
+        if session is link.dialler:
+            link.settle()  # some of it is with the application when that resets
+        session.reset(stream_id, ResetCode.SERVICE_FAILED, delivered=True)
+    link.settle()
+    assert [session.open_streams for session in both] == [0, 0]
+    assert [session.held for session in both] == [0, 0]
+
+
+def test_a_reset_that_waits_grants_nothing_to_a_half_that_ended() -> None:
+    link = Link().greet()
+    stream_id = link.stream()
+    link.acceptor.send(stream_id, bytes(65536))
+    link.acceptor.end(stream_id)
+    link.settle()
+    link.dialler.send(stream_id, bytes(65537))
+    link.dialler.reset(stream_id, ResetCode.SERVICE_FAILED, delivered=True)
+    assert [kind for kind, _ in kinds(joined(link.dialler.data_to_send(1 << 20)))] == [F.DATA, F.DATA]
+    link = Link().greet()
+    stream_id = link.stream()
+    link.dialler.send(stream_id, bytes(65537))
+    link.dialler.reset(stream_id, ResetCode.SERVICE_FAILED, delivered=True)
+    link.dialler.data_to_send(1 << 20)
+    link.dialler.receive_data(encode_frame(F.DATA | END, stream_id, bytes(60000)), 0.0)
+    assert not link.dialler.has_data
+
+
+def test_data_over_credit_behind_a_reset_that_waits() -> None:
+    link = Link(SessionConfig(initial_credit=1024)).greet()
+    stream_id = link.stream()
+    link.dialler.send(stream_id, bytes(1025))
+    link.dialler.reset(stream_id, ResetCode.SERVICE_FAILED, delivered=True)
+    link.dialler.data_to_send(1 << 20)
+    events = link.dialler.receive_data(encode_frame(F.DATA, stream_id, bytes(1025)), 0.0)
+    assert events == [StreamClosed(stream_id)]
+    assert kinds(joined(link.dialler.data_to_send(1 << 20))) == [(F.RESET, stream_id)]

@@ -173,9 +173,14 @@ class StreamTable:
         if cancel or not (stream.queued or stream.end_pending):
             self._cut(stream, payload)
             return
+        received = _TAKES_DATA[stream.state]
         self._local(stream, StreamInput.RESET_QUEUED, "reset")
         stream.reset_payload = payload
+        owed = stream.window.unacknowledged
         self._let_go(stream)
+        if received:
+            stream.window.unacknowledged = owed
+            self._regrant(stream, owed)
         self._outbox.ready(stream)
 
     def acknowledge(self, stream_id: int, amount: int, now: float, rtt: float | None) -> bool:
@@ -232,14 +237,18 @@ class StreamTable:
         state = stream.state
         if not _TAKES_DATA[state]:
             raise broken(f"DATA on stream {stream_id} in state {state.name}")
+        amount = len(data)
+        if data and not stream.window.received(amount, now):
+            stream.window.unacknowledged -= amount  # it never reaches the application
+            self._break(stream, ResetCode.FLOW_CONTROL, "more data than credit")
+            return
         if state is _RESETTING:
+            if end:
+                stream.window.unacknowledged -= amount
+            else:
+                self._regrant(stream, amount)
             return
         if data:
-            amount = len(data)
-            if not stream.window.received(amount, now):
-                stream.window.unacknowledged -= amount  # it never reaches the application
-                self._break(stream, ResetCode.FLOW_CONTROL, "more data than credit")
-                return
             self.held += amount
             self._events.append(DataReceived(stream_id, data))
             if self.held > self._config.max_held:
@@ -371,7 +380,8 @@ class StreamTable:
     def _break(self, stream: Stream, code: ResetCode, message: str) -> None:
         """A limit kept here ends the stream: both sides are told."""
         payload = encode(Reset(code=code, message=message, delivered=True))
-        self._events.append(StreamWasReset(stream.id, code, message, True))
+        if stream.state is not _RESETTING:
+            self._events.append(StreamWasReset(stream.id, code, message, True))
         self._cut(stream, payload)
 
     def _cut(self, stream: Stream, payload: bytes) -> None:
@@ -404,6 +414,15 @@ class StreamTable:
         if not self._streams and not self._drained_told:
             self._drained_told = True
             self._events.append(Drained())
+
+    def _regrant(self, stream: Stream, amount: int) -> None:
+        """What is dropped while our RESET waits for credit is granted again, without growth.
+
+        Two sides that reset a stream behind their data at the same time would otherwise wait for each other.
+        """
+        window = stream.window
+        if grant := window.consumed(amount, 0.0, None, self._budget, window.size):
+            self._outbox.grant(stream.id, grant)
 
     def _let_go(self, stream: Stream) -> None:
         """Nothing more is received: give back what the window held and had grown by."""
