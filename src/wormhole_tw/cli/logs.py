@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from wormhole_tw.errors import WormholeError
 
-__all__ = ["LEVELS", "LineObserver", "log_observer", "parse_level"]
+__all__ = ["LEVELS", "LineObserver", "log_observer", "parse_level", "sentence"]
 
 LEVELS = ("debug", "info", "warn", "error")
 """The names of levels, from the most talkative."""
@@ -72,6 +72,11 @@ def format_line(event: LogEvent) -> str:
             lines[0] = f"{text}: {failure.getErrorMessage()}"
     head = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z {name} {where}: {_escape(lines[0])}\n"
     return head + "".join(f"    {_escape(line)}\n" for part in lines[1:] for line in part.splitlines())
+
+
+def sentence(event: LogEvent) -> str:
+    """The text of one event on one line, for a person who watches: no time, no level."""
+    return _escape(formatEvent(event))
 
 
 def _escape(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from wormhole_tw.cli.process import version_text
-from wormhole_tw.errors import ConfigError
+from wormhole_tw.errors import WormholeError
 
 __all__ = ["main"]
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = options.command
     try:
         return command(options)
-    except ConfigError as error:
+    except WormholeError as error:
         return fail(str(error))
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has gone; Python would complain once more while it shuts down
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fail(sentence: str) -> int:
     """One line on standard error, and the status for it."""
-    print(f"wormhole-tw: {sentence}", file=sys.stderr)
+    print(f"wormhole-tw: {' '.join(sentence.split())}", file=sys.stderr)
     return 1
 
 
@@ -103,9 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_local_edge(parser: argparse.ArgumentParser, name: str) -> None:
     local = parser.add_argument_group("the local edge")
-    local.add_argument(
-        "--name", default=name, metavar="LABEL", help="the address is https://LABEL.localhost (default: %(default)s)"
-    )
+    local.add_argument("--name", metavar="LABEL", help=f"the address is https://LABEL.localhost (default: {name})")
     local.add_argument("--port", type=_port, metavar="PORT", help="its https port (default: 8443, or any free one)")
     local.add_argument(
         "--state",
