@@ -288,5 +288,5 @@ class Peers(RuleBasedStateMachine):
             assert self.last[side] == LinkClosed()
 
 
-Peers.TestCase.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
+Peers.TestCase.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
 test_two_peers = Peers.TestCase

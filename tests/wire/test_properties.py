@@ -119,7 +119,7 @@ def check_ends(events: list[Event], before: set[int]) -> None:
             over.add(event.stream_id)
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @pytest.mark.parametrize("make", SESSIONS, ids=lambda make: make.__name__)
 @given(data=st.one_of(bytes_of_a_peer, mutated(), st.binary(max_size=400)), where=cuts, preface=st.booleans())
 def test_any_octets_in_any_pieces(make: Callable[[], Session], data: bytes, where: list[int], preface: bool) -> None:
