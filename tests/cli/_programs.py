@@ -80,12 +80,20 @@ class Program(ProcessProtocol):
             await self.end()
 
 
-def twistd(reactor: Any, *arguments: str, folder: Path, environ: Mapping[str, str] | None = None) -> Program:
-    """``twistd`` with these arguments, in this folder; the environment holds nothing of the test's own ``FLY_*``."""
+def twistd(
+    reactor: Any,
+    *arguments: str,
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    script: str = "from twisted.scripts.twistd import run; run()",
+) -> Program:
+    """``twistd`` with these arguments, in this folder; the environment holds nothing of the test's own ``FLY_*``.
+
+    :param script: Python to run in its place
+    """
     program = Program()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FLY_")}
     environment = {**clean, "PYTHONPATH": str(_support.SRC), "PYTHONUNBUFFERED": "1", **(environ or {})}
-    command = [sys.executable, "-m", "twisted", *arguments]
-    command[1:3] = ["-c", "from twisted.scripts.twistd import run; run()"]
+    command = [sys.executable, "-c", script, *arguments]
     reactor.spawnProcess(program, sys.executable, command, env=environment, path=str(folder))
     return program

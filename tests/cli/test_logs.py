@@ -63,6 +63,16 @@ def test_levels() -> None:
     assert out.getvalue() == ""
 
 
+def test_the_old_way_of_logging_is_twisted_s_talk() -> None:
+    from twisted.python.log import LogPublisher as LegacyPublisher
+
+    out = io.StringIO()
+    observer = log_observer(out)
+    legacy = LegacyPublisher(observerPublisher=LogPublisher(observer))
+    legacy.msg("Site starting on 9190")
+    assert out.getvalue() == ""
+
+
 def test_an_error_of_the_world_is_a_sentence_and_a_bug_has_its_traceback() -> None:
     ours, _, out = logged()
     try:

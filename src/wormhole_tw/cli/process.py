@@ -142,7 +142,7 @@ def chosen_observer() -> ILogObserver:
 def handle_signals(
     reactor: ProcessReactor, *, reload: Callable[[], object] | None = None, say: Callable[[str], object] | None = None
 ) -> None:
-    """Take SIGTERM and SIGINT once the reactor runs; ``reload`` takes SIGHUP, in the reactor's thread.
+    """Take SIGTERM and SIGINT once the reactor runs; ``reload`` takes SIGHUP from now on, in the reactor's thread.
 
     The first SIGTERM or SIGINT stops the reactor, whose shutdown stops the services, which drain; the process then ends
     with status 0 (twistd's own handler would end it by the signal, 143). The second ends it at once, whatever it is
@@ -178,9 +178,10 @@ def handle_signals(
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, first_or_second)
-        if reload is not None:
-            signal.signal(signal.SIGHUP, hang_up)
 
+    if reload is not None:
+        # At once: its default would end a process that is still starting; a reload that comes early waits its turn.
+        signal.signal(signal.SIGHUP, hang_up)
     reactor.callWhenRunning(install)
 
 
