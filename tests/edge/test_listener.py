@@ -148,6 +148,48 @@ def test_a_body_that_does_not_follow_its_100(house: House) -> None:
     assert visitor.answers([b"PUT"])[0][0].status_code == 408
 
 
+@pytest.mark.parametrize("leave", [b"HTTP/1.1 100 Continue\r\n\r\n", b""], ids=["with leave", "without"])
+def test_a_body_behind_an_expectation_has_the_visitors_clock(house: House, leave: bytes) -> None:
+    visitor = house.visitor()
+    visitor.says(b"PUT / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 8\r\nExpect: 100-continue\r\n\r\n")
+    house.stream.deliver(leave)
+    for _ in range(8):
+        house.pass_time(20)
+        visitor.says(b"x")
+    house.pass_time(50)
+    house.stream.deliver(OK)
+    assert [head.status_code for head, _ in visitor.answers([b"PUT"])] == [200]
+
+
+def test_a_100_behind_the_whole_request_gives_the_origin_more_time(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(b"PUT / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody")
+    house.pass_time(50)
+    house.stream.deliver(b"HTTP/1.1 100 Continue\r\n\r\n")
+    house.pass_time(50)
+    assert visitor.hears() == b"HTTP/1.1 100 \r\n\r\n"
+    house.pass_time(11)
+    assert visitor.answers([b"PUT"])[0][0].status_code == 504
+
+
+def test_an_origin_that_neither_reads_nor_answers(house: House) -> None:
+    house.sessions[0].capacity = 10000
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000\r\n\r\n")
+    for _ in range(3):
+        while not visitor.paused:
+            visitor.says(b"x" * 10000)
+        house.pass_time(50)
+        assert visitor.hears() == b""
+        house.stream.take_all()
+    while not visitor.paused:
+        visitor.says(b"x" * 10000)
+    house.pass_time(61)
+    [(head, _)] = visitor.answers([b"POST"])
+    assert (head.status_code, dict(head.headers)[b"x-wormhole-error"]) == (504, b"service-timeout")
+    assert house.stream.aborted
+
+
 def test_a_long_answer_has_no_clock(house: House) -> None:
     visitor = house.visitor()
     visitor.says(GET)
@@ -244,6 +286,38 @@ def test_a_visitor_that_takes_nothing_is_dropped(house: House) -> None:
     house.pass_time(2)
     assert visitor.disconnected
     assert house.stream.aborted
+
+
+@pytest.mark.parametrize("host", ["nobody.test", "app.test"], ids=["the edge's answers", "the service's answers"])
+def test_who_asks_and_never_reads_is_not_answered_in_memory(house: House, host: str) -> None:
+    visitor = house.visitor()
+    request = f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    asked = 0
+    while not visitor.paused and asked < 20000:
+        visitor.says(request * 100)
+        asked += 100
+        while house.streams and house.stream.read():
+            house.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50000)
+    assert asked < 20000
+    assert visitor.most < 200000
+    # once it reads, it gets every answer
+    answers = 0
+    house.pass_time(20)
+    while heard := visitor.answers():
+        answers += len(heard)
+        while house.streams and house.stream.read():
+            house.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    assert answers == asked
+
+
+def test_who_asks_and_never_reads_is_dropped(house: House) -> None:
+    visitor = house.visitor(capacity=1000)
+    visitor.says(b"GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n" * 100)
+    assert visitor.paused
+    house.pass_time(29)
+    assert not visitor.disconnected
+    house.pass_time(2)
+    assert visitor.disconnected
 
 
 def test_an_origin_that_does_not_read_stops_the_visitor(house: House) -> None:

@@ -50,7 +50,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_alive: Seconds = 75.0
     #: Until an upstream connection stands, the agent's dial of its service included.
     connect: Seconds = 5.0
-    #: From the end of the request to the first byte of the answer: what most proxies and their users are used to.
+    #: From the end of the request to the first byte of the answer, and while the service takes nothing more of a
+    #: request's body: what most proxies and their users are used to.
     first_byte: Seconds = 60.0
     #: A whole exchange; 0 is off, or downloads, uploads and event streams would break on the clock.
     whole: SecondsOrOff = 0.0

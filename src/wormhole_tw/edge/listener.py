@@ -59,7 +59,9 @@ class _Phase(Enum):
     IDLE = "idle"
     HEAD = "head"
     BUSY = "busy"
-    """the request is whole (or its body is waited for by the origin's leave): the exchange has its own timeouts"""
+    """the request is whole: the exchange has its own timeouts"""
+    LEAVE = "leave"
+    """the same: its body waits for the origin's 100"""
     BODY = "body"
     RAW = "raw"
     CLOSING = "closing"
@@ -189,6 +191,8 @@ class VisitorConnection:
                 except Exception:  # noqa: BLE001 - one exchange's bug
                     log.failure("an exchange failed on going on with its answer")
                     exchange.crashed()
+            else:
+                self.flush()
 
     def stopProducing(self) -> None:
         """connectionLost follows."""
@@ -219,7 +223,7 @@ class VisitorConnection:
             if event.status == 101:
                 self._enter(_Phase.RAW, self._context.limits.upgrade_idle)
         elif type(event) is InformationalHead:
-            if event.status == 100 and self._phase is _Phase.BUSY:
+            if event.status == 100 and self._phase is _Phase.LEAVE:
                 self._enter(_Phase.BODY, self._context.limits.body)
         elif type(event) is Raw and self._timer is not None and self._timer.active:
             self._timer.restart()
@@ -245,13 +249,17 @@ class VisitorConnection:
         if self._feeding or self._lost:
             return
         self._write()
-        waits_for_us = self._exchange is None or self._phase is _Phase.RAW
-        if waits_for_us and self._codec.has_held and self._phase is not _Phase.CLOSING:
+        if self._may_go_on and self._phase is not _Phase.CLOSING:
             self._receive(())
         else:
             self._after()
 
     # within
+
+    @property
+    def _may_go_on(self) -> bool:
+        """What waits in the codec has its turn: a next request's comes when the visitor takes answers, not before."""
+        return self._codec.has_held and (self._phase is _Phase.RAW or (self._exchange is None and self.writable))
 
     def _receive(self, events: Sequence[StreamEvent]) -> None:
         codec = self._codec
@@ -261,7 +269,9 @@ class VisitorConnection:
                 for stream, event in events:
                     self._hand_over(stream, event)
                 # a request whose answer is out already gives way to the next at once
-                if not codec.has_held or (self._exchange is not None and self._phase is not _Phase.RAW):
+                if codec.has_held:
+                    self._write()
+                if not self._may_go_on:
                     break
                 events = codec.receive_data(b"", self._context.timers.now)
                 if not events:
@@ -312,7 +322,7 @@ class VisitorConnection:
         self.requests += 1
         if head.framing is Framing.NONE or head.expect_continue:
             # the timer of the phase before may run on: it finds nothing to do
-            self._phase = _Phase.BUSY
+            self._phase = _Phase.LEAVE if head.expect_continue else _Phase.BUSY
         else:
             self._enter(_Phase.BODY, self._context.limits.body)
         exchange = self._exchange = Exchange(self._context, self)
@@ -361,7 +371,7 @@ class VisitorConnection:
     def _look_whether_to_read(self) -> None:
         if self._lost or self._phase is _Phase.CLOSING:
             return
-        if self._codec.wants_data:
+        if self._codec.wants_data and (self.writable or self._exchange is not None):
             if self._paused:
                 self._paused = False
                 self._transport.resumeProducing()
@@ -410,11 +420,10 @@ class VisitorConnection:
 
     def _timed_out(self) -> None:
         phase = self._phase
-        if phase is _Phase.BUSY:
+        if phase is _Phase.BUSY or phase is _Phase.LEAVE:
             return
         if phase is _Phase.BODY:
-            if self._paused:
-                # it is we who do not read
+            if self._paused:  # it is we who do not read
                 self._enter(_Phase.BODY, self._context.limits.body)
                 return
             exchange = self._exchange
@@ -428,6 +437,10 @@ class VisitorConnection:
             self._close(IDLE_CLOSE)
         else:
             if phase is _Phase.HEAD:
+                if not self.writable:
+                    # it is we who do not read; limits.stall counts
+                    self._enter(_Phase.HEAD, self._context.limits.head)
+                    return
                 self._context.counters.shed += 1
                 if self._codec.has_held:
                     # a head that has begun: whoever sent it is told why it ends

@@ -87,6 +87,7 @@ class UpstreamConnection:
         "_timer",
         "_timers",
         "_transport",
+        "_whole",
         "_writable",
         "factory",
         "idle_since",
@@ -127,6 +128,7 @@ class UpstreamConnection:
         self._paused = False
         self._feeding = False
         self._writable = True
+        self._whole = False
         self._half_closed = False
         self._over = False
         # first byte of the answer while busy, time on the shelf while idle: one timer, for both never run together
@@ -156,14 +158,21 @@ class UpstreamConnection:
         self._handler = handler
         self._begun = False
         self._answered = False
+        self._whole = False
         self.requests += 1
         self._stream = self._codec.new_stream()
         self._codec.send(self._stream, head)
 
     def send(self, event: Event) -> None:
         """Queue a piece of the request's body, its end, or raw octets."""
-        if not self._over:
-            self._codec.send(self._stream, event)
+        if self._over:
+            return
+        if type(event) is End:
+            self._whole = True
+        elif self._writable and not self._answered:
+            # also where it was not asked for: RFC 9110 §10.1.1 lets a visitor tire of waiting for its 100
+            self._visitors_turn()
+        self._codec.send(self._stream, event)
 
     def flush(self) -> None:
         """Write what is queued."""
@@ -180,13 +189,19 @@ class UpstreamConnection:
             transport.loseWriteConnection()
 
     def expect_answer(self) -> None:
-        """The request is out: the head of its answer is due within ``limits.first_byte``."""
+        """It is the service's turn, and it has ``limits.first_byte``: the request is out, or waits for its 100, or the
+        service takes nothing more of it."""
         if self._answered or self._over:
             return
         if self._timer is None:
             self._timer = self._timers.start(self._limits.first_byte, self._timed_out)
         else:
             self._timer.restart(self._limits.first_byte)
+
+    def _visitors_turn(self) -> None:
+        """More of the request is to come, and ``limits.body`` says how soon."""
+        if self._timer is not None and self._timer.active:
+            self._timer.cancel()
 
     def consumed(self, n: int) -> None:
         """The handler has done with ``n`` octets of body or raw octets; until it says so, reading stops soon."""
@@ -284,6 +299,8 @@ class UpstreamConnection:
         if self._writable:
             self._writable = False
             if self._handler is not None:
+                if not self._whole:
+                    self.expect_answer()
                 self._handler.on_pause()
 
     def resumeProducing(self) -> None:
@@ -291,6 +308,8 @@ class UpstreamConnection:
             self._writable = True
             handler = self._handler
             if handler is not None:
+                if not self._whole:
+                    self._visitors_turn()
                 self._guarded(handler, handler.on_resume)
 
     def stopProducing(self) -> None:
@@ -344,8 +363,10 @@ class UpstreamConnection:
         elif type(event) is Raw:
             handler.on_raw(event)
         elif type(event) is InformationalHead:
-            # it is alive and at work (RFC 9110 §15.2.1, 102): its time begins anew
-            if self._timer is not None and self._timer.active:
+            if event.status == 100 and not self._whole and self._writable:
+                self._visitors_turn()
+            elif self._timer is not None and self._timer.active:
+                # it is alive and at work (RFC 9110 §15.2.1, 102): its time begins anew
                 self._timer.restart()
             handler.on_informational(event)
         elif type(event) is RawEnd:
