@@ -49,9 +49,9 @@ def test_killed_503_at_once_and_served_again_when_it_is_back(house: House, origi
     edge = house.start_edge()
     agent = house.agent("agent", origin.port)
     grace_is_over(house)
-    took = []
+    took: list[float] = []
     # The best of three: the agent's start is half a second of this machine's time alone, and more where it is busy.
-    for _ in range(3):
+    while len(took) < 3 and not any(seconds <= 2.0 for seconds in took):
         assert house.get("/").body == b"served"
         mark = edge.mark()
         killed = time.monotonic()

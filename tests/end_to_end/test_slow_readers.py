@@ -25,7 +25,7 @@ GROWTH = 24 * MIB
 """What a slow visitor may hold of a process: a stream's window of at most 4 MiB and its copies in buffers (the framing,
 TLS), several times over; an endless answer that was not held back would be far past it at once."""
 
-ROUNDS = sized(4, 15)
+ROUNDS = sized(3, 15)
 FETCHES = 15
 
 KEPT = 0.8

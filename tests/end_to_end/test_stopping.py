@@ -89,6 +89,8 @@ def until_refused(house: House) -> None:
 @pytest.mark.parametrize("who", ["agent", "edge"])
 def test_sigterm_lets_running_requests_finish(house: House, origin: Origin, who: str) -> None:
     gate = Gate(origin)
+    house.config["limits"]["waiting_time"] = 0.5  # a visitor that comes late does not wait long for a successor
+    house.write()
     edge = house.start_edge()
     agent = house.agent("agent", origin.port)
     stopping = the_one(house, agent, who)
@@ -99,11 +101,9 @@ def test_sigterm_lets_running_requests_finish(house: House, origin: Origin, who:
         stopping.send(signal.SIGTERM)
         stopping.wait_for("finishing what runs")
         if who == "agent":
-            agent.wait_for("finishing what runs")
-            edge_knows = edge.mark()
             # The edge gives it nothing new; the requests that run go on.
             answer = house.get("/", timeout=15)
-            assert answer.status == 503, (answer, edge.lines[edge_knows:])
+            assert (answer.status, answer.reason) == (503, "no-agent")
         else:
             # The idle connection ends, and there is no new one.
             idle.sock.settimeout(5)
