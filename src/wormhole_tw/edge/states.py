@@ -20,6 +20,9 @@ __all__ = ["BEFORE_ANSWER", "MOVES", "State"]
 class State(Enum):
     """Where an exchange is."""
 
+    # Enum's own is a function in Python, and a state is looked up for every move.
+    __hash__ = object.__hash__
+
     NEW = "new"
     WAITING = "waiting"
     """no upstream is there; one is expected"""

@@ -59,6 +59,7 @@ class RequestHead:
     :ivar expect_continue: the visitor waits for a 100 (RFC 9110 §10.1.1)
     :ivar upgrade: the value of ``Upgrade`` where ``Connection`` names it too, else None
     :ivar keep_alive: whether the connection can carry another request after this one (HTTP/1)
+    :ivar common: the same octets came before: the head is shared, and nobody changes it or its fields in place
     """
 
     method: bytes
@@ -71,6 +72,7 @@ class RequestHead:
     expect_continue: bool = False
     upgrade: bytes | None = None
     keep_alive: bool = True
+    common: bool = field(default=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class ResponseHead:
         the visitor's version can carry)
     :ivar keep_alive: whether the origin's connection can be used again (client codec); False asks a server codec to
         close after this answer
+    :ivar common: its fields are shared, and nobody changes them in place
     """
 
     status: int
@@ -100,6 +103,7 @@ class ResponseHead:
     framing: Framing = Framing.NONE
     length: int | None = None
     keep_alive: bool = True
+    common: bool = field(default=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)

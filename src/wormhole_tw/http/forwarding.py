@@ -23,6 +23,7 @@ from wormhole_tw.http.grammar import (
     TE_TRAILERS,
     list_members,
 )
+from wormhole_tw.http.memo import remember
 
 __all__ = ["VisitorFacts", "answer_towards_visitor", "request_towards_origin", "trailers_onwards"]
 
@@ -190,6 +191,23 @@ def request_towards_origin(head: RequestHead, target: bytes, facts: VisitorFacts
 
     :param target: canonical path and query (:func:`wormhole_tw.http.targets.normalise_target`)
     """
+    if head.common:
+        key = (id(head), facts)
+        known = _onward_requests.get(key)
+        # an id is given to another object when its own is gone, which this memo prevents for its own and not for others
+        if known is not None and known[0] is head and known[1].target == target:
+            return known[1]
+        onward = _onward_request(head, target, facts)
+        onward.common = True
+        remember(_onward_requests, key, (head, onward))
+        return onward
+    return _onward_request(head, target, facts)
+
+
+_onward_requests: dict[tuple[int, VisitorFacts], tuple[RequestHead, RequestHead]] = {}
+
+
+def _onward_request(head: RequestHead, target: bytes, facts: VisitorFacts) -> RequestHead:
     trusted = facts.trusted
     fields: Fields = []
     connection: list[bytes] = []
@@ -259,9 +277,18 @@ def answer_towards_visitor(head: ResponseHead) -> ResponseHead:
 
     ``keep_alive`` is True: the origin's connection says nothing about the visitor's.
     """
-    fields = _answer_fields(head.fields, keep_upgrade=head.status in (101, 426))
-    fields.append(_via(head.version))
-    return ResponseHead(head.status, head.reason, fields, head.version, head.framing, head.length)
+    known = _onward_answers.get(id(head)) if head.common else None
+    if known is not None and known[0] is head:
+        fields = known[1]
+    else:
+        fields = _answer_fields(head.fields, keep_upgrade=head.status in (101, 426))
+        fields.append(_via(head.version))
+        if head.common:
+            remember(_onward_answers, id(head), (head, fields))
+    return ResponseHead(head.status, head.reason, fields, head.version, head.framing, head.length, True, head.common)
+
+
+_onward_answers: dict[int, tuple[ResponseHead, Fields]] = {}
 
 
 def interim_towards_visitor(head: InformationalHead) -> InformationalHead:

@@ -17,6 +17,7 @@ from wormhole_tw.http.grammar import (
 )
 from wormhole_tw.http.h1.fields import MAX_LENGTH_DIGITS, read_fields, without_framing
 from wormhole_tw.http.h1.limits import H1Limits
+from wormhole_tw.http.memo import MAX_HEAD, remember
 
 __all__ = ["parse_response"]
 
@@ -38,10 +39,28 @@ def parse_response(
 ) -> ResponseHead | InformationalHead:
     """Judge a whole head of an answer, blank line included.
 
+    One that came before is the same object.
+
     :param method: of the request that it answers
     :param upgrade: what that request offered to switch to, or None
     :raises HttpError: 502
     """
+    if upgrade is not None or len(head) > MAX_HEAD:
+        return _parse_response(head, limits, method=method, upgrade=upgrade)
+    key = (method == b"HEAD", head)
+    known = limits.answers.get(key)
+    if known is not None:
+        known.common = True
+        return known
+    result = _parse_response(head, limits, method=method, upgrade=None)
+    if type(result) is ResponseHead:
+        remember(limits.answers, key, result)
+    return result
+
+
+def _parse_response(
+    head: bytes, limits: H1Limits, *, method: bytes, upgrade: bytes | None
+) -> ResponseHead | InformationalHead:
     match = _STATUS_LINE.match(head)
     if match is None:
         _refuse("The origin's status line is not valid HTTP/1.1 or HTTP/1.0.")

@@ -24,7 +24,7 @@ from wormhole_tw.http.h1.answers import parse_response
 from wormhole_tw.http.h1.bodies import BodyReader, ChunkedReader, CloseReader, LengthReader
 from wormhole_tw.http.h1.framer import HeadBuffer
 from wormhole_tw.http.h1.limits import DEFAULT_LIMITS, UNLIMITED, H1Limits
-from wormhole_tw.http.h1.writer import last_chunk, request_head, write_chunk
+from wormhole_tw.http.h1.writer import common_request_head, last_chunk, request_head, write_chunk
 from wormhole_tw.http.interfaces import StreamEvent
 
 __all__ = ["H1ClientCodec"]
@@ -341,7 +341,11 @@ class H1ClientCodec:
             named.append(b"TE")
         if named:
             extra += b"Connection: %s\r\n" % b", ".join(named)
-        self._out.append(request_head(head.method, head.target, head.authority, head.fields, extra))
+        self._out.append(
+            common_request_head(head, extra)
+            if head.common
+            else request_head(head.method, head.target, head.authority, head.fields, extra)
+        )
         self._stream = stream
         self._method = head.method
         self._upgrade = head.upgrade

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wormhole_tw.http.events import RequestHead, ResponseHead
 
 __all__ = ["DEFAULT_LIMITS", "UNLIMITED", "H1Limits"]
 
@@ -25,6 +29,8 @@ class H1Limits:
     :ivar held: bytes of later pipelined requests kept while one is being answered, before reading pauses
     :ivar window: body or raw bytes given out and not acknowledged, before reading pauses; one socket read
     :ivar drain: rest of a request's body that is read and thrown away after its answer, to keep the connection
+    :ivar requests: heads that were judged by these limits, by their octets (:mod:`wormhole_tw.http.memo`)
+    :ivar answers: the same for answers; an answer to HEAD has another key
     """
 
     head: int = 32 * 1024
@@ -38,6 +44,8 @@ class H1Limits:
     held: int = 16 * 1024
     window: int = 64 * 1024
     drain: int = 64 * 1024
+    requests: dict[bytes, RequestHead] = field(default_factory=dict, init=False, repr=False, compare=False)
+    answers: dict[tuple[bool, bytes], ResponseHead] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 DEFAULT_LIMITS = H1Limits()

@@ -24,6 +24,7 @@ from wormhole_tw.http.grammar import (
 from wormhole_tw.http.h1.fields import MAX_LENGTH_DIGITS, read_fields, without_framing
 from wormhole_tw.http.h1.framer import BREACH
 from wormhole_tw.http.h1.limits import H1Limits
+from wormhole_tw.http.memo import MAX_HEAD, remember
 from wormhole_tw.http.targets import normalise_host, reduce_target
 
 __all__ = ["parse_request"]
@@ -51,18 +52,25 @@ def _refuse(status: int, reason: str, message: str) -> NoReturn:
 
 
 def parse_request(head: bytes, limits: H1Limits) -> RequestHead:
-    """Judge a whole head of a request, blank line included.
+    """Judge a whole head of a request, blank line included; one that came before is the same object.
 
     :raises HttpError: with the status for the visitor
     """
+    known = limits.requests.get(head)
+    if known is not None:
+        known.common = True
+        return known
     try:
-        return _parse_request(head, limits)
+        result = _parse_request(head, limits)
     except HttpError as error:
         # Such bytes are refused as soon as they are seen, so they come first also when the head arrived in one piece:
         # the refusal does not depend on how the bytes were cut.
         if error.reason != "bad-request" and BREACH.search(head):
             raise HttpError(400, "bad-request", "The head has a bare CR, a bare LF or a NUL.") from error
         raise
+    if len(head) <= MAX_HEAD:
+        remember(limits.requests, head, result)
+    return result
 
 
 def _parse_request(head: bytes, limits: H1Limits) -> RequestHead:

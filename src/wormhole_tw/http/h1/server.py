@@ -25,7 +25,7 @@ from wormhole_tw.http.h1.bodies import BodyReader, ChunkedReader, LengthReader
 from wormhole_tw.http.h1.framer import HeadBuffer
 from wormhole_tw.http.h1.limits import DEFAULT_LIMITS, UNLIMITED, H1Limits
 from wormhole_tw.http.h1.requests import parse_request
-from wormhole_tw.http.h1.writer import informational_head, last_chunk, response_head, write_chunk
+from wormhole_tw.http.h1.writer import common_response_head, informational_head, last_chunk, response_head, write_chunk
 from wormhole_tw.http.interfaces import StreamEvent
 
 __all__ = ["H1ServerCodec"]
@@ -386,7 +386,9 @@ class H1ServerCodec:
         if status == 426:
             # RFC 9110 §15.5.22: it names protocols in Upgrade, which is of this connection.
             extra += b"Connection: Upgrade\r\n"
-        self._out.append(response_head(status, head.reason, head.fields, extra))
+        self._out.append(
+            common_response_head(head, extra) if head.common else response_head(status, head.reason, head.fields, extra)
+        )
         self._framing = framing
         self._left = length or 0
         self._writing = WRITING_BODY

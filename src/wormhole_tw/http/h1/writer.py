@@ -5,9 +5,19 @@ from __future__ import annotations
 from functools import lru_cache
 
 from wormhole_tw.errors import MisuseError
-from wormhole_tw.http.events import Fields
+from wormhole_tw.http.events import Fields, RequestHead, ResponseHead
+from wormhole_tw.http.memo import remember
 
-__all__ = ["LAST_CHUNK", "informational_head", "last_chunk", "request_head", "response_head", "write_chunk"]
+__all__ = [
+    "LAST_CHUNK",
+    "common_request_head",
+    "common_response_head",
+    "informational_head",
+    "last_chunk",
+    "request_head",
+    "response_head",
+    "write_chunk",
+]
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -44,6 +54,32 @@ def request_head(method: bytes, target: bytes, authority: bytes, fields: Fields,
     if b" " in target or b" " in method or b"\n" in target or b"\n" in authority:
         raise MisuseError("a request line has a space or line end in it")
     return _lines(b"%s %s HTTP/1.1\r\n" % (method, target), [(b"Host", authority), *fields], extra)
+
+
+_requests: dict[tuple[int, bytes], tuple[RequestHead, bytes]] = {}
+_answers: dict[tuple[int, int, bytes, bytes], tuple[Fields, bytes]] = {}
+
+
+def common_request_head(head: RequestHead, extra: bytes) -> bytes:
+    """:func:`request_head` of a head that is shared, written once."""
+    key = (id(head), extra)
+    known = _requests.get(key)
+    if known is not None and known[0] is head:
+        return known[1]
+    written = request_head(head.method, head.target, head.authority, head.fields, extra)
+    remember(_requests, key, (head, written))
+    return written
+
+
+def common_response_head(head: ResponseHead, extra: bytes) -> bytes:
+    """:func:`response_head` of a head whose fields are shared, written once."""
+    key = (id(head.fields), head.status, head.reason, extra)
+    known = _answers.get(key)
+    if known is not None and known[0] is head.fields:
+        return known[1]
+    written = response_head(head.status, head.reason, head.fields, extra)
+    remember(_answers, key, (head.fields, written))
+    return written
 
 
 def write_chunk(data: bytes, out: list[bytes]) -> None:
