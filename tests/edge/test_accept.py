@@ -13,7 +13,7 @@ from twisted.internet.protocol import Protocol
 from tests._harness import LogLines
 from tests.edge.house import House, Visitor, judged
 from tests.net.peers import self_signed
-from wormhole_tw.edge.accept import ALPN, FIRST_BYTES, AcceptFactory
+from wormhole_tw.edge.accept import ALPN, FIRST_BYTES, SPARE, AcceptFactory
 from wormhole_tw.net.tls import CertificateMap, ServerTls
 from wormhole_tw.wire.frames import PREFACE
 
@@ -140,6 +140,17 @@ def test_a_plain_preface_is_a_link(house: House, piece: int) -> None:
     assert socket.protocol is link
     socket.lose()
     assert link.lost
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_another_version_of_the_framing_is_the_links_to_refuse(house: House, tls: bool) -> None:
+    door = Door(house, tls=tls)
+    agent: Any = TlsVisitor(door).handshake() if tls else door.connect()
+    for part in chop(b"WORMHOLE/2\r\nhello", 4):
+        agent.says(part)
+    [link] = door.links
+    assert link.got == b"WORMHOLE/2\r\nhello"
+    link.transport.abortConnection()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1000])
@@ -352,10 +363,34 @@ def test_an_early_refusal_over_tls_is_not_reset(house: House) -> None:
 def test_a_port_that_is_full_or_drains_takes_nobody(build: Build) -> None:
     house = build(connections=1)
     door = Door(house, tls=False)
-    door.connect()
+    for _ in range(1 + SPARE):
+        door.connect()
     assert door.factory.buildProtocol(PEER) is None
     assert house.context.drain().called
     assert door.factory.buildProtocol(PEER) is None
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_port_that_is_full_of_visitors_still_takes_agents(build: Build, tls: bool) -> None:
+    house = build(connections=1)
+    door = Door(house, tls=tls)
+
+    def says(data: bytes) -> Visitor:
+        if not tls:
+            socket = door.connect()
+            socket.says(data)
+            return socket
+        visitor = TlsVisitor(door).handshake()
+        visitor.says(data)
+        return visitor.socket
+
+    first = says(GET)
+    assert not first.disconnected
+    assert says(GET).disconnected
+    assert not says(PREFACE).disconnected
+    door.links[0].transport.abortConnection()  # type: ignore[union-attr]
+    first.lose()
+    assert not says(GET).disconnected
 
 
 def test_a_unix_socket(house: House) -> None:

@@ -30,14 +30,14 @@ from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
 from wormhole_tw.net.tls import ServerTls
 from wormhole_tw.net.tls_transport import TlsAcceptor
-from wormhole_tw.wire.frames import PREFACE
+from wormhole_tw.wire.frames import PREFACE_NAME
 
 if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.net.timers import Timer
     from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
 
-__all__ = ["ALPN", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "AcceptFactory"]
+__all__ = ["ALPN", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "SPARE", "AcceptFactory"]
 
 log = Logger()
 
@@ -49,6 +49,10 @@ ALPN = (ALPN_LINK, *ALPN_HTTP)
 
 FIRST_BYTES = 16 * 1024
 """Octets that a stranger may send before it is known what it is: a ClientHello with post-quantum shares has 2 KiB."""
+
+SPARE = 256
+"""Connections beyond ``limits.connections`` that may be there until it is known what they are.  An agent that comes
+back gets in through a crowd of visitors; a visitor is closed as soon as it is seen to be one."""
 
 NOT_SENT = 128 * 1024
 """Octets that the kernel keeps unsent for a visitor (TCP_NOTSENT_LOWAT): enough for a fast line, and what a slow one
@@ -62,10 +66,11 @@ def _is_client_hello(data: bytes) -> bool | None:
 
 
 def _is_preface(data: bytes) -> bool | None:
-    if data.startswith(PREFACE):
+    # the link itself refuses another version, in words that its agent understands
+    if data.startswith(PREFACE_NAME):
         return True
     # "W" may still become the preface, and may be the first letter of a method
-    return None if PREFACE.startswith(data) else False
+    return None if PREFACE_NAME.startswith(data) else False
 
 
 def _is_http(data: bytes) -> bool | None:
@@ -205,6 +210,9 @@ class _Accept:
         self._hand_on(self._owner.make_link(self._address))
 
     def _to_visitor(self) -> None:
+        if self._owner.crowded:
+            self.abort()
+            return
         self._let_go()
         self._hand_on(self._owner.visitor(self._transport, None))
 
@@ -273,6 +281,9 @@ class _WithinTls:
         self._hand_on(self._owner.make_link(self._address))
 
     def _to_visitor(self) -> None:
+        if self._owner.crowded:
+            self._accept.abort()
+            return
         self._hand_on(self._owner.visitor(self._transport, self._transport))
 
     def _hand_on(self, protocol: IProtocol) -> None:
@@ -316,9 +327,14 @@ class AcceptFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
         context = self.context
-        if addr is None or context.draining or len(context.connections) >= context.limits.connections:
+        if addr is None or context.draining or len(context.connections) >= context.limits.connections + SPARE:
             return None
         return _Accept(self, addr)
+
+    @property
+    def crowded(self) -> bool:
+        """There is no room for the visitor that this connection, counted already, turned out to be."""
+        return len(self.context.connections) > self.context.limits.connections
 
     def visitor(self, transport: Any, tls: TlsTransport | None) -> VisitorConnection:
         """The protocol for a visitor on this port."""

@@ -18,6 +18,7 @@ __all__ = [
     "HEADER_SIZE",
     "MAX_DATA",
     "PREFACE",
+    "PREFACE_NAME",
     "Frame",
     "FrameParser",
     "FrameType",
@@ -30,6 +31,7 @@ PREFACE = b"WORMHOLE/1\r\n"
 """What the dialling side sends before its first frame; the digit is the version of the framing."""
 
 PREFACE_NAME = b"WORMHOLE/"
+"""What every version of the framing begins with; no method of HTTP has a slash."""
 
 END = 0x80
 """The top bit of the type: this side sends nothing more on the stream. Legal on OPEN and DATA."""
