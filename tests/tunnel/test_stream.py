@@ -322,6 +322,21 @@ def test_pausing_in_the_middle_of_what_was_held(pair: Pair) -> None:
     assert near.said == ["read ended"]
 
 
+def test_a_window_of_tiny_frames_is_held_in_few_pieces(pair: Pair) -> None:
+    near, far = pair.open_both()
+    near.transport.pauseProducing()
+    sent = b""
+    for number in range(2000):
+        piece = number.to_bytes(2, "big")
+        sent += piece
+        far.transport.write(piece)
+        pair.run()
+    near.transport.resumeProducing()
+    pair.run()
+    assert near.data == sent
+    assert len(near.received) < 20
+
+
 def test_lose_connection_while_paused_drops_what_is_held(pair: Pair) -> None:
     near, far = pair.open_both()
     near.transport.pauseProducing()

@@ -58,6 +58,10 @@ STREAM_BUFFER = 64 * 1024
 """Octets written and not yet taken by the link, above which a stream's producer is paused. It is resumed at the
 session's ``low_water`` (32 KiB), so that there is something to send while the producer wakes."""
 
+SMALL_PIECE = 512
+"""Pieces below this size are joined while they are held: a window of two octets at a time must not become an object of
+fifty for each."""
+
 LINGER = 10.0
 """Seconds that a stream closed here may wait for the peer's END: the peer's application has seen ours by then, and an
 open half costs one of the link's streams."""
@@ -312,9 +316,13 @@ class TunnelStream:
             else:
                 self._link.acknowledge(self.stream_id, len(data))
         elif self._paused or self._held or self._delivering or self.protocol is None:
-            if self._held is None:
-                self._held = deque()
-            self._held.append(data)
+            held = self._held
+            if held is None:
+                held = self._held = deque()
+            if held and len(data) < SMALL_PIECE and len(held[-1]) < SMALL_PIECE:
+                held[-1] += data
+            else:
+                held.append(data)
         else:
             self._deliver(data)
 
