@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
@@ -459,6 +459,34 @@ async def test_a_waiter_may_give_up(make_agent: AgentMaker, edge: FakeEdge) -> N
     waiter.addErrback(lambda _: None)
     waiter.cancel()
     await agent.stopService()
+
+
+async def test_a_waiter_that_is_served_may_cancel_the_next(make_agent: AgentMaker, edge: FakeEdge) -> None:
+    agent = make_agent()
+    first, second, third = (agent.whenConnected() for _ in range(3))
+    cancelled: list[Any] = []
+    second.addErrback(cancelled.append)
+    first.addBoth(lambda _: second.cancel())
+    assert (await third).session_id == "s1"
+    assert [failure.type for failure in cancelled] == [CancelledError]
+
+
+async def test_waiters_that_cancel_one_another_do_not_keep_it_from_stopping(
+    make_agent: AgentMaker, edge: FakeEdge
+) -> None:
+    edge.silent = True
+    agent = make_agent()
+    waiters = [agent.whenConnected(), agent.whenConnected()]
+    ends: list[Any] = []
+    for waiter, other in zip(waiters, reversed(waiters), strict=True):
+        waiter.addErrback(lambda failure, other=other: (ends.append(failure.type), other.cancel()))
+    stops = [agent.when_stopped(), agent.when_stopped()]
+    for stop, other in zip(stops, reversed(stops), strict=True):
+        stop.addBoth(lambda result, other=other: (ends.append(result), other.cancel()))
+    await agent.stopService()
+    assert ends[:2] == [LinkLost, CancelledError]
+    assert ends[2] is None
+    assert ends[3].type is CancelledError
 
 
 async def test_a_library_gives_its_own_endpoint(

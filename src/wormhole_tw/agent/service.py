@@ -118,7 +118,7 @@ class AgentService(Service):
         """Fires when the service has stopped and nothing of it is left; at once where it does not run."""
         if not self.running and not self._stopping:
             return succeed(None)
-        waiter: Deferred[None] = Deferred(self._stop_waiters.remove)
+        waiter: Deferred[None] = Deferred(lambda d: _forget(d, self._stop_waiters))
         self._stop_waiters.append(waiter)
         return waiter
 
@@ -210,7 +210,8 @@ class AgentService(Service):
                 self._start()
             stopped, self._stop_waiters = self._stop_waiters, []
             for waiter in stopped:
-                waiter.callback(None)
+                if not waiter.called:
+                    waiter.callback(None)
 
     def _end_of_turn(self) -> Deferred[None]:
         ended: Deferred[None] = Deferred()
@@ -278,7 +279,7 @@ class AgentService(Service):
     # Waiters
 
     def _wait(self, waiters: list[Deferred[AgentSession]]) -> Deferred[AgentSession]:
-        waiter: Deferred[AgentSession] = Deferred(lambda d: waiters.remove(d) if d in waiters else None)
+        waiter: Deferred[AgentSession] = Deferred(lambda d: _forget(d, waiters))
         waiters.append(waiter)
         self._turn.call(self._settle_waiters)
         return waiter
@@ -302,13 +303,15 @@ class AgentService(Service):
     def _fire(waiters: list[Deferred[AgentSession]], session: AgentSession) -> None:
         fired, waiters[:] = waiters[:], []
         for waiter in fired:
-            waiter.callback(session)
+            if not waiter.called:  # cancelled, by what one before it has called
+                waiter.callback(session)
 
     @staticmethod
     def _fail(waiters: list[Deferred[AgentSession]], error: Exception) -> None:
         fired, waiters[:] = waiters[:], []
         for waiter in fired:
-            waiter.errback(error)
+            if not waiter.called:
+                waiter.errback(error)
 
     # Ready, and the file that says so
 
@@ -337,6 +340,12 @@ class AgentService(Service):
                 path=str(path),
                 reason=error.strerror or str(error),
             )
+
+
+def _forget(waiter: Deferred[Any], waiters: list[Deferred[Any]]) -> None:
+    """Cancel a waiter, which may be among those that are being fired, and not in the list any more."""
+    if waiter in waiters:
+        waiters.remove(waiter)
 
 
 @implementer(IStreamClientEndpoint)
