@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 
 from tests.edge.tenants import TOML, Premises, until
+from wormhole_tw.control.stores.file import FileStore
 from wormhole_tw.edge.service import EdgeService
 from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.wire.codes import GoawayCode
@@ -173,12 +175,36 @@ async def test_a_bad_one_changes_nothing(premises: Premises, log_lines: Any) -> 
     assert edge.urls("app") == [f"https://app.example.test:{edge.public_port}"]
 
 
-async def test_two_reloads_at_once_are_one(premises: Premises, log_lines: Any) -> None:
+async def test_many_reloads_at_once_are_two(premises: Premises, log_lines: Any) -> None:
     premises.edge.startService()
-    one, two = premises.edge.reload(), premises.edge.reload()
-    await one
-    await two
-    assert len(log_lines.matching("configuration reloaded")) == 1
+    for reload in [premises.edge.reload() for _ in range(20)]:
+        await reload
+    assert len(log_lines.matching("configuration reloaded")) == 2
+
+
+async def test_what_was_written_while_a_reload_had_read_already_is_not_lost(
+    premises: Premises, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge = premises.edge
+    edge.startService()
+    store = FileStore(premises.file)
+    answers: list[Deferred[Any]] = []
+
+    def read(store: FileStore, reactor: Any) -> Deferred[Any]:
+        answers.append(Deferred())
+        return answers[-1]
+
+    monkeypatch.setattr(FileStore, "read", read)
+    first = edge.reload()
+    old = store.load()
+    premises.write(TOML.replace("app.example.test", "new.example.test"))
+    second = edge.reload()  # an operator's second SIGHUP: the file is another, and the first has its answer
+    answers[0].callback(old)
+    assert len(answers) == 2
+    answers[1].callback(store.load())
+    await first
+    await second
+    assert edge.urls("app") == [f"https://new.example.test:{edge.public_port}"]
 
 
 async def test_a_bug_in_a_reload_is_logged(

@@ -75,6 +75,7 @@ class EdgeService(Service):
         self._budget: Budget | None = None
         self._session_config = SessionConfig()
         self._reloading: Deferred[None] | None = None
+        self._reload_wanted = False
         self._stopping: Deferred[None] | None = None
 
     # Starting.
@@ -222,25 +223,30 @@ class EdgeService(Service):
         """
         if self._store is None:
             raise MisuseError("there is no store to read from: give EdgeService(…, store=FileStore(path))")
+        # A reload that runs may have read what was there before the change that this call is about: it is done once
+        # more then, for however many have called meanwhile. Each caller gets a Deferred of its own.
+        self._reload_wanted = True
         if self._reloading is None:
             reloading = self._reloading = Deferred.fromCoroutine(self._reload(self._store))
             reloading.addBoth(self._reloaded)
             return _tell_when(reloading)
-        # Two calls at once are one reload; each caller gets a Deferred of its own.
         return _tell_when(self._reloading)
 
     async def _reload(self, store: IStore) -> None:
-        try:
-            snapshot = await store.read(self._reactor)
-            if self._stopping is None:
+        while self._reload_wanted:
+            self._reload_wanted = False
+            try:
+                snapshot = await store.read(self._reactor)
+                if self._stopping is not None:
+                    return
                 self.apply(snapshot)
-        except ConfigError as error:
-            log.error("the configuration was not reloaded, the old one stays: {error}", error=error)
+            except ConfigError as error:
+                log.error("the configuration was not reloaded, the old one stays: {error}", error=error)
+            except Exception:  # noqa: BLE001 - a bug, or a store's; whoever asked meanwhile is served all the same
+                log.failure("the configuration was not reloaded, the old one stays")
 
-    def _reloaded(self, result: object) -> None:
+    def _reloaded(self, result: None) -> None:
         self._reloading = None
-        if isinstance(result, Failure):
-            log.failure("the configuration was not reloaded, the old one stays", result)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Swap a configuration in: sites, routes, backends, tokens, certificates.
