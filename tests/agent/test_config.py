@@ -127,6 +127,8 @@ def test_a_token_file_may_end_its_line(tmp_path: Path, content: str) -> None:
         ({"FLY_LOCAL_ENDPOINT": "http://x", "FLY_LOCAL_ENDPOINT_USE_TLS": "yes"}, "FLY_LOCAL_ENDPOINT_USE_TLS: it"),
         ({"FLY_LOCAL_ENDPOINT_USE_TLS": "perhaps"}, "FLY_LOCAL_ENDPOINT_USE_TLS: 'perhaps' is neither"),
         ({"FLY_PORT": "http"}, "FLY_PORT: 'http' is no port"),
+        ({"FLY_PORT": "65536"}, "FLY_PORT: '65536' is no port"),
+        ({"FLY_PORT": "1" * 5000}, f"FLY_PORT: '{'1' * 40}' is no port"),
         ({"FLY_LOCALHOST": "a b"}, "FLY_LOCALHOST, FLY_PORT: 'a b' is not a host name"),
         ({"FLY_TLS_CERT_FILE": "/nowhere/ca.pem"}, "FLY_TLS_CERT_FILE: the file /nowhere/ca.pem does not exist"),
         ({"FLY_LOCAL_ENDPOINT_CA_CERT_FILE": "/nowhere"}, "FLY_LOCAL_ENDPOINT_CA_CERT_FILE: the file /nowhere"),

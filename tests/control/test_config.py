@@ -285,6 +285,7 @@ def test_the_port_that_visitors_see(https: list[str], given: int | None, port: i
         (b"[edge]\nname = 1\nname = 2\n", "not valid TOML: "),
         (b"name = '\xff'\n", r"not UTF-8 text \(octet 8\)"),
         (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (b"a = " + b"1" * 5000, "not valid TOML: .*digits"),
     ],
 )
 def test_what_is_no_toml(tmp_path: Path, content: bytes, reason: str) -> None:

@@ -30,7 +30,7 @@ def test_variables_become_overrides() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["https", "4.43", "-1", "٤٤٣"])
+@pytest.mark.parametrize("text", ["https", "4.43", "-1", "٤٤٣", "4" * 5000])
 def test_a_number_that_is_none(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^WORMHOLE_EDGE_PUBLIC_HTTPS_PORT: expected a whole number$"):
         environment_overrides({"WORMHOLE_EDGE_PUBLIC_HTTPS_PORT": text})

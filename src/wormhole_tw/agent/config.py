@@ -6,6 +6,7 @@ An option wins over the environment, the environment over the default; an empty 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ MAX_EDGES = 16
 """One link each; an agent on more edges than this is a mistake in a list."""
 
 _MAX_SECONDS = 86400.0
+_PORT = re.compile(r"0{0,9}[0-9]{1,5}", re.ASCII)
 _YES = frozenset({"1", "t", "true", "yes", "y", "on"})
 _NO = frozenset({"0", "f", "false", "no", "n", "off"})
 _OLD_CARRIERS = frozenset({"ssh", "tcp", "http2"})
@@ -239,8 +241,8 @@ class _Reader:
         port = self._environ.get("FLY_PORT", "").strip() or "5000"
         host = self._environ.get("FLY_LOCALHOST", "").strip() or "127.0.0.1"
         self.sources["local"] = "FLY_LOCALHOST, FLY_PORT"
-        if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-            raise ConfigError("FLY_PORT", "", f"{port!r} is no port; give a number from 1 to 65535")
+        if _PORT.fullmatch(port) is None or not 1 <= int(port) <= 65535:
+            raise ConfigError("FLY_PORT", "", f"{port[:40]!r} is no port; give a number from 1 to 65535")
         return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
     def token(self) -> str:

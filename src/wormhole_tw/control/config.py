@@ -137,6 +137,8 @@ class EdgeConfig:
             raise ConfigError(source, "", f"not valid TOML: {error}") from error
         except RecursionError as error:
             raise ConfigError(source, "", "not valid TOML: nested too deeply") from error
+        except ValueError as error:  # from Python itself: a number of thousands of digits
+            raise ConfigError(source, "", f"not valid TOML: {error}") from error
         return cls.from_dict(raw, source=source, folder=Path(path).parent, overrides=overrides)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from wormhole_tw.errors import ConfigError
@@ -26,6 +27,9 @@ EDGE_VARIABLES: Mapping[str, str] = {
 _LISTS = frozenset({"edge.names", "edge.https", "edge.http"})
 _NUMBERS = frozenset({"edge.public_https_port"})
 
+#: Python reads no number of more than 4300 digits, and nobody means one of more than 18.
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+
 
 def environment_overrides(environ: Mapping[str, str]) -> dict[str, Override]:
     """Read the edge's variables into overrides for :meth:`~wormhole_tw.control.config.EdgeConfig.load`.
@@ -41,7 +45,7 @@ def environment_overrides(environ: Mapping[str, str]) -> dict[str, Override]:
         if key in _LISTS:
             value = [part for part in (part.strip() for part in text.split(",")) if part]
         elif key in _NUMBERS:
-            if not (text.isascii() and text.isdigit()):
+            if _NUMBER.fullmatch(text) is None:
                 raise ConfigError(variable, "", "expected a whole number")
             value = int(text)
         overrides[key] = Override(value, variable)
