@@ -5,6 +5,7 @@ Only ``cli/`` touches these; the services under it can be many in one process an
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -31,6 +32,7 @@ __all__ = [
     "fail_start",
     "freeze_garbage",
     "handle_signals",
+    "keep_freed_memory",
     "settle",
     "version_text",
 ]
@@ -192,7 +194,29 @@ def freeze_garbage() -> None:
     gc.freeze()
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep what was freed for the next buffer: by default it gives blocks from 128 KiB on, and the end of the
+    heap, back to the system each time, and asks for them anew, page by page. Nothing where the C library is another."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, KEEP_BELOW)
+    mallopt(_M_TRIM_THRESHOLD, KEEP_FREE)
+
+
+KEEP_BELOW = 4 * 1024 * 1024
+"""Octets of a block that comes from the heap: more than any buffer here has."""
+
+KEEP_FREE = 16 * 1024 * 1024
+"""Octets of free heap that a process keeps."""
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+
 def settle(reactor: ProcessReactor, *, reload: Callable[[], object] | None = None) -> None:
-    """All that ``makeService`` has to arrange for its process: signals, and the collector after start-up."""
+    """All that ``makeService`` has to arrange for its process: memory, signals, and the collector after start-up."""
+    keep_freed_memory()
     handle_signals(reactor, reload=reload)
     reactor.callWhenRunning(freeze_garbage)

@@ -39,7 +39,7 @@ class KeyMaterial:
 
     def covers(self, name: str) -> bool:
         """Whether the certificate is valid for this host name or IP address (lower case, no port, no trailing dot)."""
-        return any(name_matches(pattern, name) for pattern in self.names)
+        return name in self.names or any(name_matches(pattern, name) for pattern in self.names)
 
     @property
     def not_after(self) -> datetime.datetime:

@@ -27,7 +27,12 @@ CIPHER_SIZE = 120 * 1024
 
 
 class Records(Protocol):
-    """One connection's bytes, in and out."""
+    """One connection's bytes, in and out.
+
+    :ivar emptied: the last :meth:`read` gave out everything, and stopped for want of more and for no other reason
+    """
+
+    emptied: bool
 
     def feed(self, ciphertext: bytes) -> None:
         """Take what came from the network."""
@@ -53,10 +58,11 @@ class Records(Protocol):
 class PublicRecords:
     """By pyOpenSSL's public methods."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "emptied")
 
     def __init__(self, connection: SSL.Connection) -> None:
         self._connection = connection
+        self.emptied = False
 
     def feed(self, ciphertext: bytes) -> None:
         if ciphertext:  # pyOpenSSL takes nothing for a failure
@@ -65,13 +71,14 @@ class PublicRecords:
     def read(self) -> bytes:
         pieces: list[bytes] = []
         size = 0
+        self.emptied = False
         try:
             while size <= CLEAR_SIZE - RECORD_SIZE:
                 piece = self._connection.recv(RECORD_SIZE)
                 pieces.append(piece)
                 size += len(piece)
         except WantReadError:
-            pass
+            self.emptied = True
         except SSL.Error:
             if not pieces:
                 raise
@@ -113,7 +120,7 @@ class Scratch:
 class DirectRecords:
     """By OpenSSL's functions on pyOpenSSL's connection."""
 
-    __slots__ = ("_connection", "_from_ssl", "_into_ssl", "_scratch", "_ssl")
+    __slots__ = ("_connection", "_from_ssl", "_into_ssl", "_scratch", "_ssl", "emptied")
 
     def __init__(self, connection: SSL.Connection, scratch: Scratch) -> None:
         self._connection = connection
@@ -122,6 +129,7 @@ class DirectRecords:
         self._into_ssl = inside._into_ssl
         self._from_ssl = inside._from_ssl
         self._scratch = scratch
+        self.emptied = False
 
     def feed(self, ciphertext: bytes) -> None:
         # A memory BIO takes everything, or there is no memory left.
@@ -132,6 +140,7 @@ class DirectRecords:
         scratch = self._scratch
         ssl, clear, ssl_read = self._ssl, scratch.clear, _lib.SSL_read
         size = 0
+        self.emptied = False
         while size <= CLEAR_SIZE - RECORD_SIZE:
             got = ssl_read(ssl, clear + size, RECORD_SIZE)
             if got <= 0:
@@ -141,6 +150,8 @@ class DirectRecords:
                     # OpenSSL says it again when it is asked again.  Its list of errors is the thread's, and up to
                     # OpenSSL 3 the next connection that is asked would take what is left there for its own.
                     _lib.ERR_clear_error()
+                else:
+                    self.emptied = True
                 break
             size += got
         return bytes(scratch.clear_view[:size])

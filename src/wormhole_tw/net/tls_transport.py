@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.errors import TimedOut
-from wormhole_tw.net.records import Records, records_for
+from wormhole_tw.net.records import CIPHER_SIZE, Records, records_for
 from wormhole_tw.net.tls_failure import CertificateRejected
 from wormhole_tw.net.turn import turn_end_of
 
@@ -134,6 +134,8 @@ class TlsTransport(TLSMemoryBIOProtocol):
     def _flushSendBIO(self) -> None:
         while ciphertext := self._records.take():
             self.transport.write(ciphertext)
+            if len(ciphertext) < CIPHER_SIZE:
+                break
 
     # Ending.
 
@@ -190,9 +192,10 @@ class TlsTransport(TLSMemoryBIOProtocol):
         self._flushReceiveBIO()
 
     def _flushReceiveBIO(self) -> None:
+        records = self._records
         while not self._lostTLSConnection and not self._read_closed:
             try:
-                data = self._records.read()
+                data = records.read()
             except ZeroReturnError:
                 self._peer_closed()
             except Error:
@@ -202,6 +205,8 @@ class TlsTransport(TLSMemoryBIOProtocol):
                     break
                 if not self._aborted:
                     self.wrappedProtocol.dataReceived(data)
+                if records.emptied:
+                    break
         if self._tlsConnection is not None:
             self._flushSendBIO()
 

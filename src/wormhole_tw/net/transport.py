@@ -14,9 +14,11 @@ NOTSENT_LOWAT = 128 * 1024
 """Bytes that the kernel may hold unsent before it stops saying "writable". Enough to keep any path busy between two
 reactor turns, and little enough that what is urgent waits behind a few milliseconds and not behind megabytes."""
 
-READ_SIZE = 64 * 1024
-"""Bytes read from a socket at a time, and beyond which a transport's own buffer pauses its producer. Twice as much gave
-nothing on loopback, and blocks from 128 KiB on are mapped and unmapped by malloc one by one."""
+READ_SIZE = 64 * 1024 - 8
+"""Bytes read from a socket at a time, and beyond which a transport's own buffer pauses its producer. With a frame's
+header of 8 bytes one read fills four TLS records; 8 bytes more would make a second frame, a fifth record and a second
+write of every read. Twice as much gave nothing on loopback, and malloc maps and unmaps blocks from 128 KiB on
+one by one."""
 
 KEEPALIVE_IDLE = 60
 KEEPALIVE_INTERVAL = 15
