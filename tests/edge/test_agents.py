@@ -175,3 +175,19 @@ async def test_there_is_room_for_so_many_strangers(
     await premises.ready(slot=1)
     await premises.edge.stopService()
     await until(reactor, lambda: all(one.lost for one in silent))
+
+
+async def test_one_who_waits_for_the_end_may_cancel_another(premises: Premises, reactor: Any) -> None:
+    tenant = premises.tenant()
+    await tenant.welcomed_
+    (session,) = registry_of(premises).all()
+    ended: list[str] = []
+    first, second, third, fourth = (session.when_lost() for _ in range(4))
+    first.addCallback(lambda _: second.cancel()).addErrback(lambda failure: ended.append(str(failure)))
+    second.addErrback(lambda failure: ended.append(failure.type.__name__))
+    third.addCallback(lambda _: ended.append("third"))
+    fourth.addErrback(lambda failure: ended.append("fourth"))
+    fourth.cancel()
+    tenant.link.abort()
+    await third
+    assert ended == ["fourth", "CancelledError", "third"]

@@ -63,7 +63,8 @@ class Bridge:
         if not self._passages:
             waiters, self._idle_waiters = self._idle_waiters, []
             for waiter in waiters:
-                waiter.callback(None)
+                if not waiter.called:
+                    waiter.callback(None)
 
     def when_idle(self) -> Deferred[None]:
         """Fires when nothing is joined: no stream, no connection to the service. A Deferred of the caller's own."""
@@ -75,7 +76,8 @@ class Bridge:
         return waiter
 
     def _forget(self, waiter: Deferred[None]) -> None:
-        self._idle_waiters.remove(waiter)
+        if waiter in self._idle_waiters:  # or it is about to be told, and another one that was told first cancels it
+            self._idle_waiters.remove(waiter)
 
     def abort(self) -> None:
         """End every passage now."""

@@ -111,7 +111,8 @@ class AgentSession:
         return waiter
 
     def _waiting_no_more(self, waiter: Deferred[None]) -> None:
-        self._waiting.remove(waiter)
+        if waiter in self._waiting:  # or it is about to be told, and another one that was told first cancels it
+            self._waiting.remove(waiter)
 
     def _set_draining(self) -> None:
         if not self.draining:
@@ -150,7 +151,8 @@ class AgentSession:
         self._agents.lost(self, reason)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.callback(None)
+            if not waiter.called:
+                waiter.callback(None)
 
 
 class Agents:
