@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ __all__ = [
     "freeze_garbage",
     "handle_signals",
     "keep_freed_memory",
+    "raise_descriptor_limit",
     "settle",
     "version_text",
 ]
@@ -215,8 +217,17 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
+def raise_descriptor_limit() -> None:
+    """Take every descriptor that this process may have: a visitor is one, and so is an agent's stream.  The usual 1,024
+    are a courtesy to ``select()``, which knows no more; on Linux Twisted does not use it."""
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def settle(reactor: ProcessReactor, *, reload: Callable[[], object] | None = None) -> None:
-    """All that ``makeService`` has to arrange for its process: memory, signals, and the collector after start-up."""
+    """All that ``makeService`` has to arrange for its process: descriptors, memory, signals, and the collector last."""
+    raise_descriptor_limit()
     keep_freed_memory()
     handle_signals(reactor, reload=reload)
     reactor.callWhenRunning(freeze_garbage)
