@@ -14,11 +14,15 @@ from wormhole_tw import errors
 from wormhole_tw.agent import events
 from wormhole_tw.agent.config import AgentConfig
 from wormhole_tw.agent.service import AgentService
+from wormhole_tw.cli.agent_options import AgentOptions
+from wormhole_tw.cli.edge_tap import Options as EdgeOptions
+from wormhole_tw.cli.process import TwistdOptions
 from wormhole_tw.edge.service import EdgeService
 
 DOCS = ROOT / "docs"
 PACKAGE = SRC / "wormhole_tw"
 ARCHITECTURE = (DOCS / "architecture.md").read_text()
+CONFIGURATION = (DOCS / "configuration.md").read_text()
 EMBEDDING = (DOCS / "embedding.md").read_text()
 DECISIONS = sorted(path for path in (DOCS / "decisions").glob("*.md") if path.name != "README.md")
 
@@ -117,6 +121,21 @@ def test_methods_and_attributes_exist(heading: str, service: type, others: set[s
     public = {name for name, value in vars(service).items() if name[0] != "_" and not isinstance(value, str)}
     internal = {"status", "hello", "tell", "connector_changed", "context", "privilegedStartService"}
     assert public - named - internal == set()
+
+
+@pytest.mark.parametrize(
+    ("heading", "options"), [("Options", EdgeOptions), ("The agent: environment and options", AgentOptions)]
+)
+def test_every_option_of_a_service_is_told(heading: str, options: type[TwistdOptions]) -> None:
+    of_code = {f"--{row[0]}" for row in [*options.optParameters, *getattr(options, "optFlags", [])]}
+    of_code |= {f"--{name.removeprefix('opt_')}" for name in vars(options) if re.fullmatch("opt_..+", name)}
+    told = {
+        word.split()[0]
+        for line in section(CONFIGURATION, heading).splitlines()
+        for word in quoted(line)
+        if line.startswith("|") and word.startswith("--")
+    }
+    assert told == of_code
 
 
 def test_the_tree_of_errors() -> None:
