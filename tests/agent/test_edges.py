@@ -100,7 +100,7 @@ async def test_nobody_there(make_agent: AgentMaker, edge: FakeEdge) -> None:
 
 async def test_an_edge_that_says_no_welcome(make_agent: AgentMaker, edge: FakeEdge) -> None:
     edge.silent = True
-    assert "no WELCOME in time" in await first_failure(make_agent(edge_timeout=0.3), edge.reactor)
+    assert await first_failure(make_agent(edge_timeout=0.3), edge.reactor) == f"{edge.address}: no WELCOME in time"
 
 
 async def test_an_edge_that_has_no_version_in_common(make_agent: AgentMaker, edge: FakeEdge, log_lines: Any) -> None:

@@ -35,7 +35,8 @@ def explain_edge_failure(failure: Failure, host: str, port: int, *, timeout: flo
     if isinstance(error, TimedOut):
         return explain_tls_failure(failure, host, port)
     if isinstance(error, WormholeError):
-        return str(error)
+        sentence = str(error)
+        return sentence if peer in sentence else f"{peer}: {sentence}"  # an agent may dial several
     if isinstance(error, SSL.Error) and _no_common_protocol(error):
         return f"TLS at {peer} ends at something that is not an edge"
     if is_tls_failure(failure) or isinstance(error, ConnectionClosed):
