@@ -383,6 +383,21 @@ def test_draining_lets_what_runs_end(house: House) -> None:
     assert gone.called
 
 
+def test_draining_lets_a_slow_visitor_get_the_end_of_its_answer(house: House) -> None:
+    visitor, idle = house.visitor(), house.visitor()
+    for one in (visitor, idle):
+        one.says(GET)
+        house.stream.deliver(OK)
+    # as a tcp.Connection calls what the socket does not take
+    setattr(visitor, "dataBuffer", b"the end of its answer")  # noqa: B010
+    house.context.drain()
+    house.pass_time(2)
+    assert idle.disconnected
+    assert not visitor.disconnected
+    house.pass_time(29)
+    assert visitor.disconnected
+
+
 def test_draining_leaves_a_relay_until_it_is_cut(house: House) -> None:
     visitor = house.visitor()
     visitor.says(UPGRADE)

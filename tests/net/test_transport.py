@@ -16,13 +16,14 @@ from twisted.internet.endpoints import (
     connectProtocol,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from tests.fakes import BoundedTransport
 from tests.net.peers import SslPeer, server_context
 from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.tls import client_creator, wrap_client_tls
-from wormhole_tw.net.transport import NOTSENT_LOWAT, socket_of, tune
+from wormhole_tw.net.transport import NOTSENT_LOWAT, socket_of, tune, unsent
 
 
 class Quiet(Protocol):
@@ -79,7 +80,31 @@ async def test_tune(reactor: Any, tmp_path: Path, kind: str) -> None:
     await port.stopListening()
 
 
+@pytest.mark.parametrize("kind", ["tcp", "tls", "unix"])
+async def test_what_has_not_reached_the_peer(reactor: Any, tmp_path: Path, kind: str) -> None:
+    quiet, port, accepted = await connected(reactor, tmp_path, kind)
+    transport: Any = quiet.transport
+    while not (accepted and accepted[0].transport):
+        await deferLater(reactor, 0.01)
+    accepted[0].transport.pauseProducing()
+    transport.write(b"x" * 60_000)
+    if kind == "tls":
+        assert unsent(transport) >= 60_000, "it waits for the end of the turn"
+    transport.write(b"x" * 20_000_000)
+    await deferLater(reactor, 0.05)
+    before = unsent(transport)
+    assert before > 1_000_000
+    accepted[0].transport.resumeProducing()
+    while unsent(transport):
+        await deferLater(reactor, 0.01)
+    transport.abortConnection()
+    await quiet.lost
+    await (accepted[0].gone() if kind == "tls" else accepted[0].lost)
+    await port.stopListening()
+
+
 def test_what_is_no_socket_is_left_alone() -> None:
+    assert unsent(BoundedTransport()) == 0
     tune(BoundedTransport())
     tune(None)
     assert socket_of(object()) is None
@@ -90,6 +115,7 @@ def test_what_is_no_socket_is_left_alone() -> None:
             socket = one
 
         tune(Closed())
+        assert unsent(Closed()) == 0
 
 
 def test_an_option_that_the_kernel_refuses_is_passed_over() -> None:

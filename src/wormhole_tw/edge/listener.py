@@ -32,6 +32,7 @@ from wormhole_tw.http.events import (
     ResponseHead,
 )
 from wormhole_tw.http.h1 import H1ServerCodec
+from wormhole_tw.net.transport import unsent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -381,6 +382,8 @@ class VisitorConnection:
 
     def _close(self, seconds: float) -> None:
         """Send what is queued, say that it was all, and read on until the visitor has heard it."""
+        if unsent(self._transport):  # a slow one has not got the whole of its last answer
+            seconds = self._context.limits.stall
         self._enter(_Phase.CLOSING, seconds)
         if not self._half_closed:
             self._half_close()
@@ -422,10 +425,11 @@ class VisitorConnection:
         phase = self._phase
         if phase is _Phase.BUSY or phase is _Phase.LEAVE:
             return
-        if phase is _Phase.BODY:
-            if self._paused:  # it is we who do not read
-                self._enter(_Phase.BODY, self._context.limits.body)
-                return
+        limits = self._context.limits
+        if (phase is _Phase.BODY and self._paused) or (phase is _Phase.HEAD and not self.writable):
+            # it is we who do not read
+            self._enter(phase, limits.body if phase is _Phase.BODY else limits.head)
+        elif phase is _Phase.BODY:
             exchange = self._exchange
             if exchange is not None:
                 self._context.counters.shed += 1
@@ -437,13 +441,8 @@ class VisitorConnection:
             self._close(IDLE_CLOSE)
         else:
             if phase is _Phase.HEAD:
-                if not self.writable:
-                    # it is we who do not read; limits.stall counts
-                    self._enter(_Phase.HEAD, self._context.limits.head)
-                    return
                 self._context.counters.shed += 1
-                if self._codec.has_held:
-                    # a head that has begun: whoever sent it is told why it ends
+                if self._codec.has_held:  # a head that has begun: whoever sent it is told why it ends
                     self._transport.write(head_timeout(self._context.date.at(self._context.wall())))
                     self._close(IDLE_CLOSE)
                     return

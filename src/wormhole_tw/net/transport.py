@@ -6,9 +6,15 @@ The seam for faster transports: whoever accepts or dials calls `tune` once, and 
 from __future__ import annotations
 
 import socket
+import sys
+from array import array
 from typing import Any
 
-__all__ = ["NOTSENT_LOWAT", "READ_SIZE", "socket_of", "transport_below", "tune"]
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+__all__ = ["NOTSENT_LOWAT", "READ_SIZE", "socket_of", "transport_below", "tune", "unsent"]
 
 NOTSENT_LOWAT = 128 * 1024
 """Bytes that the kernel may hold unsent before it stops saying "writable". Enough to keep any path busy between two
@@ -44,6 +50,27 @@ def socket_of(transport: object) -> socket.socket | None:
     """The socket under a transport, or None (closed, a test's fake, something without a socket)."""
     found = getattr(transport_below(transport), "socket", None)
     return found if isinstance(found, socket.socket) else None
+
+
+def unsent(transport: object) -> int:
+    """Bytes that were written and have not reached the peer, as far as can be known.
+
+    Those in a transport's buffer are Twisted's to say, those in the kernel Linux's; elsewhere they count as sent.
+    """
+    below = transport_below(transport)
+    # of a tcp.Connection; TLS holds what was written in this turn
+    waiting = len(getattr(below, "dataBuffer", b"")) - getattr(below, "offset", 0) + getattr(below, "_tempDataLen", 0)
+    if transport is not below:
+        waiting += getattr(transport, "_unsent_size", 0)
+    found = socket_of(below)
+    if found is not None and sys.platform == "linux":
+        queued = array("i", [0])
+        try:
+            fcntl.ioctl(found.fileno(), termios.TIOCOUTQ, queued)
+        except (OSError, ValueError):
+            return int(waiting)  # closed already
+        waiting += queued[0]
+    return int(waiting)
 
 
 def tune(transport: object) -> None:
