@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, ConnectionRefusedError, NoProtocol
@@ -21,6 +26,7 @@ from zope.interface import implementer
 from tests.net.peers import SslPeer, chain_pem, self_signed, server_context
 from wormhole_tw.errors import ConfigError, TimedOut
 from wormhole_tw.net.dev_ca import DevCa
+from wormhole_tw.net.pem import KeyMaterial
 from wormhole_tw.net.tls import CertificateRejected, client_creator, explain_tls_failure, wrap_client_tls
 from wormhole_tw.net.tls_failure import is_tls_failure
 from wormhole_tw.net.tls_transport import alpn_of
@@ -173,6 +179,33 @@ async def test_a_certificate_that_is_no_root_may_be_trusted_by_itself(
     material = authority.certificate_for([])
     await service.listen(tls_peer(server_context(tmp_path, material)))
     await service.dial(client_creator("localhost", ca_pem=chain_pem(material)))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("names", [None, b"\x30\x03\x82\x01\xff"])
+async def test_a_certificate_without_names_is_good_for_none(
+    service: Service, tmp_path: Path, host: str, names: bytes | None, log_lines: Any
+) -> None:
+    material = nameless(names)
+    await service.listen(tls_peer(server_context(tmp_path, material)))
+    with pytest.raises((CertificateError, VerificationError)) as caught:
+        await service.dial(client_creator(host, ca_pem=chain_pem(material)))
+    assert "is not for the name" in explained(caught.value, host)
+    assert "Traceback" not in log_lines.text
+
+
+def nameless(names: bytes | None) -> KeyMaterial:
+    """A certificate that is trusted for itself, without subjectAltName or with these octets as one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "localhost")])
+    builder = x509.CertificateBuilder(
+        name, name, key.public_key(), 1, now - datetime.timedelta(days=1), now + datetime.timedelta(days=1)
+    )
+    if names is not None:
+        oid = x509.oid.ExtensionOID.SUBJECT_ALTERNATIVE_NAME
+        builder = builder.add_extension(x509.UnrecognizedExtension(oid, names), critical=False)
+    return KeyMaterial(builder.sign(key, hashes.SHA256()), (), key, (), "a test")
 
 
 def explained(error: BaseException, host: str) -> str:

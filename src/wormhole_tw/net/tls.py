@@ -1,6 +1,7 @@
 """TLS contexts: the server's, chosen by SNI from certificates that can be swapped whole, and the client's.
 
-Every context is made by Twisted's ``CertificateOptions`` or ``optionsForClientTLS``; verification is theirs.
+Every context is made by Twisted's ``CertificateOptions`` or ``optionsForClientTLS``; verification is theirs, but for
+the name of a server.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from service_identity.pyopenssl import extract_patterns
 from twisted.internet._sslverify import IOpenSSLTrustRoot  # what trustRoot= adapts to has no public name
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import (
@@ -25,6 +29,7 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.errors import ConfigError
@@ -322,16 +327,52 @@ def client_creator(
             raise ConfigError(source, key, "the CA certificates are not PEM") from None
     if not verify:
         return _UnverifiedClient(host, alpn)
-    return optionsForClientTLS(
+    options = optionsForClientTLS(
         host,
         trustRoot=_trust_root(own),
         acceptableProtocols=list(alpn) or None,
         extraCertificateOptions={"raiseMinimumTo": TLSVersion.TLSv1_2},
     )
+    return _VerifiedClient(host, options)
 
 
 def _trust_root(own: Sequence[x509.Certificate]) -> Any:
     return _SystemAndOwn(own) if own else platformTrust()
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _VerifiedClient:
+    """Twisted's, with a check of the name that refuses whatever it cannot read.
+
+    Twisted's own hears service-identity's ``VerificationError`` alone. A certificate without any subjectAltName, or
+    with one that is malformed, is another error there, which it logs with its traceback, and takes the certificate for
+    good: any certificate of a trusted CA that names nobody would be good for every name.
+    """
+
+    def __init__(self, host: str, options: IOpenSSLClientConnectionCreator) -> None:
+        self._identity = IPAddress_ID(host) if is_ip_address(host) else DNS_ID(host)
+        self._options = options
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        connection: SSL.Connection = self._options.clientConnectionForTLS(protocol)
+        told = [protocol]  # emptied when it is judged, or connection and protocol would hold each other for good
+
+        def judge(_connection: SSL.Connection, certificate: crypto.X509, _code: int, depth: int, good: bool) -> bool:
+            if depth or not good:  # a CA's, and only the server's own has its name; or the chain's fault comes first
+                return good
+            transport = told.pop()
+            try:
+                verify_service_identity(extract_patterns(certificate), [self._identity], [])
+            except (VerificationError, CertificateError):
+                transport.failVerification(Failure())
+            except Exception as error:  # noqa: BLE001 - whatever stands there, it is not the name
+                transport.failVerification(Failure(CertificateError(f"its names cannot be read: {error}")))
+            else:
+                return good
+            return False
+
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, judge)
+        return connection
 
 
 @implementer(IOpenSSLClientConnectionCreator)
