@@ -29,7 +29,11 @@ def open_port(reactor: Any, description: str, factory: Factory, *, source: str, 
     """
     try:
         endpoint = serverFromString(reactor, description)
-    except (ValueError, TypeError, KeyError, LookupError) as error:
+    except TypeError as error:
+        # Twisted takes what stands between colons for arguments of its own: too many of them, or unknown ones.
+        reason = r"is no endpoint description; the colons of an IPv6 address are escaped: tcp6:443:interface=\:\:1"
+        raise ConfigError(source, key, f"{description!r} {reason}") from error
+    except (ValueError, KeyError, LookupError) as error:
         raise ConfigError(source, key, f"{description!r} is no endpoint description: {error}") from error
     outcome: list[Any] = []
     listening = endpoint.listen(factory)

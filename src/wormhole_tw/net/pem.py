@@ -113,7 +113,9 @@ def read_file(path: str | os.PathLike[str], *, source: str, key: str) -> bytes:
     except OSError as error:
         raise ConfigError(source, key, f"the file {shown} cannot be read: {error.strerror or error}") from None
     if len(data) > MAX_PEM_FILE:
-        raise ConfigError(source, key, f"the file {shown} is larger than {MAX_PEM_FILE} bytes: that is no PEM file")
+        raise ConfigError(
+            source, key, f"the file {shown} is larger than {MAX_PEM_FILE} bytes, and so not what is meant here"
+        )
     return data
 
 
