@@ -43,6 +43,17 @@ def test_classes() -> None:
     ]
 
 
+def test_a_half_that_has_ended_gets_no_window() -> None:
+    link = Link().greet()
+    edge = link.acceptor
+    stream_id = link.stream()
+    link.dialler.send(stream_id, bytes(40000))
+    link.settle()
+    edge.acknowledge(stream_id, 40000, 0.0)
+    edge.receive_data(encode_frame(F.DATA | END, stream_id, b"last"), 0.0)
+    assert (F.WINDOW, stream_id) not in kinds(joined(edge.data_to_send(1 << 20)))
+
+
 def test_the_order_holds_however_small_the_limit() -> None:
     def run(limit: int) -> bytes:
         link = Link().greet()

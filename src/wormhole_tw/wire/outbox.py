@@ -76,6 +76,10 @@ class Outbox:
         """A WINDOW; several for one stream leave as one."""
         self._windows[stream_id] = self._windows.get(stream_id, 0) + increment
 
+    def drop_grant(self, stream_id: int) -> None:
+        """Its peer has ended its half: a WINDOW that waits is of no use to it."""
+        self._windows.pop(stream_id, None)
+
     def head(self, frame: bytes | Stream) -> None:
         """OPENED, a RESET that waits for nothing, or the OPEN that the stream carries."""
         self._heads.append(frame)

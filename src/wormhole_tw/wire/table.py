@@ -365,6 +365,7 @@ class StreamTable:
 
     def _ended(self, stream: Stream) -> None:
         self._came(stream, StreamInput.END_CAME)
+        self._outbox.drop_grant(stream.id)
         self._events.append(StreamEnded(stream.id))
         if stream.state is StreamState.CLOSED:
             self._close(stream)
