@@ -384,18 +384,23 @@ def test_draining_lets_what_runs_end(house: House) -> None:
 
 
 def test_draining_lets_a_slow_visitor_get_the_end_of_its_answer(house: House) -> None:
-    visitor, idle = house.visitor(), house.visitor()
-    for one in (visitor, idle):
-        one.says(GET)
+    visitors = [house.visitor() for _ in range(4)]
+    slow, slower, gone, idle = visitors
+    for visitor in visitors:
+        visitor.says(GET)
         house.stream.deliver(OK)
-    # as a tcp.Connection calls what the socket does not take
-    setattr(visitor, "dataBuffer", b"the end of its answer")  # noqa: B010
+        # as a tcp.Connection calls what the socket does not take
+        setattr(visitor, "dataBuffer", b"" if visitor is idle else b"the end of its answer")  # noqa: B010
     house.context.drain()
+    setattr(slow, "dataBuffer", b"")  # noqa: B010
     house.pass_time(2)
-    assert idle.disconnected
-    assert not visitor.disconnected
-    house.pass_time(29)
-    assert visitor.disconnected
+    assert [visitor.disconnected for visitor in visitors] == [True, False, False, True]
+    house.pass_time(20)
+    setattr(slower, "dataBuffer", b"")  # noqa: B010
+    house.pass_time(2)
+    assert [visitor.disconnected for visitor in visitors] == [True, True, False, True]
+    house.pass_time(8)
+    assert gone.disconnected
 
 
 def test_draining_leaves_a_relay_until_it_is_cut(house: House) -> None:

@@ -92,6 +92,7 @@ class VisitorConnection:
         "_stream",
         "_timer",
         "_transport",
+        "_until",
         "factory",
         "facts",
         "requests",
@@ -114,6 +115,7 @@ class VisitorConnection:
         self._lost = False
         self._read_ended = False
         self._discarded = 0
+        self._until = 0.0  # who has not got the whole of its last answer may take until then
         self._phase = _Phase.HEAD
         self._timer: Timer | None = None
         self._stall: Timer | None = None
@@ -382,8 +384,8 @@ class VisitorConnection:
 
     def _close(self, seconds: float) -> None:
         """Send what is queued, say that it was all, and read on until the visitor has heard it."""
-        if unsent(self._transport):  # a slow one has not got the whole of its last answer
-            seconds = self._context.limits.stall
+        if unsent(self._transport):
+            self._until = self._context.timers.now + self._context.limits.stall
         self._enter(_Phase.CLOSING, seconds)
         if not self._half_closed:
             self._half_close()
@@ -439,6 +441,8 @@ class VisitorConnection:
             self.flush()
         elif phase is _Phase.IDLE:
             self._close(IDLE_CLOSE)
+        elif phase is _Phase.CLOSING and self._context.timers.now < self._until and unsent(self._transport):
+            self._enter(phase, IDLE_CLOSE)
         else:
             if phase is _Phase.HEAD:
                 self._context.counters.shed += 1
