@@ -88,10 +88,10 @@ def test_chunks_and_trailers():
 @pytest.mark.parametrize(
     ("method", "answer"),
     [
-        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
-        (b"HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
         (b"GET", b"HTTP/1.1 204 No\r\n\r\n"),
-        (b"GET", b"HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 304 No\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 304 No\r\nContent-Length: 0\r\n\r\n"),
         (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ],
 )
@@ -100,6 +100,24 @@ def test_answers_without_a_body(method, answer):
     ask(codec, method)
     assert [event[1] for event in told(codec, answer)] == ["answer", "end"]
     assert codec.reusable
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n"),
+    ],
+)
+def test_no_body_that_comes_late_is_taken_for_the_next_answer(method, answer):
+    codec = H1ClientCodec()
+    ask(codec, method)
+    assert [event[1] for event in told(codec, answer)] == ["answer", "end"]
+    assert not codec.reusable
+    assert told(codec, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") == []
 
 
 def test_the_end_of_the_connection_ends_a_body_without_a_length():
@@ -146,7 +164,7 @@ def test_a_broken_body_fails_with_502():
 
 
 def test_interim_answers_are_counted():
-    codec = H1ClientCodec(H1Limits(interim=2))
+    codec = H1ClientCodec(H1Limits(interim=2 * len(b"HTTP/1.1 103 x\r\n\r\n")))
     ask(codec)
     early = b"HTTP/1.1 103 x\r\n\r\n"
     assert told(codec, early + early + ANSWER) == [(1, "interim", 103), (1, "interim", 103), *seen(1)]

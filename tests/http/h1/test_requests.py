@@ -47,8 +47,9 @@ def test_any_token_is_a_method(method):
         (b"GET / HTTP/2.0", 505, "bad-version"),
         (b"GET / HTTP/1.2", 505, "bad-version"),
         (b"GET / HTTP/0.9", 505, "bad-version"),
-        (b"GET / HTTP/1", 505, "bad-version"),
-        (b"GET / HTTP/01.1", 505, "bad-version"),
+        (b"GET / HTTP/1", 400, "bad-request"),
+        (b"GET / HTTP/01.1", 400, "bad-request"),
+        (b"GET / HTTP/1.10", 400, "bad-request"),
         (b"GET / http/1.1", 400, "bad-request"),
         (b"GET / HTTP/1.1 ", 400, "bad-request"),
         (b"GET /", 400, "bad-request"),
@@ -66,6 +67,7 @@ def test_any_token_is_a_method(method):
         (b"GET ftp://a.test/ HTTP/1.1", 400, "bad-target"),
         (b"GET http://u@a.test/ HTTP/1.1", 400, "bad-host"),
         (b"CONNECT a.test:443 HTTP/1.1", 501, "connect-refused"),
+        (b"TRACE / HTTP/1.1", 501, "trace-refused"),
         (b"M" * 33 + b" / HTTP/1.1", 501, "method-too-long"),
         (b"GET /" + b"a" * 8192 + b" HTTP/1.1", 414, "target-too-long"),
     ],
@@ -108,7 +110,7 @@ def test_request_lines_that_are_refused(start, status, reason):
         (HOST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400, "bad-request"),
         (HOST + b"Transfer-Encoding: gzip\r\n", 501, "bad-transfer-encoding"),
         (HOST + b"Transfer-Encoding: xchunked\r\n", 501, "bad-transfer-encoding"),
-        (HOST + b"Transfer-Encoding: gzip, chunked\r\n", 400, "bad-transfer-encoding"),
+        (HOST + b"Transfer-Encoding: gzip, chunked\r\n", 501, "bad-transfer-encoding"),
         (HOST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", 400, "bad-transfer-encoding"),
         (HOST + b"Transfer-Encoding: chunked, chunked\r\n", 400, "bad-request"),
         (HOST + b"Transfer-Encoding: chunked,\r\n", 400, "bad-request"),
@@ -270,7 +272,8 @@ def test_what_no_head_has_is_refused_before_its_end(data):
 
 
 def test_sizes_are_refused_before_a_head_s_end():
-    assert first(b"G" * 40000) == ("failed", 414, "target-too-long")
+    assert first(b"G" * 40000) == ("failed", 400, "bad-request")
+    assert first(b"GET " + b"a" * 40000) == ("failed", 414, "target-too-long")
     assert first(b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nX: " + b"a" * 40000) == ("failed", 414, "target-too-long")
     assert first(b"GET / HTTP/1.1\r\nX: " + b"a" * 40000) == ("failed", 431, "head-too-large")
     assert first(b"GET / HTTP/1.1\r\nX: " + b"a\n" * 40000) == ("failed", 400, "bad-request")

@@ -89,6 +89,17 @@ def test_trailers_go_out_behind_chunks_only():
     assert said(codec).endswith(b"Content-Length: 0\r\n\r\n")
 
 
+@pytest.mark.parametrize("data", [b"HEAD / HTTP/1.1\r\n\r\n", b"HEAD / HTTP/1.1\r\nX: \n", b"HEAD /" + b"a" * 40000])
+def test_a_refusal_of_head_has_no_body(data):
+    codec = H1ServerCodec()
+    [(stream, kind, *_)] = told(codec, data)
+    assert kind == "failed"
+    head = ResponseHead(400, b"Bad Request", [], framing=Framing.LENGTH, length=2)
+    assert answer(codec, stream, head, b"no") == (
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+    )
+
+
 def test_interim_answers_pass_to_those_who_know_them():
     codec = H1ServerCodec()
     told(codec, GET)

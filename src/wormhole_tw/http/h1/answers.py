@@ -104,11 +104,12 @@ def _parse_response(
         return ResponseHead(status, reason, fields, version, keep_alive=False)
     keep_alive = b"close" not in connection and (version is _HTTP_1_1 or b"keep-alive" in connection)
     result = ResponseHead(status, reason, fields, version, keep_alive=keep_alive)
-    if method == b"HEAD" or status == 304:
-        result.length = length
-    elif status == 204:
-        # RFC 9110 §8.6, §6.1 forbid both; if a body does come, it must not be taken for the next answer.
-        if length or coding:
+    if method == b"HEAD" or status == 304 or status == 204:
+        if status != 204:
+            result.length = length
+        # An origin that sends the body all the same sends it late, maybe after the next request: it must not be taken
+        # for the answer to that one, which may be another visitor's.  So where a body can be meant, nothing follows.
+        if length or coding or (length is None and status not in (204, 304)):
             result.keep_alive = False
     elif coding:
         result.framing = _CHUNKED

@@ -168,9 +168,9 @@ class H1ClientCodec:
         rest = bytes(self._head.held)
         self._head.held.clear()
         if isinstance(head, InformationalHead):
-            self._interim += 1
+            self._interim += len(raw)
             if self._interim > self._limits.interim:
-                self._fail(stream, HttpError(502, "bad-answer", "The origin sent too many interim answers."), events)
+                self._fail(stream, HttpError(502, "bad-answer", "The origin's interim answers have no end."), events)
                 return b""
             events.append((stream, head))
             return rest

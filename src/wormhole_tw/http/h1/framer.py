@@ -55,6 +55,8 @@ class HeadBuffer:
             if BREACH.search(window, max(self._scanned - 1, 0)):
                 raise HttpError(400, "bad-request", "The head has a bare CR, a bare LF or a NUL.")
             if len(held) >= self._limit:
+                if held.find(b" ", 0, self._limit) < 0:
+                    raise HttpError(400, "bad-request", "The request line is not valid HTTP.")
                 line = held.find(b"\r\n", 0, self._limit)
                 if line < 0 or line > self._target_limit + _LINE_OVERHEAD:
                     raise HttpError(414, "target-too-long", "The request target is too long.")

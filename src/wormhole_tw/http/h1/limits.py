@@ -25,7 +25,7 @@ class H1Limits:
     :ivar chunk_line: extensions of one chunk; nobody uses them but attackers
     :ivar chunk_extensions: extensions of a whole body
     :ivar trailers: a trailer section
-    :ivar interim: 1xx answers before the final one
+    :ivar interim: heads of all 1xx answers before the final one: a bare 102 each second for half an hour
     :ivar held: bytes of later pipelined requests kept while one is being answered, before reading pauses
     :ivar window: body or raw bytes given out and not acknowledged, before reading pauses; one socket read
     :ivar drain: rest of a request's body that is read and thrown away after its answer, to keep the connection
@@ -40,7 +40,7 @@ class H1Limits:
     chunk_line: int = 256
     chunk_extensions: int = 4 * 1024
     trailers: int = 8 * 1024
-    interim: int = 32
+    interim: int = 64 * 1024
     held: int = 16 * 1024
     window: int = 64 * 1024
     drain: int = 64 * 1024

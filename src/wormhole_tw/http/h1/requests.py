@@ -30,10 +30,14 @@ from wormhole_tw.http.targets import normalise_host, reduce_target
 __all__ = ["parse_request"]
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.([01])\r\n")
-_ANY_VERSION = re.compile(rb"HTTP/[0-9]+(\.[0-9]+)?")
-_ANY_TARGET = re.compile(rb"[!-~]+")
+_ANY_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+"""RFC 9112 §2.3: one digit each; ``HTTP/1`` and ``HTTP/01.1`` are no versions, and not HTTP."""
 
-_DIRECT = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"PROPFIND"})
+_ANY_TARGET = re.compile(rb"[!-~]+")
+_COMPRESSED = re.compile(rb"(?:(?:x-)?gzip|deflate|(?:x-)?compress)[ \t]*,[ \t]*chunked", re.IGNORECASE)
+"""Codings that are registered and not spoken here: 501 (RFC 9112 §6.1).  Any other list is a disguise: 400."""
+
+_DIRECT = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"PROPFIND"})
 """Methods given to httptools as they are; it knows a closed list only, so others are shown to it as GET."""
 
 _UNTUNNELLED = (b"h2c", b"h2", b"http/", b"tls/")
@@ -86,6 +90,9 @@ def _parse_request(head: bytes, limits: H1Limits) -> RequestHead:
         fields = read_fields(head, limits, response=False)
     elif method == b"CONNECT":
         _refuse(501, "connect-refused", "CONNECT is not served here.")
+    elif method == b"TRACE":
+        # RFC 9110 §9.3.8 would show a visitor, and scripts of a page, what proxies before and behind us add.
+        _refuse(501, "trace-refused", "TRACE is not served here.")
     else:
         fields = read_fields(b"GET" + head[len(method) :], limits, response=False)
     version = _HTTP_1_1 if minor == b"1" else _HTTP_1_0
@@ -108,6 +115,8 @@ def _parse_request(head: bytes, limits: H1Limits) -> RequestHead:
             length = int(value)
         elif kind == TRANSFER_ENCODING:
             if coding or value.lower() != b"chunked":
+                if not coding and _COMPRESSED.fullmatch(value):
+                    _refuse(501, "bad-transfer-encoding", "The only Transfer-Encoding here is chunked.")
                 _refuse(400, "bad-transfer-encoding", "Transfer-Encoding is not chunked, once.")
             coding = True
         elif kind == UPGRADE:

@@ -33,6 +33,9 @@ __all__ = ["H1ServerCodec"]
 REFUSED = RequestHead(b"GET", b"/", b"", (1, 1), [], keep_alive=False)
 """Stands for a request whose head was refused, so that it can be answered."""
 
+REFUSED_HEAD = RequestHead(b"HEAD", b"/", b"", (1, 1), [], keep_alive=False)
+"""The same where its first octets ask for no body."""
+
 
 # Names, not members of an Enum: reading one from its class costs 0.1 µs on Python 3.11, a global a tenth of that.
 READING_HEAD = "head"
@@ -162,6 +165,7 @@ class H1ServerCodec:
         return events
 
     def _read_head(self, data: bytes, now: float, events: list[StreamEvent]) -> bool:
+        head: bytes | bytearray | None = None
         request = REFUSED
         failure: HttpError | None = None
         try:
@@ -173,6 +177,8 @@ class H1ServerCodec:
             request = parse_request(head, self._limits)
         except HttpError as error:
             failure = error
+            if (head or self._head.held).startswith(b"HEAD "):
+                request = REFUSED_HEAD
         stream = self._begin(request)
         if failure is not None:
             self._fail(failure, events)
