@@ -162,6 +162,21 @@ def test_interim_answers_pass(house: House) -> None:
     assert visitor.answers()[0][0].status_code == 200
 
 
+def test_an_options_that_goes_no_further_is_answered_here(house: House) -> None:
+    visitor = house.visitor()
+    ask = b"OPTIONS * HTTP/1.1\r\nHost: app.test\r\nMax-Forwards: %s\r\n\r\n"
+    visitor.says(ask % b"0")
+    head, body = visitor.answers()[0]
+    assert (head.status_code, bytes(body)) == (200, b"")
+    assert house.streams == []
+    visitor.says(ask % b"2")
+    assert b"\r\nMax-Forwards: 1\r\n" in house.stream.read()
+    house.stream.deliver(OK)
+    assert visitor.answers()[-1][0].status_code == 200
+    visitor.says(ask % b"no")
+    assert visitor.answers()[-1][0].status_code == 400
+
+
 def test_expect_goes_to_the_origin_and_its_100_comes_back(house: House) -> None:
     visitor = house.visitor()
     visitor.says(b"PUT / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
@@ -192,20 +207,23 @@ def test_expect_that_the_origin_refuses_needs_no_body(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "answer", "body"),
+    ("method", "answer", "used_again"),
     [
-        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b""),
-        (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", b""),
-        (b"GET", b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 99\r\n\r\n', b""),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", False),
+        (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", True),
+        (b"GET", b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n', True),
+        (b"GET", b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 99\r\n\r\n', False),
     ],
 )
-def test_answers_that_have_no_body(house: House, method: bytes, answer: bytes, body: bytes) -> None:
+def test_answers_that_have_no_body(house: House, method: bytes, answer: bytes, used_again: bool) -> None:
     visitor = house.visitor()
     for number in range(2):
         visitor.says(method + b" / HTTP/1.1\r\nHost: app.test\r\n\r\n")
-        assert len(house.stream.requests()) == number + 1
+        assert len(house.streams) == (1 if used_again else number + 1)
+        assert len(house.stream.requests()) == (number + 1 if used_again else 1)
         house.stream.deliver(answer)
-        assert visitor.answers([method])[0][1] == body
+        assert visitor.answers([method])[0][1] == b""
 
 
 def test_an_early_refusal_arrives_whole_and_the_rest_is_read_and_dropped(house: House) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from wormhole_tw.errors import HttpError
 from wormhole_tw.http import forwarding
 from wormhole_tw.http.events import Framing, InformationalHead, RequestHead, ResponseHead
 from wormhole_tw.http.forwarding import (
     VisitorFacts,
     answer_towards_visitor,
+    ends_here,
     interim_towards_visitor,
     request_towards_origin,
     trailers_onwards,
@@ -180,6 +182,36 @@ def test_an_answer_s_connection_that_names_nothing():
     assert answer_towards_visitor(ResponseHead(200, b"", fields)).fields[:1] == [(b"X", b"y")]
     fields = [(b"Connection", b"set-cookie"), (b"X", b"y")]
     assert answer_towards_visitor(ResponseHead(200, b"", fields)).fields[:1] == [(b"X", b"y")]
+
+
+def test_what_cgi_would_take_for_its_proxy_is_dropped():
+    assert forwarded((b"Proxy", b"http://evil.test"), (b"pROXY", b"x")).fields == OURS
+
+
+def options(*values, method=b"OPTIONS"):
+    return RequestHead(method, b"/", b"a.test", (1, 1), [(b"Max-Forwards", value) for value in values])
+
+
+def test_an_options_goes_one_hop_less_far():
+    fields = request_towards_origin(options(b"010"), b"/", VisitorFacts("192.0.2.1")).fields
+    assert [line for line in fields if line[0] == b"Max-Forwards"] == [(b"Max-Forwards", b"9")]
+    assert not ends_here(options(b"1"))
+    assert not ends_here(options())
+    assert ends_here(options(b"0"))
+    plain = request_towards_origin(options(), b"/", VisitorFacts("192.0.2.1")).fields
+    assert b"Max-Forwards" not in dict(plain)
+
+
+@pytest.mark.parametrize("values", [(b"1", b"1"), (b"-1",), (b"",), (b"x",), (b"1" * 10,)])
+def test_max_forwards_is_one_number(values):
+    with pytest.raises(HttpError) as caught:
+        ends_here(options(*values))
+    assert caught.value.status == 400
+
+
+def test_max_forwards_of_other_methods_means_nothing_here():
+    fields = request_towards_origin(options(b"0", method=b"GET"), b"/", VisitorFacts("192.0.2.1")).fields
+    assert dict(fields)[b"Max-Forwards"] == b"0"
 
 
 def test_an_interim_answer_s_fields():

@@ -12,7 +12,16 @@ from http import HTTPStatus
 
 from wormhole_tw.http.events import Fields, Framing, ResponseHead
 
-__all__ = ["ANSWERS", "Answer", "HttpDate", "error_answer", "head_timeout", "plain_http_on_tls_port", "redirect_answer"]
+__all__ = [
+    "ANSWERS",
+    "Answer",
+    "HttpDate",
+    "error_answer",
+    "head_timeout",
+    "options_answer",
+    "plain_http_on_tls_port",
+    "redirect_answer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,11 @@ def redirect_answer(location: bytes, date: bytes) -> tuple[ResponseHead, bytes]:
         (b"Content-Type", b"text/plain; charset=utf-8"),
     ]
     return ResponseHead(308, b"Permanent Redirect", fields, framing=Framing.LENGTH, length=len(body)), body
+
+
+def options_answer(date: bytes) -> tuple[ResponseHead, bytes]:
+    """200 without content: to an OPTIONS that was not to go further than here (RFC 9110 §7.6.2, §9.3.7)."""
+    return ResponseHead(200, b"OK", [(b"Date", date)], framing=Framing.LENGTH, length=0), b""
 
 
 def plain_http_on_tls_port(date: bytes) -> bytes:

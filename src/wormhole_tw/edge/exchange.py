@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from wormhole_tw.edge.answers import error_answer, redirect_answer
+from wormhole_tw.edge.answers import error_answer, options_answer, redirect_answer
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IVisitor
 from wormhole_tw.edge.router import redirect_location, route_request
 from wormhole_tw.edge.search import Search, kept_stream
@@ -29,6 +29,7 @@ from wormhole_tw.http.events import (
 )
 from wormhole_tw.http.forwarding import (
     answer_towards_visitor,
+    ends_here,
     interim_towards_visitor,
     request_towards_origin,
     trailers_onwards,
@@ -146,6 +147,9 @@ class Exchange:
             routed = route_request(context.catalogs.current, facts, head)
             if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
                 raise _too_large()
+            if head.method == b"OPTIONS" and ends_here(head):
+                self._answer(*options_answer(context.date.at(context.wall())))
+                return
         except HttpError as error:
             self.give_up(error.reason, status=error.status, message=error.message)
             return
@@ -411,7 +415,8 @@ class Exchange:
         self.sent = len(body)
         self._took_body()
         visitor.send(head)
-        visitor.send(Body(body))
+        if body:
+            visitor.send(Body(body))
         visitor.send(End())
         self._done()
         visitor.exchange_done()

@@ -11,10 +11,12 @@ that a service behind it trusts).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 
+from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Fields, InformationalHead, RequestHead, ResponseHead
 from wormhole_tw.http.grammar import (
     FORBIDDEN_TRAILERS,
@@ -25,7 +27,14 @@ from wormhole_tw.http.grammar import (
 )
 from wormhole_tw.http.memo import remember
 
-__all__ = ["VisitorFacts", "answer_towards_visitor", "request_towards_origin", "trailers_onwards"]
+__all__ = [
+    "VisitorFacts",
+    "answer_towards_visitor",
+    "ends_here",
+    "interim_towards_visitor",
+    "request_towards_origin",
+    "trailers_onwards",
+]
 
 PSEUDONYM = b"wormhole"
 """What ``Via`` calls us (RFC 9110 §7.6.3 allows a name in place of a host)."""
@@ -51,6 +60,7 @@ _DROPPED = (
     b"host",  # the codec's, from ``authority``
     b"http2-settings",  # of an h2c upgrade, which never passes
     b"keep-alive",
+    b"proxy",  # no field of HTTP, but HTTP_PROXY to whatever runs as CGI (CVE-2016-5385)
     b"proxy-authenticate",
     b"proxy-authorization",
     b"proxy-connection",
@@ -212,6 +222,7 @@ def _onward_request(head: RequestHead, target: bytes, facts: VisitorFacts) -> Re
     fields: Fields = []
     connection: list[bytes] = []
     trailers = False
+    hops = _hops(head) if head.method == b"OPTIONS" else None
     for line in head.fields:
         policy = _judge(line[0])[1]
         if policy is _PASS or policy is _PROTECTED_ or (policy is _FORWARDING_ and trusted):
@@ -224,6 +235,9 @@ def _onward_request(head: RequestHead, target: bytes, facts: VisitorFacts) -> Re
         named = _named(connection)
         if named:
             fields = [line for line in fields if _judge(line[0])[0] not in named]
+    if hops is not None:
+        fields = [line for line in fields if _judge(line[0])[0] != _MAX_FORWARDS]
+        fields.append((b"Max-Forwards", b"%d" % (hops - 1)))
     if trusted:
         fields = _append_trusted(fields, head, facts)
     else:
@@ -241,6 +255,32 @@ def _onward_request(head: RequestHead, target: bytes, facts: VisitorFacts) -> Re
         head.expect_continue,
         head.upgrade,
     )
+
+
+_MAX_FORWARDS = b"max-forwards"
+
+_HOPS = re.compile(rb"[0-9]{1,9}")
+"""More proxies than a billion are nobody's chain."""
+
+
+def _hops(head: RequestHead) -> int | None:
+    found: int | None = None
+    for name, value in head.fields:
+        if _judge(name)[0] == _MAX_FORWARDS:
+            if found is not None or not _HOPS.fullmatch(value):
+                raise HttpError(400, "bad-max-forwards", "Max-Forwards is not one number.")
+            found = int(value)
+    return found
+
+
+def ends_here(head: RequestHead) -> bool:
+    """Whether an OPTIONS has come as far as it wanted to: whoever gets it answers it (RFC 9110 §7.6.2).
+
+    On other methods the field means nothing to a proxy (TRACE is not served), and passes.
+
+    :raises HttpError: 400 for a value that is not one number
+    """
+    return _hops(head) == 0
 
 
 _PASS = _Policy.PASS
