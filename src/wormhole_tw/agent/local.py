@@ -81,7 +81,7 @@ class LocalService:
 
     def _endpoint(self, target: Target, config: AgentConfig) -> IStreamClientEndpoint:
         if target.kind == "unix":
-            return UNIXClientEndpoint(self._reactor, target.path, timeout=self._timeout)
+            return UNIXClientEndpoint(immediate_reactor(self._reactor), target.path, timeout=self._timeout)
         if target.kind == "description":
             try:
                 described: IStreamClientEndpoint = clientFromString(self._reactor, target.path)

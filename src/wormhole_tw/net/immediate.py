@@ -1,11 +1,11 @@
-"""TCP transports whose ``write`` sends at once and buffers only what the socket refuses.
+"""Transports whose ``write`` sends at once and buffers only what the socket refuses.
 
 Twisted's own wait for the reactor to say "writable": two calls of ``epoll_ctl`` and a trip through the reactor for each
 write, which an idle socket does not need.  Everything else is theirs: what cannot be sent at once goes through their
 buffer, producers are paused and resumed by it, and an error is found and told by them.
 
 Whoever listens or dials asks :func:`immediate_port` or :func:`immediate_reactor`; where the platform's transports are
-others (IOCP, a test's reactor) both give back what they got.
+others (IOCP, a test's reactor), or the operator wants Twisted's, both give back what they got.
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp
-from twisted.internet.posixbase import PosixReactorBase
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.posixbase import PosixReactorBase, unixEnabled
 from zope.interface import directlyProvides, providedBy
+
+from wormhole_tw.net import choice
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConnector, IListeningPort
 
-__all__ = ["ImmediateClient", "ImmediateServer", "immediate_port", "immediate_reactor"]
+__all__ = [
+    "ImmediateClient",
+    "ImmediateServer",
+    "immediate_port",
+    "immediate_reactor",
+]
 
 
 class _SendsAtOnce:
@@ -64,8 +72,37 @@ class _Connector(tcp.Connector):
         return ImmediateClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
+if unixEnabled:
+    from twisted.internet import unix
+
+    class _UnixSendsAtOnce(_SendsAtOnce):
+        """Goes before a transport that may also send descriptors: they go with the data written behind them."""
+
+        def write(self, data: bytes) -> None:
+            connection = cast(Any, self)
+            if connection._sendmsgQueue:
+                FileDescriptor.write(connection, data)
+            else:
+                super().write(data)
+
+    class ImmediateUnixServer(_UnixSendsAtOnce, unix.Server):
+        """The transport of an accepted connection on a Unix socket."""
+
+        doRead = unix.Server.doRead  # which takes descriptors, too
+
+    class ImmediateUnixClient(_UnixSendsAtOnce, unix.Client):
+        """The transport of a dialled connection on a Unix socket."""
+
+        doRead = unix.Client.doRead
+
+    class _UnixConnector(unix.Connector):
+        def _makeTransport(self) -> Any:
+            client: Any = ImmediateUnixClient
+            return client(self.address, self, self.reactor, self.checkPID)
+
+
 class _Reactor:
-    """A reactor in all but ``connectTCP``."""
+    """A reactor in all but ``connectTCP`` and ``connectUNIX``."""
 
     def __init__(self, reactor: PosixReactorBase) -> None:
         self._reactor = reactor
@@ -81,16 +118,39 @@ class _Reactor:
         connector.connect()
         return cast("IConnector", connector)
 
+    def connectUNIX(
+        self, address: bytes | str, factory: Any, timeout: float = 30, checkPID: bool = False
+    ) -> IConnector:
+        connector = _UnixConnector(address, factory, timeout, self._reactor, checkPID)  # type: ignore[no-untyped-call]
+        connector.connect()
+        return cast("IConnector", connector)
+
 
 def immediate_port(port: IListeningPort) -> IListeningPort:
-    """Give the connections of a TCP port that was just opened transports that send at once; gives ``port``."""
+    """Give the connections of a port that was just opened transports that send at once; gives ``port``.
+
+    :raises ConfigError: see :func:`wormhole_tw.net.choice.ours`
+    """
+    if not choice.ours():
+        return port
     if type(port) is tcp.Port and port.transport is tcp.Server:
         port.transport = ImmediateServer
+    elif unixEnabled and type(port) is unix.Port and port.transport is unix.Server:
+        port.transport = ImmediateUnixServer
     return port
 
 
 def immediate_reactor(reactor: Any) -> Any:
-    """The reactor to dial with: ``reactor`` itself, or one like it whose TCP connections send at once."""
-    if isinstance(reactor, PosixReactorBase) and type(reactor).connectTCP is PosixReactorBase.connectTCP:
+    """The reactor to dial with: ``reactor`` itself, or one like it whose connections send at once.
+
+    :raises ConfigError: see :func:`wormhole_tw.net.choice.ours`
+    """
+    kind = type(reactor)
+    if (
+        choice.ours()
+        and isinstance(reactor, PosixReactorBase)
+        and kind.connectTCP is PosixReactorBase.connectTCP
+        and kind.connectUNIX is PosixReactorBase.connectUNIX
+    ):
         return _Reactor(reactor)
     return reactor

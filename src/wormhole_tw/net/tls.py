@@ -361,12 +361,13 @@ class _VerifiedClient:
             if depth or not good:  # a CA's, and only the server's own has its name; or the chain's fault comes first
                 return good
             transport = told.pop()
+            refuse = getattr(transport, "refuse_peer", None) or transport.failVerification
             try:
                 verify_service_identity(extract_patterns(certificate), [self._identity], [])
             except (VerificationError, CertificateError):
-                transport.failVerification(Failure())
+                refuse(Failure())
             except Exception as error:  # noqa: BLE001 - whatever stands there, it is not the name
-                transport.failVerification(Failure(CertificateError(f"its names cannot be read: {error}")))
+                refuse(Failure(CertificateError(f"its names cannot be read: {error}")))
             else:
                 return good
             return False

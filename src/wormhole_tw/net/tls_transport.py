@@ -1,8 +1,8 @@
 """The TLS engine behind a small seam: a Protocol wrapped round any transport, and an endpoint that dials through it.
 
 Everything else gets TLS from `TlsAcceptor` and `wrap_client_tls`, so that another engine enters here and nowhere else.
-This one is Twisted's, with what it lacks: half-close in both directions (by close_notify, RFC 8446 section 6.1), writes
-collected to the end of the reactor turn, and the reason why a certificate was rejected.
+This one is Twisted's, with what it lacks (`wormhole_tw.net.tls_halves`), with writes collected to the end of the
+reactor turn, and with fewer calls and copies for a record. `wormhole_tw.net.choice` says whether the last two are used.
 """
 
 # mypy: allow-untyped-calls
@@ -18,7 +18,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
-    IHalfCloseableProtocol,
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
@@ -28,13 +27,14 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.errors import TimedOut
+from wormhole_tw.net import choice
 from wormhole_tw.net.records import CIPHER_SIZE, Records, records_for
-from wormhole_tw.net.tls_failure import CertificateRejected
+from wormhole_tw.net.tls_halves import HalfClosingTls
 from wormhole_tw.net.turn import turn_end_of
 
 __all__ = ["HANDSHAKE_TIMEOUT", "TlsAcceptor", "TlsTransport", "tls_connection_of", "wrap_client_tls"]
@@ -54,31 +54,10 @@ def tls_connection_of(transport: object) -> SSL.Connection | None:
     return handle if isinstance(handle, SSL.Connection) else None
 
 
-def _verify_error(connection: SSL.Connection) -> int:
-    """OpenSSL's verdict on the peer's certificate, 0 for none. Only for messages: pyOpenSSL has no public way to it."""
-    try:
-        return int(cast(Any, SSL)._lib.SSL_get_verify_result(cast(Any, connection)._ssl))
-    except (AttributeError, TypeError, ValueError):
-        return 0
+class TlsTransport(HalfClosingTls):
+    """The faster way: writes of one reactor turn become as few records as may be, and bytes move through buffers that
+    stay. Everything else is `HalfClosingTls`'s."""
 
-
-@implementer(IHalfCloseableProtocol)
-class TlsTransport(TLSMemoryBIOProtocol):
-    """TLS over a transport, and the transport of the protocol that it wraps.
-
-    Writes of one reactor turn become as few records as may be. ``loseWriteConnection`` sends close_notify behind what
-    was written and goes on reading. The peer's close_notify is ``readConnectionLost`` for an `IHalfCloseableProtocol`,
-    which may go on writing; any other protocol is disconnected. An end of the connection without close_notify is a
-    truncation and reported as ``ConnectionLost``, never as ``ConnectionDone``.
-
-    ``loseConnection`` is Twisted's: close_notify, then it waits for the peer's; who does not trust the peer to answer
-    calls ``abortConnection`` after a while.
-    """
-
-    transport: Any  # an ITCPTransport, or whatever like it is wrapped
-    _read_closed = False
-    _write_closing = False
-    _write_closed = False
     _records: Records
 
     def __init__(self, factory: _TlsFactory, wrappedProtocol: Any, _connectWrapped: bool = True) -> None:
@@ -116,6 +95,9 @@ class TlsTransport(TLSMemoryBIOProtocol):
     def _write(self, bytes: bytes) -> None:
         if self._lostTLSConnection:
             return
+        if self._appSendBuffer:
+            self._bufferedWrite(bytes)  # it waits for the handshake, and nothing may overtake it
+            return
         view = memoryview(bytes)
         while view:
             piece = view[:WRITE_BUFFER]
@@ -136,51 +118,6 @@ class TlsTransport(TLSMemoryBIOProtocol):
             self.transport.write(ciphertext)
             if len(ciphertext) < CIPHER_SIZE:
                 break
-
-    # Ending.
-
-    def loseWriteConnection(self) -> None:
-        """Send close_notify once everything written before is on its way; what is written later is dropped."""
-        if self._write_closing or self.disconnecting or not self.connected:
-            return
-        self._send_unsent()
-        self._write_closing = True
-        self._close_write()
-
-    def _close_write(self) -> None:
-        if self._write_closed or self._appSendBuffer or not self._handshakeDone or self._lostTLSConnection:
-            return
-        self._write_closed = True
-        self._shutdownTLS()
-        half_closeable = IHalfCloseableProtocol(self.wrappedProtocol, None)
-        if half_closeable is not None and not self._lostTLSConnection:
-            half_closeable.writeConnectionLost()
-
-    def _unbufferPendingWrites(self) -> None:
-        super()._unbufferPendingWrites()
-        if self._write_closing:
-            self._close_write()
-
-    def _checkHandshakeStatus(self) -> None:
-        super()._checkHandshakeStatus()
-        if self._handshakeDone and self._write_closing and not self._aborted:
-            self._close_write()
-
-    def loseConnection(self) -> None:
-        self._send_unsent()
-        if self._write_closed and self._read_closed and self.connected and not self.disconnecting:
-            # Both halves are closed already: nothing is left to say or to wait for.
-            self.disconnecting = True
-            self.transport.loseConnection()
-            return
-        super().loseConnection()
-
-    def abortConnection(self) -> None:
-        self._unsent.clear()
-        self._unsent_size = 0
-        if self._lostTLSConnection or not self.connected:
-            return
-        super().abortConnection()
 
     # Reading.
 
@@ -210,53 +147,32 @@ class TlsTransport(TLSMemoryBIOProtocol):
         if self._tlsConnection is not None:
             self._flushSendBIO()
 
-    def _peer_closed(self) -> None:
-        half_closeable = IHalfCloseableProtocol(self.wrappedProtocol, None)
-        if half_closeable is None or self.disconnecting or self._aborted:
-            self._send_unsent()
-            self._shutdownTLS()
-            self._tlsShutdownFinished(None)
-            return
-        self._read_closed = True
-        half_closeable.readConnectionLost()
+    # Ending: what is collected goes out first, or nowhere.
 
-    def readConnectionLost(self) -> None:
-        """The transport below read its end: expected after close_notify, otherwise a truncation."""
-        if self._lostTLSConnection:
-            self.transport.loseConnection()
-        elif not self._read_closed:
-            self._tlsConnection.bio_shutdown()
-            if self._handshakeDone:
-                self._flushReceiveBIO()
-            else:
-                self._checkHandshakeStatus()
-            if not self._lostTLSConnection and not self._read_closed:
-                self.transport.abortConnection()
+    def abortConnection(self) -> None:
+        self._forget_unsent()
+        super().abortConnection()
 
-    def writeConnectionLost(self) -> None:
-        """The transport below closed its write half; nobody asks it to."""
-
-    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
-        if reason is not None and not self._handshakeDone and reason.check(Error):
-            code = _verify_error(self._tlsConnection)
-            if code and "certificate verify failed" in str(reason.value):
-                reason = Failure(CertificateRejected(cast(Error, reason.value).args[0], code))
-        super()._tlsShutdownFinished(reason)
+    def unregisterProducer(self) -> None:
+        self._send_unsent()  # with loseConnection before, the end comes now
+        super().unregisterProducer()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._forget_unsent()
+        super().connectionLost(reason)
+
+    def _forget_unsent(self) -> None:
         self._unsent.clear()
         self._unsent_size = 0
-        if self._read_closed or self._aborted:
-            # The peer said that it was done, or we gave it up: that nothing more comes is no truncation.
-            self._lostTLSConnection = True
-        super().connectionLost(reason)
 
 
 class _TlsFactory(TLSMemoryBIOFactory):
-    protocol = TlsTransport
-
     def __init__(self, creator: Any, is_client: bool, wrapped: Factory, clock: IReactorTime) -> None:
         super().__init__(creator, is_client, wrapped, clock)
+        self.kind: type[HalfClosingTls] = TlsTransport if choice.ours() else HalfClosingTls
+        self.protocol = self.kind
+        if self.kind is HalfClosingTls:
+            return
         create = self._creatorCallable
 
         def create_with_records(transport: Any) -> SSL.Connection:
@@ -283,13 +199,13 @@ class TlsAcceptor:
     def __init__(self, clock: IReactorTime, creator: IOpenSSLServerConnectionCreator) -> None:
         self._factory = _TlsFactory(creator, False, Factory(), clock)
 
-    def wrap(self, protocol: IProtocol) -> TlsTransport:
+    def wrap(self, protocol: IProtocol) -> HalfClosingTls:
         """TLS for one connection: call ``makeConnection(transport)`` on it, then ``dataReceived`` with what was read.
 
         ``protocol`` is connected at once and hears of the handshake by ``handshakeCompleted`` where it provides
         `IHandshakeListener`; only then are SNI and ALPN known. A handshake has no time limit of its own.
         """
-        return TlsTransport(self._factory, protocol)
+        return self._factory.kind(self._factory, protocol)
 
 
 def wrap_client_tls(
@@ -321,7 +237,7 @@ class _Gate(Protocol):
         verified = self._verified
         if verified.called:  # cancelled
             return
-        tls = cast(TlsTransport, self.transport)
+        tls = cast(HalfClosingTls, self.transport)
         try:
             protocol = self._factory.buildProtocol(cast(IAddress, self._address))
             if protocol is None:
@@ -384,7 +300,7 @@ class _TlsClientEndpoint:
 
         verified: Deferred[IProtocol] = Deferred(abort)
         tls = cast(
-            TlsTransport,
+            HalfClosingTls,
             await self._endpoint.connect(
                 _TlsFactory(self._creator, True, _GateFactory(factory, verified), self._clock)
             ),
