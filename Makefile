@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 WHOLE := */wormhole_tw/wire/*,*/wormhole_tw/http/*,*/wormhole_tw/control/*
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-full coverage-floor check format lint types architecture docs wheel clean
+.PHONY: help venv demo test test-twisted test-full coverage-floor check format lint types architecture docs wheel clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +33,9 @@ test: $(STAMP) ## the whole test suite, with coverage (PYTEST_ARGS='tests/wire -
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@$(MAKE) --no-print-directory coverage-floor
 endif
+
+test-twisted: $(STAMP) ## every test that has sockets, over Twisted's own transports instead of ours
+	$(BIN)/python -m pytest --transports=twisted $(PYTEST_ARGS)
 
 test-full: $(STAMP) ## the suite with full sizes and counts; takes long
 	WORMHOLE_FULL=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

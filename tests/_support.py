@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SRC = ROOT / "src"
 
+TRANSPORTS = "WORMHOLE_TRANSPORTS"
+"""The variable that says whose transports are used, which ``--transports`` sets."""
+
 FULL = os.environ.get("WORMHOLE_FULL") == "1"
 """Whether the full sizes and counts are asked for (``make test-full``)."""
 
@@ -53,12 +56,15 @@ def require_corpus(*parts: str) -> Path:
 def program_environment(**changes: str) -> dict[str, str]:
     """The environment for a subprocess that imports the package from this checkout.
 
-    Every ``FLY_*`` and ``WORMHOLE_*`` variable of the person who runs the tests is left out.
+    Every ``FLY_*`` and ``WORMHOLE_*`` variable of the person who runs the tests is left out; whose transports are used
+    was decided for the whole run.
     """
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("FLY_", "WORMHOLE_", "COVERAGE_"))
     }
     paths = [str(SRC), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    if TRANSPORTS in os.environ:
+        environment[TRANSPORTS] = os.environ[TRANSPORTS]
     environment.update(changes)
     return environment

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 
-from tests import _harness, _support
+from tests import _harness, _support, _transports
 
 settings.register_profile("ordinary", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("ordinary"), derandomize=True, print_blob=True)
@@ -26,7 +26,12 @@ def _the_reactor() -> Any:
     return reactor
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    _transports.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _transports.choose(config)
     config.addinivalue_line("markers", "deadline(seconds): how long a test may take, 30 s unless told")
     config.addinivalue_line("markers", "background(reason): the test may leave the reactor busy (module-wide fixtures)")
     config.addinivalue_line("markers", "requires_program(*names): skip without these programs; in CI, fail")
@@ -38,12 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if _support.FULL:
-        return
-    left_out = [item for item in items if item.get_closest_marker("full") is not None]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.get_closest_marker("full") is None]
+    kept = [item for item in items if _support.FULL or item.get_closest_marker("full") is None]
+    if config.getoption("--transports") == "twisted":
+        kept = [item for item in kept if _transports.touches_sockets(item)]
+    if len(kept) < len(items):
+        staying = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in staying])
+        items[:] = kept
 
 
 def pytest_collection_finish() -> None:

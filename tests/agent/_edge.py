@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.net.dev_ca import DevCa
+from wormhole_tw.net.immediate import immediate_port
 from wormhole_tw.net.tls import CertificateMap, ServerTls
 from wormhole_tw.net.tls_transport import TlsAcceptor
 from wormhole_tw.net.turn import turn_end_of
@@ -175,7 +176,8 @@ class FakeEdge:
 
     async def listen(self) -> None:
         """On the port it had before, if any."""
-        self._port = await TCP4ServerEndpoint(self.reactor, self.number, interface="127.0.0.1").listen(_Links(self))
+        endpoint = TCP4ServerEndpoint(self.reactor, self.number, interface="127.0.0.1")
+        self._port = immediate_port(await endpoint.listen(_Links(self)))
         self.number = self._port.getHost().port
 
     async def stop_listening(self) -> None:

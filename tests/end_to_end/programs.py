@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests._support import TRANSPORTS
+
 SRC = Path(__file__).resolve().parents[2] / "src"
 LINE_DEADLINE = 30.0
 """Seconds to wait for a line or an exit: far more than any of them takes, on a busy machine of two cores."""
@@ -63,7 +65,8 @@ class Program:
         self._news = threading.Condition()
         self._closed = False
         # Only what a program may rely on: a variable of the person who runs the tests must not change them.
-        base = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START") if key in os.environ}
+        wanted = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", TRANSPORTS)
+        base = {key: os.environ[key] for key in wanted if key in os.environ}
         base["PYTHONPATH"] = str(SRC)
         base["PYTHONUNBUFFERED"] = "1"
         self.process = subprocess.Popen(

@@ -1,10 +1,10 @@
-"""What moves bytes through TLS is tested over both ways through OpenSSL: the fast one, and the public one."""
+"""What moves bytes through TLS is tested over each way through OpenSSL: the fast one, pyOpenSSL's public one, Twisted's."""
 
 from __future__ import annotations
 
 import pytest
 
-from wormhole_tw.net import records
+from wormhole_tw.net import choice, records
 
 _OVER_TLS = frozenset({"test_tls", "test_tls_client"})
 
@@ -12,12 +12,15 @@ _OVER_TLS = frozenset({"test_tls", "test_tls_client"})
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.module.__name__.rpartition(".")[2] in _OVER_TLS and "reactor" in metafunc.fixturenames:
         metafunc.fixturenames.insert(0, "way_through_openssl")
-        metafunc.parametrize("way_through_openssl", ["direct", "public"], indirect=True)
+    if "way_through_openssl" in metafunc.fixturenames:
+        ours = [] if metafunc.config.getoption("--transports") == "twisted" else ["direct", "public"]
+        metafunc.parametrize("way_through_openssl", [*ours, "twisted"], indirect=True)
 
 
 @pytest.fixture
 def way_through_openssl(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which of the two every TLS connection of this test takes."""
+    """Which of the three every TLS connection of this test takes."""
     way: str = request.param
+    monkeypatch.setenv(choice.VARIABLE, "twisted" if way == "twisted" else "fast")
     monkeypatch.setattr(records, "DIRECT", way == "direct")
     return way

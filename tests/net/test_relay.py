@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.fakes import BoundedTransport
+from wormhole_tw.net.immediate import immediate_port, immediate_reactor
 from wormhole_tw.net.relay import Relay, RelayEnd
 
 
@@ -277,7 +278,7 @@ async def test_real_sockets_megabytes_both_ways_with_half_close(reactor: Any) ->
         return relay.near
 
     def connect_service(relay: Relay) -> None:
-        dial = TCP4ClientEndpoint(reactor, "127.0.0.1", service_port.getHost().port)
+        dial = TCP4ClientEndpoint(immediate_reactor(reactor), "127.0.0.1", service_port.getHost().port)
         dialling.append(connectProtocol(dial, relay.far))
 
     dialling: list[Deferred[Any]] = []
@@ -285,10 +286,12 @@ async def test_real_sockets_megabytes_both_ways_with_half_close(reactor: Any) ->
     for build in (lambda: service, accept_client):
         factory = Factory.forProtocol(build)  # type: ignore[arg-type]
         factory.noisy = False
-        ports.append(await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory))
+        ports.append(immediate_port(await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)))
     service_port, relay_port = ports
     client = Talker()
-    await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", relay_port.getHost().port), client)
+    await connectProtocol(
+        TCP4ClientEndpoint(immediate_reactor(reactor), "127.0.0.1", relay_port.getHost().port), client
+    )
     client.transport.write(b"q" * size)  # type: ignore[union-attr]
     client.transport.loseWriteConnection()  # type: ignore[union-attr]
     await service.ended

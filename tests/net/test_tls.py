@@ -24,9 +24,11 @@ from zope.interface import implementer
 from tests.net.peers import SslPeer, client_context, self_signed
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.dev_ca import DevCa
+from wormhole_tw.net.immediate import immediate_port
 from wormhole_tw.net.pem import KeyMaterial
 from wormhole_tw.net.tls import CertificateMap, ServedTls, ServerTls
-from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
+from wormhole_tw.net.tls_halves import HalfClosingTls
+from wormhole_tw.net.tls_transport import TlsAcceptor
 
 
 @implementer(IHandshakeListener)
@@ -53,7 +55,7 @@ class Echo(Protocol):
 class _Accept(Protocol):
     """As the edge does: reads the first bytes, then gives them to TLS."""
 
-    tls: TlsTransport | None = None
+    tls: HalfClosingTls | None = None
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
@@ -82,7 +84,8 @@ class Edge:
     async def listen(self) -> None:
         factory: Factory = Factory.forProtocol(lambda: _Accept(self))  # type: ignore[arg-type]
         factory.noisy = False
-        self.port = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(factory)
+        listening = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
+        self.port: Any = immediate_port(await listening.listen(factory))
 
     async def stop(self) -> None:
         for peer in self.peers:

@@ -26,6 +26,7 @@ from zope.interface import implementer
 from tests.net.peers import SslPeer, chain_pem, self_signed, server_context
 from wormhole_tw.errors import ConfigError, TimedOut
 from wormhole_tw.net.dev_ca import DevCa
+from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.pem import KeyMaterial
 from wormhole_tw.net.tls import CertificateRejected, client_creator, explain_tls_failure, wrap_client_tls
 from wormhole_tw.net.tls_failure import is_tls_failure
@@ -106,7 +107,7 @@ class Service:
         self.port = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(factory)
 
     def endpoint(self, creator: Any, timeout: float = 5) -> Any:
-        tcp = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.port.getHost().port)
+        tcp = TCP4ClientEndpoint(immediate_reactor(self.reactor), "127.0.0.1", self.port.getHost().port)
         return wrap_client_tls(self.reactor, creator, tcp, timeout=timeout)
 
     async def dial(self, creator: Any, protocol: Talker | None = None, **how: Any) -> Any:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from tests.fakes import BoundedTransport
 from wormhole_tw.net.dev_ca import DevCa
+from wormhole_tw.net.immediate import immediate_port, immediate_reactor
 from wormhole_tw.net.tls import CertificateMap, ServerTls, client_creator
 from wormhole_tw.net.tls_transport import TlsAcceptor
 from wormhole_tw.net.turn import TurnEnd, turn_end_of
@@ -302,14 +303,15 @@ class Sockets:
                     sockets.reactor, Side.DIALLER, sockets.config, sockets.far_owner, turn=sockets.turn, hello=hello()
                 )
 
-        self.port = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(Accept())
+        listening = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
+        self.port: Any = immediate_port(await listening.listen(Accept()))
         number = self.port.getHost().port
         endpoint: Any
         if acceptor is not None:
             creator = client_creator("localhost", ca_pem=self.ca_pem, alpn=[ALPN])
             endpoint = tls_link_endpoint(self.reactor, "localhost", number, creator)
         else:
-            endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", number)
+            endpoint = TCP4ClientEndpoint(immediate_reactor(self.reactor), "127.0.0.1", number)
         self.far = await endpoint.connect(Dial())
         await self.near_owner.standing
         await self.far_owner.standing

@@ -1,0 +1,52 @@
+"""The suite over Twisted's own transports: ``pytest --transports=twisted``.
+
+An ordinary run has ours.  With the option every test that moves bytes through sockets runs over Twisted's, in this
+process and in those that it starts; all others would only do the same once more, and are left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+
+from tests._support import TRANSPORTS
+
+CHOICES = ("fast", "twisted")
+
+_FOLDER = Path(__file__).parent
+
+IN_PROCESS = frozenset({"net", "tunnel", "edge", "agent", "admin"})
+"""Floors of which the tests that run in the reactor have sockets."""
+
+BY_PROGRAMS = frozenset({"cli", "end_to_end", "conformance"})
+"""Folders of which the tests start programs that have sockets."""
+
+
+def add_option(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--transports",
+        choices=CHOICES,
+        default=os.environ.get(TRANSPORTS) or "fast",
+        help="whose transports the package uses; twisted runs the tests that have sockets, and no others",
+    )
+
+
+def choose(config: pytest.Config) -> None:
+    os.environ[TRANSPORTS] = config.getoption("--transports")
+
+
+def touches_sockets(item: pytest.Item) -> bool:
+    """Whether the test has sockets, as far as its folder and its kind say."""
+    if not item.path.is_relative_to(_FOLDER):
+        return False
+    first = item.path.relative_to(_FOLDER).parts[0]
+    if first in BY_PROGRAMS:
+        return True
+    function = getattr(item, "obj", None)
+    handle = getattr(function, "hypothesis", None)
+    inner = handle.inner_test if handle is not None else function
+    # what runs as a coroutine runs in the reactor
+    return inspect.iscoroutinefunction(inner) and first in IN_PROCESS | {"test_examples.py"}
