@@ -1,0 +1,16 @@
+"""What is measured: every scenario, in the order of the report."""
+
+from __future__ import annotations
+
+from benchmarks.model import Scenario
+
+from . import handshakes, idle, interactive, requests, startup, transfers
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for module in (requests, transfers, interactive, handshakes, idle, startup)
+    for scenario in module.SCENARIOS
+}
+"""By name."""
