@@ -154,7 +154,7 @@ def probe(world: World, front: Front, warm: float) -> Reading:
     seconds = world.options.seconds
     bulk = world.running.start("bulk", bulk_command(front))
     time.sleep(warm)
-    meter = Meter(front.pids)
+    meter, begin = Meter(front.pids), time.monotonic()
     try:
         wanted = {
             "scheme": front.scheme,
@@ -166,12 +166,13 @@ def probe(world: World, front: Front, warm: float) -> Reading:
         }
         command = world.helper_command("prober", wanted)
         output = world.running.run("prober", command, seconds + SPARE * 2, meanwhile=meter.sample)
+        elapsed = time.monotonic() - begin
         if not world.running.runs(bulk):
             raise Failed(f"the bulk transfer ended too soon:\n{world.running.log('bulk')}")
     finally:
         world.running.stop(bulk)
     took = json.loads(output)
-    processes = meter.stop(seconds)
+    processes = meter.stop(elapsed)
     return Reading({"p50": percentile(took, 50), "p99": percentile(took, 99)}, processes)
 
 

@@ -118,7 +118,7 @@ async def _count(link: LinkProtocol, owner: Owner, wanted: dict[str, Any]) -> di
 
     async def open_until(total: int) -> None:
         while link.load < total:
-            for _ in range(min(500, total - link.load)):
+            for _ in range(min(100, total - link.load)):
                 stream = link.open(message)
                 stream.attach(reader)
                 stream.write(OCTETS)
@@ -152,11 +152,11 @@ def _measure(wanted: dict[str, Any]) -> None:
     async def measure() -> None:
         port = await TCP4ServerEndpoint(running, 0, interface="127.0.0.1").listen(factory)
         told = json.dumps({"dial": port.getHost().port, "streams": total})
-        with subprocess.Popen([sys.executable, "-m", "benchmarks.helpers.idle_streams", told]):
+        with subprocess.Popen([sys.executable, "-m", "benchmarks.helpers.idle_streams", told]) as child:
             try:
                 found = await _count(factory.link, owner, wanted)
             finally:
-                factory.link.abort()
+                child.kill()
         say(json.dumps(found))
 
     def start() -> None:

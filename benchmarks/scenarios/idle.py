@@ -96,7 +96,7 @@ def _visitors(world: World, start: Callable[[], Front]) -> Reading:
 
 def _streams(world: World) -> Reading:
     found = {}
-    for key, trace in (("stream", False), ("python", True)):
+    for key, trace in (("stream", True), ("pages", False)):
         settings = {"streams": world.options.streams, "warm": 500, "trace": trace}
         command = world.helper_command("idle_streams", settings)
         output = world.running.run("idle_streams", command, STEP_SECONDS)
@@ -143,7 +143,7 @@ SCENARIOS = [
     Scenario(
         "idle-streams",
         "Idle streams: tunnel objects at the edge, for each",
-        (_each("stream", "a stream"), _each("python", "a stream, by tracemalloc")),
+        (_each("stream", "a stream's objects"), _each("pages", "a stream, by pages")),
         _prepare_streams,
     ),
 ]
