@@ -68,6 +68,7 @@ def test_any_token_is_a_method(method):
         (b"GET http://u@a.test/ HTTP/1.1", 400, "bad-host"),
         (b"CONNECT a.test:443 HTTP/1.1", 501, "connect-refused"),
         (b"TRACE / HTTP/1.1", 501, "trace-refused"),
+        (b"TRACE / HTTP/1.1\r\ncontent-length: 0", 400, "bad-request"),
         (b"M" * 33 + b" / HTTP/1.1", 501, "method-too-long"),
         (b"GET /" + b"a" * 8192 + b" HTTP/1.1", 414, "target-too-long"),
     ],

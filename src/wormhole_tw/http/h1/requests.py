@@ -37,6 +37,8 @@ _ANY_TARGET = re.compile(rb"[!-~]+")
 _COMPRESSED = re.compile(rb"(?:(?:x-)?gzip|deflate|(?:x-)?compress)[ \t]*,[ \t]*chunked", re.IGNORECASE)
 """Codings that are registered and not spoken here: 501 (RFC 9112 §6.1).  Any other list is a disguise: 400."""
 
+_FRAMED = re.compile(rb"\r\n(?:content-length|transfer-encoding):", re.IGNORECASE)
+
 _DIRECT = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"PROPFIND"})
 """Methods given to httptools as they are; it knows a closed list only, so others are shown to it as GET."""
 
@@ -92,6 +94,8 @@ def _parse_request(head: bytes, limits: H1Limits) -> RequestHead:
         _refuse(501, "connect-refused", "CONNECT is not served here.")
     elif method == b"TRACE":
         # RFC 9110 §9.3.8 would show a visitor, and scripts of a page, what proxies before and behind us add.
+        if _FRAMED.search(head):
+            _refuse(400, "bad-request", "TRACE has no content.")
         _refuse(501, "trace-refused", "TRACE is not served here.")
     else:
         fields = read_fields(b"GET" + head[len(method) :], limits, response=False)
