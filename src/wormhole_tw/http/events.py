@@ -15,7 +15,9 @@ from enum import Enum
 from wormhole_tw.errors import HttpError
 
 __all__ = [
+    "Abandoned",
     "Body",
+    "Closed",
     "End",
     "Event",
     "Failed",
@@ -26,6 +28,7 @@ __all__ = [
     "RawEnd",
     "RequestHead",
     "ResponseHead",
+    "Writable",
 ]
 
 Fields = list[tuple[bytes, bytes]]
@@ -143,4 +146,26 @@ class Failed:
     error: HttpError
 
 
-Event = RequestHead | InformationalHead | ResponseHead | Body | End | Raw | RawEnd | Failed
+@dataclass(slots=True)
+class Abandoned:
+    """The peer gave the stream up, or took the whole connection with it: nothing can be said on it any more (HTTP/2).
+
+    :ivar code: the HTTP/2 error code
+    """
+
+    code: int
+
+
+@dataclass(slots=True)
+class Writable:
+    """A stream that was not writable has room for more of its body (HTTP/2)."""
+
+
+@dataclass(slots=True)
+class Closed:
+    """The stream has ended both ways, and what was queued on it has left (HTTP/2).  Nothing follows on it."""
+
+
+Event = (
+    RequestHead | InformationalHead | ResponseHead | Body | End | Raw | RawEnd | Failed | Abandoned | Writable | Closed
+)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from wormhole_tw.http.events import Event
+from wormhole_tw.http.events import Event, RequestHead, ResponseHead
 
-__all__ = ["ClientCodec", "Codec", "ServerCodec", "StreamEvent"]
+__all__ = ["ClientCodec", "Codec", "ManyStreamsCodec", "ServerCodec", "StreamEvent"]
 
 StreamEvent = tuple[int, Event]
 """An event and the stream it belongs to.  HTTP/1 counts its requests 1, 2, 3 …"""
@@ -73,9 +73,36 @@ class Codec(Protocol):
 class ServerCodec(Codec, Protocol):
     """Towards visitors: ``RequestHead`` comes out of it, ``ResponseHead`` goes into it."""
 
+    def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> None:
+        """:meth:`send` of a head, a body (may be empty) and an end without trailers."""
+
     @property
     def idle(self) -> bool:
         """No request is begun, read or unanswered."""
+
+
+class ManyStreamsCodec(ServerCodec, Protocol):
+    """A server codec whose requests run beside each other: HTTP/2.
+
+    Each stream ends with ``Abandoned`` (the peer's doing; so is the end of the connection) or with ``Closed``.
+    """
+
+    def take_events(self) -> list[StreamEvent]:
+        """Events that came of sending, and not of receiving: ``Writable``, ``Closed`` … To be asked for after
+        ``send``, ``reset``, ``acknowledge`` and ``data_to_send``."""
+
+    def data_to_send(self, room: int = ...) -> list[bytes]:
+        """As above, with at most about ``room`` octets of bodies, the streams in turn."""
+
+    def writable(self, stream: int) -> bool:
+        """Whether more of a body may be given to ``send``; once it said no, a ``Writable`` event says yes."""
+
+    def queued(self, stream: int) -> int:
+        """Octets of a body that wait for the peer's window or for ``data_to_send``."""
+
+    @property
+    def head_since(self) -> float | None:
+        """Since when a head has begun that is not whole."""
 
 
 class ClientCodec(Codec, Protocol):
@@ -86,6 +113,9 @@ class ClientCodec(Codec, Protocol):
 
         :raises MisuseError: when no request can begin (see :attr:`reusable`)
         """
+
+    def send_whole(self, head: RequestHead) -> int:
+        """:meth:`new_stream`, and :meth:`send` of a head without a body and of its end; gives the stream."""
 
     @property
     def reusable(self) -> bool:

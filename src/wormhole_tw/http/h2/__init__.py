@@ -1,0 +1,8 @@
+"""HTTP/2 (RFC 9113): the visitor's side, on the ``h2`` library."""
+
+from __future__ import annotations
+
+from wormhole_tw.http.h2.limits import DEFAULT_LIMITS, H2Limits
+from wormhole_tw.http.h2.server import H2ServerCodec
+
+__all__ = ["DEFAULT_LIMITS", "H2Limits", "H2ServerCodec"]

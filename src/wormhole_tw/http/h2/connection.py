@@ -1,0 +1,154 @@
+"""What both directions of a connection share: the table of streams, and how they end."""
+
+from __future__ import annotations
+
+from wormhole_tw.http.events import Abandoned, Closed
+from wormhole_tw.http.h2 import limits
+from wormhole_tw.http.h2.faults import ErrorCode
+from wormhole_tw.http.h2.floods import Bucket
+from wormhole_tw.http.h2.frames import GOAWAY, RST_STREAM, frame_header
+from wormhole_tw.http.h2.library import Library
+from wormhole_tw.http.h2.limits import H2Limits
+from wormhole_tw.http.h2.sending import Sender
+from wormhole_tw.http.h2.streams import Stream
+from wormhole_tw.http.interfaces import StreamEvent
+
+__all__ = ["ANNOUNCED", "DRAIN_PING", "LAST_STREAM", "LEAVING", "STAYING", "Connection"]
+
+LAST_STREAM = 0x7FFFFFFF
+
+DRAIN_PING = b"draining"
+"""Comes back when the peer has read the first GOAWAY (RFC 9113 §6.8): the second can then name the last stream."""
+
+STAYING, ANNOUNCED, LEAVING = range(3)
+"""How far a graceful end is: not begun; GOAWAY for no stream; GOAWAY with the last stream."""
+
+
+class Connection:
+    """The state of a connection.
+
+    :ivar events: what the shell has not fetched yet
+    :ivar given_up: streams that we reset: what still comes on them was under way
+    :ivar highest: the highest stream that was opened
+    :ivar now: the clock of the last read
+    :ivar peer_leaves: GOAWAY came
+    :ivar fault: what the peer did that ended the connection
+    """
+
+    __slots__ = (
+        "dead",
+        "events",
+        "fault",
+        "given_up",
+        "highest",
+        "library",
+        "limits",
+        "now",
+        "peer_leaves",
+        "phase",
+        "resets",
+        "sender",
+        "streams",
+        "updates",
+    )
+
+    def __init__(self, limits_: H2Limits) -> None:
+        self.limits = limits_
+        self.library = Library(limits_)
+        self.events: list[StreamEvent] = []
+        self.sender = Sender(self.library, limits_, self)
+        self.streams: dict[int, Stream] = {}
+        self.given_up: dict[int, None] = {}
+        self.highest = 0
+        self.now = 0.0
+        self.phase = STAYING
+        self.peer_leaves = False
+        self.dead = False
+        self.fault: str | None = None
+        self.resets = Bucket("resets", limits.RESETS)
+        self.updates = Bucket("WINDOW_UPDATE frames", limits.UPDATES)
+
+    # for the sender
+
+    def tell(self, event: StreamEvent) -> None:
+        """An event for the shell."""
+        self.events.append(event)
+
+    def earned(self) -> None:
+        """The peer may say once more that it takes more."""
+        self.updates.earn(limits.UPDATES_EARNED)
+
+    def sent(self, stream: Stream) -> None:
+        """END_STREAM is out."""
+        if not stream.remote_ended:
+            if stream.tunnel and not stream.deaf:
+                return
+            # RFC 9113 §8.1: the rest of the request is of no use
+            self.reset(stream, ErrorCode.NO_ERROR)
+        else:
+            self.remove(stream)
+        self.events.append((stream.id, Closed()))
+
+    def remove(self, stream: Stream) -> None:
+        del self.streams[stream.id]
+        self.sender.drop(stream)
+        stream.early = []
+        n, stream.unacknowledged = stream.unacknowledged, 0
+        if n:
+            self.library.acknowledge_received_data(n, stream.id)
+
+    def reset(self, stream: Stream, code: int) -> None:
+        if not stream.machine.closed:
+            self.library.reset_stream(stream.id, code)
+        self.forget(stream.id)
+        self.remove(stream)
+
+    def forget(self, stream: int) -> None:
+        given_up = self.given_up
+        given_up[stream] = None
+        if len(given_up) > limits.REMEMBERED:
+            del given_up[next(iter(given_up))]
+
+    def give_up(self, stream: Stream, code: ErrorCode) -> None:
+        """The peer's fault, on one stream."""
+        self.resets.take(self.now)
+        self.reset(stream, code)
+        if stream.known:
+            self.events.append((stream.id, Abandoned(code)))
+
+    def refuse(self, stream: int, code: ErrorCode) -> None:
+        """A stream that never was one."""
+        self.resets.take(self.now)
+        self.forget(stream)
+        self.sender.control(frame_header(4, RST_STREAM, 0, stream) + code.to_bytes(4, "big"))
+
+    def goaway(self, last: int, code: ErrorCode) -> None:
+        self.sender.control(
+            frame_header(8, GOAWAY, 0, 0) + last.to_bytes(4, "big") + code.to_bytes(4, "big"),
+        )
+
+    def end_streams(self, code: ErrorCode) -> None:
+        for stream in list(self.streams.values()):
+            self.sender.drop(stream)
+            if stream.known:
+                self.events.append((stream.id, Abandoned(code)))
+        self.streams.clear()
+
+    def die(self, code: ErrorCode | None, message: str) -> None:
+        self.fault = message
+        self.end_streams(ErrorCode.CANCEL)
+        self.dead = True
+        if code is not None:
+            self.goaway(self.highest, code)
+
+    def shut_down(self) -> None:
+        """Say that the connection ends; said again, take no new stream."""
+        if self.dead or self.phase is LEAVING:
+            return
+        if self.phase is STAYING:
+            self.phase = ANNOUNCED
+            self.goaway(LAST_STREAM, ErrorCode.NO_ERROR)
+            self.library.ping(DRAIN_PING)
+        else:
+            self.phase = LEAVING
+            self.goaway(self.highest, ErrorCode.NO_ERROR)

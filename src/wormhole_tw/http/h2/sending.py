@@ -1,0 +1,235 @@
+"""What leaves: heads at once, bodies by the peer's windows, the streams in turn, a frame each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from wormhole_tw.errors import MisuseError
+from wormhole_tw.http.events import Framing, ResponseHead, Writable
+from wormhole_tw.http.h2.answers import answer_fields, plain_fields
+from wormhole_tw.http.h2.frames import DATA, frame_header
+from wormhole_tw.http.h2.limits import MAX_FRAME, H2Limits
+from wormhole_tw.http.h2.streams import ENDED, SENDING, TUNNEL, Stream
+
+if TYPE_CHECKING:
+    from wormhole_tw.http.events import Fields, InformationalHead
+    from wormhole_tw.http.h2.library import Library
+    from wormhole_tw.http.interfaces import StreamEvent
+
+__all__ = ["SMALL", "Owner", "Sender"]
+
+SMALL = 256
+"""A DATA frame that is shorter for the peer's window alone earns it no WINDOW_UPDATE: who opens windows by single
+octets makes us write a frame for each."""
+
+_LENGTH = Framing.LENGTH
+_NONE = Framing.NONE
+
+
+class Owner(Protocol):
+    """Who owns a sender."""
+
+    def tell(self, event: StreamEvent) -> None:
+        """An event for the shell."""
+
+    def sent(self, stream: Stream) -> None:
+        """Its END_STREAM is out."""
+
+    def earned(self) -> None:
+        """A DATA frame that deserves a WINDOW_UPDATE is out."""
+
+
+class Sender:
+    """The outgoing half of a connection.
+
+    :param owner: hears what comes of sending
+    """
+
+    __slots__ = ("_full", "_heads", "_library", "_limits", "_out", "_owner", "_ready", "_waiting")
+
+    def __init__(self, library: Library, limits: H2Limits, owner: Owner) -> None:
+        self._library = library
+        self._limits = limits
+        self._owner = owner
+        self._out: list[bytes] = []
+        self._heads: dict[int, Stream] = {}  # whose head waits for what comes behind it
+        self._ready: dict[int, Stream] = {}  # in turn
+        self._waiting: dict[int, Stream] = {}  # for a window
+        self._full: dict[int, Stream] = {}  # were asked, and not writable
+
+    # what the codec queues
+
+    def control(self, frame: bytes) -> None:
+        """A whole frame that is no stream's body."""
+        self._collect()
+        self._out.append(frame)
+
+    def interim(self, stream: Stream, head: InformationalHead) -> None:
+        """A 1xx."""
+        self._library.send_headers(stream.id, [(b":status", b"%d" % head.status), *plain_fields(head.fields)])
+
+    def head(self, stream: Stream, head: ResponseHead) -> None:
+        """The final head."""
+        status = head.status
+        request = stream.request
+        length: int | None = None
+        if (request is not None and request.method == b"HEAD") or status == 304 or status == 204:
+            stream.bodiless = True
+            if status != 204:
+                length = head.length
+        elif head.framing is _LENGTH or head.framing is _NONE:
+            length = stream.out_left = head.length or 0
+        stream.head = answer_fields(head, status, length)
+        stream.state = SENDING
+        self._heads[stream.id] = stream
+
+    def switch(self, stream: Stream, fields: list[tuple[bytes, bytes]]) -> None:
+        """The stream carries octets from now on."""
+        stream.head = fields
+        stream.state = TUNNEL
+        self._heads[stream.id] = stream
+
+    def body(self, stream: Stream, data: bytes) -> None:
+        """A piece.
+
+        :raises MisuseError: it is more than the length that was announced
+        """
+        if stream.bodiless:
+            return
+        left = stream.out_left
+        if left is not None:
+            if len(data) > left:
+                raise MisuseError("the answer's body is longer than its length")
+            stream.out_left = left - len(data)
+        stream.pieces.append(data)
+        stream.queued += len(data)
+        if not stream.blocked:
+            self._ready[stream.id] = stream
+
+    def end(self, stream: Stream, trailers: Fields) -> None:
+        """Nothing comes after what is queued.
+
+        :raises MisuseError: the body is shorter than its length
+        """
+        if stream.out_left:
+            raise MisuseError("the answer's body is shorter than its length")
+        stream.state = ENDED
+        stream.trailers = plain_fields(trailers) if not stream.bodiless else []
+        head = stream.head
+        if head is not None and not stream.pieces and not stream.trailers:
+            stream.head = None
+            del self._heads[stream.id]
+            self._library.send_headers(stream.id, head, end_stream=True)
+            self._owner.sent(stream)
+        elif not stream.blocked:
+            self._ready[stream.id] = stream
+
+    def drop(self, stream: Stream) -> None:
+        """Forget what is queued of a stream that is over."""
+        stream.pieces.clear()
+        stream.queued = 0
+        stream.head = None
+        for waiting in (self._heads, self._ready, self._waiting, self._full):
+            waiting.pop(stream.id, None)
+
+    # windows
+
+    def writable(self, stream: Stream) -> bool:
+        """Whether more may be queued on it."""
+        if self._has_room(stream, 1):
+            return True
+        self._full[stream.id] = stream
+        return False
+
+    @property
+    def _queued(self) -> int:
+        held = sum([stream.queued for stream in self._waiting.values()])
+        return held + sum([stream.queued for stream in self._ready.values()])
+
+    def _has_room(self, stream: Stream, share: int) -> bool:
+        if not stream.queued:
+            return True
+        limits = self._limits
+        return stream.queued < limits.queue // share and self._queued < limits.queues // share
+
+    def window_opened(self, stream: Stream) -> None:
+        """The peer takes more of one stream."""
+        if self._waiting.pop(stream.id, None) is not None:
+            stream.blocked = False
+            self._ready[stream.id] = stream
+
+    def windows_opened(self) -> None:
+        """The peer takes more of all streams."""
+        for stream in list(self._waiting.values()):
+            self.window_opened(stream)
+
+    # what leaves
+
+    def take(self, room: int) -> list[bytes]:
+        """What can leave now."""
+        if self._heads:
+            for stream in self._heads.values():
+                assert stream.head is not None
+                self._library.send_headers(stream.id, stream.head)
+                stream.head = None
+            self._heads.clear()
+        self._collect()
+        if self._ready:
+            self._fill(room)
+            self._collect()
+        if self._full:
+            for stream in list(self._full.values()):
+                if self._has_room(stream, 2):
+                    del self._full[stream.id]
+                    self._owner.tell((stream.id, Writable()))
+        out, self._out = self._out, []
+        return out
+
+    def _collect(self) -> None:
+        written = self._library.data_to_send()
+        if written:
+            self._out.append(written)
+
+    def _fill(self, room: int) -> None:
+        library, ready, out = self._library, self._ready, self._out
+        while ready:
+            stream = next(iter(ready.values()))
+            if not stream.pieces:
+                # nothing but its end
+                del ready[stream.id]
+                self._finish(stream)
+                continue
+            machine = stream.machine
+            window = min(library.outbound_flow_control_window, machine.outbound_flow_control_window)
+            if window <= 0:
+                del ready[stream.id]
+                stream.blocked = True
+                self._waiting[stream.id] = stream
+                continue
+            if room <= 0:
+                break
+            data = stream.take(min(window, MAX_FRAME))
+            size = len(data)
+            room -= size
+            if size >= SMALL or not stream.pieces:
+                self._owner.earned()
+            del ready[stream.id]
+            if stream.state is ENDED and not stream.pieces and not stream.trailers:
+                library.send_data(stream.id, data, end_stream=True)
+                self._collect()
+                self._owner.sent(stream)
+                continue
+            # Written here, and not by the library, which would copy it three times.
+            library.outbound_flow_control_window -= size
+            machine.outbound_flow_control_window -= size
+            out += (frame_header(size, DATA, 0, stream.id), data)
+            if stream.pieces or stream.state is ENDED:
+                ready[stream.id] = stream
+
+    def _finish(self, stream: Stream) -> None:
+        if stream.trailers:
+            self._library.send_headers(stream.id, stream.trailers, end_stream=True)
+        else:
+            self._library.end_stream(stream.id)
+        self._collect()
+        self._owner.sent(stream)
