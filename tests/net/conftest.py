@@ -1,9 +1,10 @@
-"""What moves bytes through TLS is tested over each way through OpenSSL: the fast one, pyOpenSSL's public one, Twisted's."""
+"""What moves bytes through TLS is tested over each way to OpenSSL: the fast, pyOpenSSL's public, Twisted's."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.net.engines import OTHERS, ROLES, VERSIONS, Matrix
 from wormhole_tw.net import choice, records
 
 _OVER_TLS = frozenset({"test_tls", "test_tls_client"})
@@ -24,3 +25,30 @@ def way_through_openssl(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     monkeypatch.setenv(choice.VARIABLE, "twisted" if way == "twisted" else "fast")
     monkeypatch.setattr(records, "DIRECT", way == "direct")
     return way
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    """Of TLS."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=OTHERS)
+def other(request: pytest.FixtureRequest) -> str:
+    """Who is at the far end."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=ROLES)
+def role(request: pytest.FixtureRequest) -> str:
+    """Of the engine under test."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def matrix(role: str, other: str, version: str) -> Matrix:
+    """All of them together."""
+    return role, other, version
