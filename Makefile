@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # Covered whole, branches included: the parts without IO, and what decides who may do what.
 WHOLE := */wormhole_tw/wire/*,*/wormhole_tw/http/*,*/wormhole_tw/control/*
@@ -61,6 +63,16 @@ architecture: $(STAMP)
 
 docs: $(STAMP) ## the documentation, into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+bench: $(STAMP) ## measure beside the peers that are here (BENCH_ARGS='--quick', '--only small-32 --svg FILE')
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-check: $(STAMP) ## measure what benchmarks/bounds.toml needs; fail if a bound is missed
+	$(BIN)/python -m benchmarks --check $(BENCH_ARGS)
+
+bench-deps: ## install the peers and loads that Debian has, by apt-get
+	$(SUDO) apt-get install --yes --no-install-recommends \
+		nginx haproxy openssh-server openssh-client wrk nghttp2-client curl openssl
 
 wheel: $(STAMP) ## a wheel and an sdist, into dist
 	$(BIN)/python -m build

@@ -44,7 +44,7 @@ class Metric:
     more_is_better: bool = False
 
 
-RATE = Metric("rate", "requests", "requests/s", more_is_better=True)
+RATE = Metric("rate", "requests", "a second", more_is_better=True)
 DOWNLOAD = Metric("rate", "throughput", "MB/s", more_is_better=True)
 P50 = Metric("p50", "p50", "ms")
 P99 = Metric("p99", "p99", "ms")

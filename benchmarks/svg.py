@@ -17,7 +17,7 @@ GAP = 16
 CARD = (WIDTH - 2 * MARGIN - GAP) // 2
 INSIDE = 18
 LABEL = 84
-VALUE = 132
+VALUE = 148
 ROW = 26
 BAR = 14
 BARS = CARD - 2 * INSIDE - LABEL - VALUE
@@ -47,6 +47,8 @@ _COLOURS = {
     "ours": "#1f6feb",
     "own": "#7fb0f5",
     "peer": "#8c959f",
+    "soft": "#59636e",
+    "warn": "#bc4c00",
 }
 
 _OWN = ("https", "bare", "one-agent")
@@ -66,7 +68,7 @@ def chart(summary: Mapping[str, Any]) -> str:
     height = max(columns) + MARGIN - GAP
     machine, options = summary["machine"], summary["options"]
     facts = (
-        f"medians of {options['rounds']} rounds in turn; lines from the least to the most; "
+        f"medians of {options['rounds']} rounds in turn, lines from the least to the most; "
         f"{machine['cores']} cores, Python {machine['python']}, {machine['openssl'].rsplit(' ', 3)[0]}"
     )
     when = str(summary["when"]).partition("T")[0]
@@ -149,4 +151,5 @@ def _rect(kind: str, x: float, y: float, width: float, height: float, radius: in
 
 def _text(kind: str, x: float, y: float, text: str, anchor: str = "") -> str:
     where = f' text-anchor="{anchor}"' if anchor else ""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{where}>{escape(text)}</text>'
+    colour = _COLOURS.get(kind, "#1f2328")
+    return f'<text class="{kind}" fill="{colour}" x="{x:.1f}" y="{y:.1f}"{where}>{escape(text)}</text>'

@@ -48,6 +48,9 @@ class Accepting(Owner):
         if not self.welcomed_or_lost.called:
             self.welcomed_or_lost.callback(None)
 
+    def link_lost(self, link: LinkProtocol, reason: Exception) -> None:
+        """The child was ended, after the count."""
+
 
 class Dialling(Owner):
     """The agent's side: sends back what comes."""

@@ -14,7 +14,7 @@ from .requests import before_proxies
 __all__ = ["SCENARIOS"]
 
 _METRICS = (
-    Metric("rate", "connections", "connections/s", more_is_better=True),
+    Metric("rate", "connections", "a second", more_is_better=True),
     CPU_A_HANDSHAKE,
     RESUMED,
 )
