@@ -25,11 +25,21 @@ from .endpoints import check_endpoint, endpoint_port
 from .limits import Limits
 from .model import Backend, Route, Site
 from .names import normalise_hostname, normalise_prefix
+from .pages import read_pages
 from .schema import check_table, closest, place
-from .tables import BackendTable, EdgeFile, EdgeTable, ListenerTable, RouteTable, SiteTable, TlsTable
+from .tables import AccessLogTable, BackendTable, EdgeFile, EdgeTable, ListenerTable, RouteTable, SiteTable, TlsTable
 from .tokens import parse_digest
 
-__all__ = ["CertificateFiles", "EdgeConfig", "Limits", "Listener", "Override", "TlsConfig", "restart_needed"]
+__all__ = [
+    "AccessLogConfig",
+    "CertificateFiles",
+    "EdgeConfig",
+    "Limits",
+    "Listener",
+    "Override",
+    "TlsConfig",
+    "restart_needed",
+]
 
 #: Names that always reach an edge on this machine, where edge.names does not say otherwise.
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -90,6 +100,14 @@ class TlsConfig:
     certificates: tuple[CertificateFiles, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class AccessLogConfig:
+    """Where each request is written down: ``path`` is absolute, or ``-`` for standard output."""
+
+    path: str
+    format: Literal["json", "combined"] = "json"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
     """A checked edge.toml. Make one with :meth:`load` or :meth:`from_dict`, which do the checking.
@@ -99,6 +117,7 @@ class EdgeConfig:
     :ivar public_https_port: what visitors see; None where it is known only when the first TLS listener is bound
     :ivar admin: endpoint description of the admin listener, or None
     :ivar state: folder for what the edge makes; absolute
+    :ivar access_log: None where requests are not written down
     """
 
     source: str
@@ -113,6 +132,7 @@ class EdgeConfig:
     limits: Limits
     backends: tuple[Backend, ...]
     sites: tuple[Site, ...]
+    access_log: AccessLogConfig | None = None
 
     @classmethod
     def load(
@@ -199,6 +219,7 @@ class _Resolver:
             limits=table.limits,
             backends=backends,
             sites=sites,
+            access_log=self._access_log(table.access_log),
         )
 
     # [edge]
@@ -304,6 +325,20 @@ class _Resolver:
         )
         return TlsConfig(table.mode, certificates)
 
+    # [access_log]
+
+    def _access_log(self, table: AccessLogTable | None) -> AccessLogConfig | None:
+        if table is None:
+            return None
+        if table.path == "-":
+            return AccessLogConfig("-", table.format)
+        path = self._path("$.access_log.path", table.path)
+        if not path.parent.is_dir():
+            raise self._error("$.access_log.path", f"there is no folder {path.parent}")
+        if path.is_dir():
+            raise self._error("$.access_log.path", f"{path} is a folder")
+        return AccessLogConfig(str(path), table.format)
+
     # [[backends]] and [[sites]]
 
     def _backends(self, tables: Sequence[BackendTable]) -> tuple[Backend, ...]:
@@ -357,7 +392,9 @@ class _Resolver:
             )
             if not routes:
                 raise self._error(f"{key}.routes", "a site needs a route")
-            sites.append(Site(name, tuple(hostnames), routes))
+            pages = table.error_pages
+            own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
+            sites.append(Site(name, tuple(hostnames), routes, own))
         return tuple(sites)
 
     def _route(self, key: str, site: str, table: RouteTable, backends: Sequence[str]) -> Route:
@@ -409,6 +446,8 @@ def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
     keys = [f"$.edge.{name}" for name in _FIXED if getattr(old, name) != getattr(new, name)]
     if old.tls.mode != new.tls.mode:
         keys.append("$.tls.mode")
+    if old.access_log != new.access_log:
+        keys.append("$.access_log")
     keys += [
         f"$.limits.{name}"
         for name in Limits.__struct_fields__

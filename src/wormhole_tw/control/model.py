@@ -5,9 +5,10 @@ Nothing in this module does anything: it is read by the catalog, the registry, t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Backend", "Release", "Route", "ServiceOffer", "SessionFacts", "Site", "Token"]
+__all__ = ["Backend", "ErrorPages", "Release", "Route", "ServiceOffer", "SessionFacts", "Site", "Token"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,38 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorPages:
+    """A site's own pages for what the edge answers itself.
+
+    :ivar pages: (``"404"`` or ``"4xx"``, ``"html"``, ``"text"`` or ``"json"``) → the page, UTF-8
+    """
+
+    pages: Mapping[tuple[str, str], bytes]
+
+    def kinds(self, status: int) -> dict[str, bytes]:
+        """The kinds of page that there are for a status; one of the very status wins over its class's."""
+        found = {}
+        for name in (f"{status // 100}xx", str(status)):
+            for kind in ("html", "text", "json"):
+                page = self.pages.get((name, kind))
+                if page is not None:
+                    found[kind] = page
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A group of host names that share their routes.
 
     :ivar hostnames: normalised (lower case, no trailing dot, no port); ``*.parent`` stands for one left-most label
     :ivar routes: in order; the first that matches wins
+    :ivar error_pages: what the site shows where the edge answers itself; None for the edge's own
     """
 
     name: str
     hostnames: tuple[str, ...]
     routes: tuple[Route, ...]
+    error_pages: ErrorPages | None = None
 
 
 @dataclass(frozen=True, slots=True)

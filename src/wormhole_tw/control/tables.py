@@ -12,6 +12,7 @@ import msgspec
 from .limits import Limits
 
 __all__ = [
+    "AccessLogTable",
     "BackendTable",
     "CertificateTable",
     "EdgeFile",
@@ -67,6 +68,13 @@ class TlsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     certificates: list[CertificateTable] = []
 
 
+class AccessLogTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[access_log]``."""
+
+    path: str
+    format: Literal["json", "combined"] = "json"
+
+
 class BackendTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[backends]]``."""
 
@@ -88,6 +96,7 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hostnames: list[str]
     routes: list[RouteTable]
     name: str | None = None
+    error_pages: str | dict[str, str] | None = None
 
 
 class EdgeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,5 +105,6 @@ class EdgeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     edge: EdgeTable = EdgeTable()
     tls: TlsTable = TlsTable()
     limits: Limits = Limits()
+    access_log: AccessLogTable | None = None
     backends: list[BackendTable] = []
     sites: list[SiteTable] = []
