@@ -26,6 +26,19 @@ def test_all_callers_share_one_delayed_call() -> None:
     assert seen == ["a", "b", "c"]
 
 
+def test_a_loop_that_ends_its_turns_itself_needs_no_delayed_call() -> None:
+    clock = Clock()
+    turn = TurnEnd(clock)
+    turn.hook()
+    seen: list[str] = []
+    turn.call(lambda: turn.call(lambda: seen.append("later")))
+    assert turn.pending
+    assert clock.getDelayedCalls() == []
+    turn.run()
+    assert seen == ["later"]
+    assert not turn.pending
+
+
 def test_what_a_function_adds_runs_in_the_same_flush() -> None:
     clock = Clock()
     turn = TurnEnd(clock)

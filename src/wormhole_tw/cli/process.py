@@ -23,6 +23,7 @@ from twisted.python.logfile import LogFile
 
 from wormhole_tw import __version__
 from wormhole_tw.cli.logs import log_observer, parse_level
+from wormhole_tw.cli.polling import dispatch_directly
 from wormhole_tw.errors import ConfigError
 
 __all__ = [
@@ -226,8 +227,10 @@ def raise_descriptor_limit() -> None:
 
 
 def settle(reactor: ProcessReactor, *, reload: Callable[[], object] | None = None) -> None:
-    """All that ``makeService`` has to arrange for its process: descriptors, memory, signals, and the collector last."""
+    """All that ``makeService`` has to arrange for its process: descriptors, the reactor's loop, memory, signals, and
+    the collector last."""
     raise_descriptor_limit()
+    dispatch_directly(reactor)
     keep_freed_memory()
     handle_signals(reactor, reload=reload)
     reactor.callWhenRunning(freeze_garbage)

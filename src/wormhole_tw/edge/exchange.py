@@ -45,6 +45,9 @@ __all__ = ["REPLAY_LIMIT", "Exchange"]
 
 log = Logger()
 
+_NO_BODY = Framing.NONE
+_END = End()
+
 REPLAY_LIMIT = 64 * 1024
 """Octets of a request's body kept so that it can be sent again: forms and API calls fit, uploads do not."""
 
@@ -140,6 +143,8 @@ class Exchange:
         limits = context.limits
         if limits.whole:
             self._whole = context.timers.start(limits.whole, self._took_too_long)
+        if head.framing is _NO_BODY:
+            self._trailers = _END
         try:
             if facts.redirect:
                 self._redirect(head)
@@ -194,8 +199,8 @@ class Exchange:
 
     def request_end(self, event: End) -> None:
         """The request is whole."""
-        if self.state is State.DONE:
-            return
+        if self._trailers is not None or self.state is State.DONE:
+            return  # it was whole with its head
         self._trailers = event if not event.trailers else End(trailers_onwards(event.trailers))
         connection = self._connection
         if connection is not None:
@@ -279,6 +284,9 @@ class Exchange:
         assert held is not None
         self.move(State.SENDING)
         self._connection = connection
+        if forward.framing is _NO_BODY:
+            connection.request(forward, self, whole=True)
+            return
         connection.request(forward, self)
         for data in held:
             connection.send(Body(data))
@@ -335,6 +343,20 @@ class Exchange:
         self._visitor.send(End(trailers_onwards(event.trailers)) if event.trailers else event)
         self._done()
         self._visitor.exchange_done()
+
+    def on_answer(self, head: ResponseHead, body: bytes) -> None:
+        """See IAnswerHandler."""
+        self.move(State.ANSWERING)
+        self._connection = None
+        self.status = head.status
+        self.sent = len(body)
+        answer = answer_towards_visitor(head)
+        if head.status >= 400 and self._much_is_left():
+            answer.keep_alive = False
+        visitor = self._visitor
+        visitor.answer(answer, body)
+        self._done()
+        visitor.flush()
 
     def on_raw(self, event: Raw) -> None:
         """See IAnswerHandler."""

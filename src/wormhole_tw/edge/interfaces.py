@@ -76,6 +76,9 @@ class IVisitor(Interface):
     def send(event: Event) -> None:
         """Queue a piece of the answer.  Nothing leaves before :meth:`flush`."""
 
+    def answer(head: ResponseHead, body: bytes) -> None:
+        """Queue a whole answer: :meth:`send` of head, body and end, and :meth:`exchange_done`."""
+
     def flush() -> None:
         """Hand to the transport what is queued, and go on with the next request where this one is done."""
 
@@ -103,6 +106,9 @@ class IAnswerHandler(Interface):
 
     def on_end(event: End) -> None:
         """The answer is whole; the connection is no longer this handler's."""
+
+    def on_answer(head: ResponseHead, body: bytes) -> None:
+        """A whole answer that came in one read: head, body and end, and then :meth:`on_turn_end`."""
 
     def on_raw(event: Raw) -> None:
         """Octets after a 101."""

@@ -32,6 +32,7 @@ from wormhole_tw.http.events import (
     ResponseHead,
 )
 from wormhole_tw.http.h1 import H1ServerCodec
+from wormhole_tw.net.tls_transport import write_at_once
 from wormhole_tw.net.transport import unsent
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class VisitorConnection:
         context = self._context
         context.connections.add(self)
         self._timer = context.timers.start(context.limits.head, self._timed_out)
+        write_at_once(transport)  # what one read brings is written at its end
         self._transport.registerProducer(self, True)
 
     def connectionMade(self) -> None:
@@ -232,6 +234,15 @@ class VisitorConnection:
             self._timer.restart()
         self._codec.send(self._stream, event)
 
+    def answer(self, head: ResponseHead, body: bytes) -> None:
+        """See the interface."""
+        context = self._context
+        limit = context.limits.requests_per_connection
+        if context.draining or (limit and self.requests >= limit):
+            head.keep_alive = False
+        self._codec.send_whole(self._stream, head, body)
+        self._exchange = None
+
     def consumed(self, n: int) -> None:
         """See the interface."""
         self._codec.acknowledge(self._stream, n)
@@ -334,7 +345,9 @@ class VisitorConnection:
     def _write(self) -> None:
         pieces = self._codec.data_to_send()
         if pieces and not self._lost:
-            for piece in joined(pieces):
+            if len(pieces) > 1:
+                pieces = joined(pieces)
+            for piece in pieces:
                 self._transport.write(piece)
 
     def _after(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from OpenSSL import SSL
 from OpenSSL.SSL import WantReadError
 
-__all__ = ["DirectRecords", "PublicRecords", "Records", "Scratch", "direct_works", "records_for"]
+__all__ = ["RECORD_SIZE", "DirectRecords", "PublicRecords", "Records", "Scratch", "direct_works", "records_for"]
 
 RECORD_SIZE = 16 * 1024
 """Bytes of clear text in a record (RFC 8446 section 5.1): what OpenSSL takes or gives in one call."""
@@ -53,6 +53,13 @@ class Records(Protocol):
 
     def take(self) -> bytes:
         """Ciphertext for the network, at most :data:`CIPHER_SIZE` bytes; empty when there is none."""
+
+    def seal(self, data: bytes) -> bytes:
+        """:meth:`write` and :meth:`take` at once, for one record: at most :data:`RECORD_SIZE` bytes, at least one.
+
+        :returns: empty where nothing was taken of ``data``, because the connection first has to read
+        :raises SSL.Error: whatever OpenSSL found wrong
+        """
 
 
 class PublicRecords:
@@ -99,6 +106,13 @@ class PublicRecords:
             return self._connection.bio_read(CIPHER_SIZE)
         except WantReadError:
             return b""
+
+    def seal(self, data: bytes) -> bytes:
+        try:
+            self._connection.send(data)
+        except WantReadError:
+            return b""
+        return self.take()
 
 
 _lib: Any = getattr(SSL, "_lib", None)
@@ -173,6 +187,17 @@ class DirectRecords:
     def take(self) -> bytes:
         got = _lib.BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
         return bytes(self._scratch.cipher_view[:got]) if got > 0 else b""
+
+    def seal(self, data: bytes) -> bytes:
+        ssl = self._ssl
+        sent = _lib.SSL_write(ssl, data, len(data))
+        if sent <= 0:
+            if _lib.SSL_get_error(ssl, sent) != _lib.SSL_ERROR_WANT_READ:
+                self._raise(sent)
+            return b""
+        scratch = self._scratch
+        got = _lib.BIO_read(self._from_ssl, scratch.cipher, CIPHER_SIZE)
+        return bytes(scratch.cipher_view[:got])
 
     def _raise(self, result: int) -> None:
         cast(Any, self._connection)._raise_ssl_error(self._ssl, result)

@@ -24,14 +24,15 @@ DEFAULT_TICK = 0.25
 class Timer:
     """One timeout on a `TimerWheel`; made by `TimerWheel.start`."""
 
-    __slots__ = ("_bucket", "_callback", "_deadline", "_seconds", "_slot", "_wheel")
+    __slots__ = ("_bucket", "_callback", "_deadline", "_not_before", "_now", "_seconds", "_wheel")
 
     def __init__(self, wheel: TimerWheel, seconds: float, callback: Callable[[], object]) -> None:
         self._wheel = wheel
         self._callback = callback
         self._seconds = seconds
         self._deadline = 0.0
-        self._slot = 0
+        self._not_before = 0.0  # where the slot begins: an earlier deadline needs another slot
+        self._now = wheel._clock.seconds
         self._bucket: dict[Timer, None] | None = None
 
     @property
@@ -50,12 +51,13 @@ class Timer:
             seconds = self._seconds
         else:
             self._seconds = seconds
-        wheel = self._wheel
-        self._deadline = deadline = wheel._clock.seconds() + seconds
+        self._deadline = deadline = self._now() + seconds
         # A later deadline is found when the old slot comes up; only an earlier one needs another slot now.
         if self._bucket is None:
+            wheel = self._wheel
             wheel._insert(self, ceil(deadline / wheel._tick))
-        elif deadline <= (self._slot - 1) * wheel._tick:
+        elif deadline <= self._not_before:
+            wheel = self._wheel
             wheel._remove(self)
             wheel._insert(self, ceil(deadline / wheel._tick))
 
@@ -114,7 +116,7 @@ class TimerWheel:
             heappush(self._heap, slot)
         bucket[timer] = None
         timer._bucket = bucket
-        timer._slot = slot
+        timer._not_before = (slot - 1) * self._tick
         self._active += 1
         if self._call is None:
             self._arm()

@@ -30,13 +30,24 @@ class TurnEnd:
     withdrawn: a function must bear being called when its owner has closed meanwhile.
     """
 
-    __slots__ = ("_clock", "_functions", "_running", "_scheduled")
+    __slots__ = ("_clock", "_functions", "_hooked", "_running", "_scheduled")
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._clock = reactor
         self._functions: list[Callable[[], object]] = []
         self._scheduled: IDelayedCall | None = None
         self._running = False
+        self._hooked = False
+
+    @property
+    def pending(self) -> bool:
+        """Something waits for the end of this turn."""
+        return bool(self._functions)
+
+    def hook(self) -> None:
+        """From now on the reactor's loop calls :meth:`run` itself, after the events of each poll and before the next
+        one sleeps: no ``callLater(0)`` any more."""
+        self._hooked = True
 
     def call(self, function: Callable[[], object]) -> None:
         """Run ``function()`` at the end of this turn; during a flush, in the same flush.
@@ -44,10 +55,11 @@ class TurnEnd:
         What it raises is logged and keeps no other function from running.
         """
         self._functions.append(function)
-        if self._scheduled is None and not self._running:
-            self._scheduled = self._clock.callLater(0, self._flush)
+        if self._scheduled is None and not self._running and not self._hooked:
+            self._scheduled = self._clock.callLater(0, self.run)
 
-    def _flush(self) -> None:
+    def run(self) -> None:
+        """Run what waits: the reactor's loop does, at the end of a turn."""
         self._scheduled = None
         self._running = True
         try:
@@ -63,8 +75,8 @@ class TurnEnd:
                         log.failure("a function at the end of a reactor turn failed: {function!r}", function=function)
         finally:
             self._running = False
-            if self._functions:
-                self._scheduled = self._clock.callLater(0, self._flush)
+            if self._functions and not self._hooked:
+                self._scheduled = self._clock.callLater(0, self.run)
 
 
 def turn_end_of(reactor: IReactorTime) -> TurnEnd:

@@ -18,9 +18,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.errors import LinkLost, MisuseError
+from wormhole_tw.net.tls_transport import write_at_once
 from wormhole_tw.net.transport import tune
 from wormhole_tw.wire import events as wire
 from wormhole_tw.wire.codes import GoawayCode
+from wormhole_tw.wire.events import DataReceived
 from wormhole_tw.wire.session import Session, SessionConfig, Side
 
 from .ending import ALPN, Farewell, why_lost
@@ -225,6 +227,7 @@ class LinkProtocol(Protocol):
                 return
             self._session.hello(self.hello_message, self._clock.seconds())
         tune(transport)
+        write_at_once(transport)  # the end of the turn is ours
         transport.registerProducer(self, True)
         self._arm_timer()
         self.touch()
@@ -330,8 +333,14 @@ class LinkProtocol(Protocol):
 
     def _handle(self, events: list[wire.Event]) -> None:
         handlers = self._handlers
+        streams = self._streams.by_id
         for event in events:
-            handlers[type(event)](event)
+            if type(event) is DataReceived:
+                stream = streams.get(event.stream_id)
+                if stream is not None:
+                    stream.data_came(event.data)
+            else:
+                handlers[type(event)](event)
 
     def _tell(self, method: Callable[..., None], *args: object) -> None:
         try:

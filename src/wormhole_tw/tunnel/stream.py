@@ -391,7 +391,7 @@ class TunnelStream:
             return
         finally:
             self._delivering = False
-        if not self._closed_on_wire:
+        if not self._closed_on_wire and not self._link.consumed(self.stream_id, len(data)):
             self._link.acknowledge(self.stream_id, len(data))
 
     def _tell_end(self) -> None:

@@ -26,21 +26,24 @@ class LinkStreams:
 
     :param touch: has the link look after everything at the end of this turn
     :ivar session_id: the session's name from WELCOME, empty before
-    :ivar handlers: the events of the session that are for a stream
+    :ivar handlers: the events of the session that are for a stream, but for data
+    :ivar by_id: the streams
+    :ivar consumed: ``consumed(stream_id, n)``: :meth:`acknowledge` where no credit is due yet; else False
     """
 
     def __init__(self, session: Session, clock: IReactorTime, touch: Callable[[], None]) -> None:
         self.session_id = ""
         self._session = session
+        self._send = session.streams.send
+        self.consumed = session.streams.consumed
         self._clock = clock
         self._touch = touch
-        self._streams: dict[int, TunnelStream] = {}
+        self.by_id: dict[int, TunnelStream] = {}
         self._later: list[TunnelStream] = []
         self._half_told: list[TunnelStream] = []
         self._pulled: dict[TunnelStream, None] = {}
         self._lingering: OrderedDict[TunnelStream, float] = OrderedDict()  # by deadline; they all wait as long
         self.handlers: dict[type, Callable[[Any], None]] = {
-            wire.DataReceived: self._on_data,
             wire.StreamAccepted: self._on_accepted,
             wire.StreamEnded: self._on_ended,
             wire.StreamWasReset: self._on_reset,
@@ -49,13 +52,13 @@ class LinkStreams:
         }
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self.by_id)
 
     # The link's side.
 
     def add(self, stream_id: int, message: Open, *, ours: bool) -> TunnelStream:
         """A stream that the session has opened, or was told of."""
-        stream = self._streams[stream_id] = TunnelStream(self, stream_id, message, ours=ours)
+        stream = self.by_id[stream_id] = TunnelStream(self, stream_id, message, ours=ours)
         return stream
 
     def catch_up(self) -> None:
@@ -89,32 +92,27 @@ class LinkStreams:
 
     def clear(self) -> None:
         """The link is gone, and the session has told the end of every stream."""
-        for stream in list(self._streams.values()):
+        for stream in list(self.by_id.values()):
             stream.reset_came(StreamReset(ResetCode.LINK_LOST, "the tunnel was lost", delivered=True))
-        self._streams.clear()
+        self.by_id.clear()
         self._pulled.clear()
         self._lingering.clear()
 
     def _forget(self, stream_id: int) -> TunnelStream | None:
-        stream = self._streams.pop(stream_id, None)
+        stream = self.by_id.pop(stream_id, None)
         if stream is not None and self._lingering:
             self._lingering.pop(stream, None)
         return stream
 
     # Events.
 
-    def _on_data(self, event: wire.DataReceived) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.data_came(event.data)
-
     def _on_accepted(self, event: wire.StreamAccepted) -> None:
-        stream = self._streams.get(event.stream_id)
+        stream = self.by_id.get(event.stream_id)
         if stream is not None:
             stream.accepted_came(event.message)
 
     def _on_ended(self, event: wire.StreamEnded) -> None:
-        stream = self._streams.get(event.stream_id)
+        stream = self.by_id.get(event.stream_id)
         if stream is not None:
             stream.end_came()
 
@@ -129,7 +127,7 @@ class LinkStreams:
             stream.closed_came()
 
     def _on_send_ready(self, event: wire.SendReady) -> None:
-        stream = self._streams.get(event.stream_id)
+        stream = self.by_id.get(event.stream_id)
         if stream is not None:
             stream.send_ready()
 
@@ -163,7 +161,7 @@ class LinkStreams:
 
     def send(self, stream_id: int, data: bytes) -> None:
         """DATA."""
-        self._session.send(stream_id, data)
+        self._send(stream_id, data)
         self._touch()
 
     def end(self, stream: TunnelStream) -> None:

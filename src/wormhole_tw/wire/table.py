@@ -142,14 +142,17 @@ class StreamTable:
         self._outbox.head(encode_frame(FrameType.OPENED, stream_id, encode(message or Opened())))
 
     def send(self, stream_id: int, data: bytes | memoryview) -> None:
-        stream = self._mine(stream_id)
-        if stream is None or stream.state is _RESETTING:
+        stream = self._streams.get(stream_id) or self._mine(stream_id)
+        if stream is None:
+            return
+        state = stream.state
+        if state is _RESETTING:
             return
         if stream.end_said:
             raise MisuseError(f"stream {stream_id} got data after its end")
         if not data:
             return
-        if stream.state is _OFFERED or stream.state is _OFFERED_ENDED:
+        if state is _OFFERED or state is _OFFERED_ENDED:
             self.accept(stream_id, None)
         stream.queue.append(data)
         stream.queued += len(data)
@@ -193,6 +196,23 @@ class StreamTable:
         if not grant or not _TAKES_DATA[stream.state]:
             return False
         self._outbox.grant(stream_id, grant)
+        return True
+
+    def consumed(self, stream_id: int, amount: int) -> bool:
+        """:meth:`acknowledge` in the case that is most of them: nothing is to be granted yet.
+
+        :returns: False where that is not the case; nothing was done then
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return False
+        window = stream.window
+        pending = window.pending + amount
+        if amount > window.unacknowledged or pending * 2 >= window.size or stream.state is _RESETTING:
+            return False
+        window.pending = pending
+        window.unacknowledged -= amount
+        self.held -= amount
         return True
 
     def queued(self, stream_id: int) -> int:

@@ -57,6 +57,22 @@ def test_requests(request_head, bodies, end, expected):
     assert codec.data_to_send() == []
 
 
+def test_a_request_without_a_body_goes_in_one_call():
+    codec = H1ClientCodec()
+    assert codec.send_whole(head()) == 1
+    assert said(codec) == b"GET /x?y HTTP/1.1\r\nHost: a.test:81\r\n\r\n"
+    with pytest.raises(MisuseError, match="no request can begin"):
+        codec.send_whole(head())
+    assert told(codec, ANSWER) == seen(1)
+    assert codec.send_whole(head()) == 2
+
+
+@pytest.mark.parametrize("framing", [{"framing": Framing.CHUNKED}, {"framing": Framing.LENGTH, "length": 3}])
+def test_a_request_with_a_body_does_not(framing):
+    with pytest.raises(MisuseError, match="not whole"):
+        H1ClientCodec().send_whole(head(b"POST", **framing))
+
+
 def test_a_connection_is_used_again():
     codec = H1ClientCodec()
     for stream in (1, 2, 3):

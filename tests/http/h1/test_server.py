@@ -77,6 +77,21 @@ def test_answers(request_bytes, head, bodies, expected, closes):
     assert codec.data_to_send() == []
 
 
+def test_a_whole_answer_goes_in_one_call():
+    codec = H1ServerCodec()
+    with pytest.raises(MisuseError, match="whole answer"):
+        codec.send_whole(1, length(2), b"hi")
+    told(codec, GET)
+    codec.send_whole(1, length(2), b"hi")
+    assert said(codec) == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    told(codec, GET)
+    codec.send_whole(2, ResponseHead(404, b"", []), b"")
+    assert said(codec) == b"HTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n"
+    codec.shut_down()
+    codec.send_whole(2, length(2), b"nobody hears this")
+    assert said(codec) == b""
+
+
 def test_trailers_go_out_behind_chunks_only():
     codec = H1ServerCodec()
     told(codec, GET)

@@ -87,6 +87,7 @@ class UpstreamConnection:
         "_timer",
         "_timers",
         "_transport",
+        "_waiting",
         "_whole",
         "_writable",
         "factory",
@@ -131,8 +132,10 @@ class UpstreamConnection:
         self._whole = False
         self._half_closed = False
         self._over = False
-        # first byte of the answer while busy, time on the shelf while idle: one timer, for both never run together
+        # first byte of the answer while busy, time on the shelf while idle: one timer, for both never run together; it
+        # is not cancelled in between, which would cost more than a look when it comes
         self._timer: Timer | None = None
+        self._waiting = False
 
     # what an exchange calls
 
@@ -146,22 +149,27 @@ class UpstreamConnection:
         """The stream takes more of the request's body."""
         return self._writable
 
-    def request(self, head: RequestHead, handler: IAnswerHandler) -> None:
+    def request(self, head: RequestHead, handler: IAnswerHandler, *, whole: bool = False) -> None:
         """Begin a request; nothing leaves before :meth:`flush`.
 
+        :param whole: it has no body: there is nothing to :meth:`send`
         :raises MisuseError: one is running, or the connection is over
         """
         if self._handler is not None or self._over:
             raise MisuseError("the connection cannot take a request now")
-        if self._timer is not None:
-            self._timer.cancel()
+        self._waiting = False
         self._handler = handler
         self._begun = False
         self._answered = False
-        self._whole = False
         self.requests += 1
-        self._stream = self._codec.new_stream()
-        self._codec.send(self._stream, head)
+        if whole:
+            self._whole = True
+            self._stream = self._codec.send_whole(head)
+            self.expect_answer()
+        else:
+            self._whole = False
+            self._stream = self._codec.new_stream()
+            self._codec.send(self._stream, head)
 
     def send(self, event: Event) -> None:
         """Queue a piece of the request's body, its end, or raw octets."""
@@ -180,7 +188,9 @@ class UpstreamConnection:
         if transport is None or self._over:
             return
         pieces = self._codec.data_to_send()
-        if pieces:
+        if len(pieces) == 1:
+            transport.write(pieces[0])
+        elif pieces:
             for piece in joined(pieces):
                 transport.write(piece)
         if self._codec.output_ended and not self._half_closed:
@@ -193,15 +203,18 @@ class UpstreamConnection:
         service takes nothing more of it."""
         if self._answered or self._over:
             return
-        if self._timer is None:
-            self._timer = self._timers.start(self._limits.first_byte, self._timed_out)
-        else:
-            self._timer.restart(self._limits.first_byte)
+        self._waiting = True
+        self._arm(self._limits.first_byte)
 
     def _visitors_turn(self) -> None:
         """More of the request is to come, and ``limits.body`` says how soon."""
-        if self._timer is not None and self._timer.active:
-            self._timer.cancel()
+        self._waiting = False
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self._timers.start(seconds, self._timed_out)
+        else:
+            self._timer.restart(seconds)
 
     def consumed(self, n: int) -> None:
         """The handler has done with ``n`` octets of body or raw octets; until it says so, reading stops soon."""
@@ -323,6 +336,15 @@ class UpstreamConnection:
         self._feeding = True
         try:
             events = self._codec.receive_data(data, 0.0)
+            if len(events) == 3 and type(events[0][1]) is ResponseHead:
+                head, body, end = events[0][1], events[1][1], events[2][1]
+                if type(body) is Body and type(end) is End and not end.trailers:
+                    # as most answers come: whole
+                    self._answered = True
+                    self._finished()
+                    self._feeding = False
+                    handler.on_answer(head, body.data)
+                    return
             for _, event in events:
                 self._hand_over(handler, event)
                 if self._handler is not handler:
@@ -354,8 +376,7 @@ class UpstreamConnection:
             handler.on_body(event)
         elif type(event) is ResponseHead:
             self._answered = True
-            if self._timer is not None:
-                self._timer.cancel()
+            self._waiting = False
             handler.on_head(event)
         elif type(event) is End:
             self._finished()
@@ -365,9 +386,9 @@ class UpstreamConnection:
         elif type(event) is InformationalHead:
             if event.status == 100 and not self._whole and self._writable:
                 self._visitors_turn()
-            elif self._timer is not None and self._timer.active:
+            elif self._waiting:
                 # it is alive and at work (RFC 9110 §15.2.1, 102): its time begins anew
-                self._timer.restart()
+                self._arm(self._limits.first_byte)
             handler.on_informational(event)
         elif type(event) is RawEnd:
             handler.on_raw_end(event)
@@ -380,10 +401,8 @@ class UpstreamConnection:
         # what is still queued of a request that ran on is of no use to anybody
         if self._codec.reusable and self._writable and self._pool.give_back(self):
             self.idle_since = self._timers.now
-            if self._timer is None:
-                self._timer = self._timers.start(self._limits.idle_stream_time, self._timed_out)
-            else:
-                self._timer.restart(self._limits.idle_stream_time)
+            self._waiting = False
+            self._arm(self._limits.idle_stream_time)
             if self._paused:
                 self._paused = False
                 assert self._transport is not None
@@ -424,7 +443,7 @@ class UpstreamConnection:
     def _timed_out(self) -> None:
         if self._handler is None:
             self.close()
-        else:
+        elif self._waiting:
             self._fail(TimedOut("limits.first_byte", "the service did not answer in time"))
 
     def _end(self, *, abort: bool) -> None:

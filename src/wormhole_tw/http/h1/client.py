@@ -129,6 +129,18 @@ class H1ClientCodec:
             raise MisuseError("no request can begin now")
         return self._stream + 1
 
+    def send_whole(self, head: RequestHead) -> int:
+        """Queue a request without a body, head and end; gives its stream.
+
+        :raises MisuseError: as :meth:`new_stream` and :meth:`send`
+        """
+        stream = self._stream + 1
+        self._send_head(stream, head)
+        if self._framing is _CHUNKED or self._left:
+            raise MisuseError("a request with a body is not whole")
+        self._writing = WRITING_SENT
+        return stream
+
     def sendable(self, stream: int) -> int:
         """No limit of its own while the request is being sent."""
         return UNLIMITED if stream == self._stream and self._writing in (WRITING_BODY, WRITING_RAW) else 0
@@ -189,6 +201,12 @@ class H1ClientCodec:
             self._body = CloseReader()
             self._reading = READING_BODY
         elif head.framing is _LENGTH and head.length:
+            if len(rest) == head.length:
+                # as most answers come: whole
+                events.append((stream, Body(rest)))
+                events.append((stream, End()))
+                self._finish()
+                return b""
             self._body = LengthReader(head.length)
             self._reading = READING_BODY
         else:
@@ -320,7 +338,9 @@ class H1ClientCodec:
             raise MisuseError(f"{type(event).__name__} cannot be sent while {writing}")
 
     def _send_head(self, stream: int, head: RequestHead) -> None:
-        if stream != self.new_stream():
+        if self._reading is not READING_IDLE:
+            raise MisuseError("no request can begin now")
+        if stream != self._stream + 1:
             raise MisuseError(f"stream {stream} is not the next one")
         extra = b""
         framing = head.framing

@@ -50,6 +50,8 @@ WRITING_BODY = "body"
 WRITING_RAW = "raw"
 WRITING_DEAD = "dead"
 
+_END = End()
+
 _NONE = Framing.NONE
 _LENGTH = Framing.LENGTH
 _CHUNKED = Framing.CHUNKED
@@ -351,6 +353,20 @@ class H1ServerCodec:
                 self._out.append(informational_head(event.status, event.fields))
         else:
             raise MisuseError(f"{type(event).__name__} cannot be sent while {writing}")
+
+    def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> None:
+        """Queue a whole answer: :meth:`send` of its head, its body (if there is one) and its end.
+
+        :raises MisuseError: as :meth:`send`
+        """
+        if self._writing is WRITING_DEAD:
+            return
+        if stream != self._stream or self._writing is not WRITING_WAITING or head.status == 101:
+            raise MisuseError(f"a whole answer cannot be sent on stream {stream} while {self._writing}")
+        self._send_head(head)
+        if body:
+            self._send_body(body)
+        self._send_end(_END)
 
     def _send_head(self, head: ResponseHead) -> None:
         request = self._request

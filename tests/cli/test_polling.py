@@ -1,0 +1,127 @@
+"""The shorter way from epoll to a transport, on a reactor of its own that nobody runs."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests._harness import LoggedFailures
+from wormhole_tw.net.turn import turn_end_of
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
+
+
+class Reader:
+    """One end of a pair, as a reactor's selectable."""
+
+    def __init__(self) -> None:
+        self.socket, self.far = socket.socketpair()
+        self.socket.setblocking(False)
+        self.seen: list[bytes] = []
+        self.lost: list[Any] = []
+        self.fault: Exception | None = None
+        self.answer: Any = None
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "reader"
+
+    def doRead(self) -> Any:
+        self.seen.append(self.socket.recv(100))
+        if self.fault is not None:
+            raise self.fault
+        return self.answer
+
+    def connectionLost(self, reason: Any) -> None:
+        self.lost.append(reason)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.far.close()
+
+
+@pytest.fixture
+def loop() -> Iterator[Any]:
+    from twisted.internet.epollreactor import EPollReactor
+
+    from wormhole_tw.cli.polling import dispatch_directly
+
+    reactor: Any = EPollReactor()
+    assert dispatch_directly(reactor)
+    yield reactor
+    for reader in [*reactor.removeAll(), *reactor._internalReaders]:
+        reader.connectionLost(None)
+    reactor._poller.close()
+
+
+@pytest.fixture
+def reader(loop: Any) -> Iterator[Reader]:
+    reader = Reader()
+    loop.addReader(reader)
+    yield reader
+    loop.removeReader(reader)
+    reader.close()
+
+
+def test_what_is_readable_is_read_and_the_turn_ends_behind_it(loop: Any, reader: Reader) -> None:
+    turn = turn_end_of(loop)
+    order: list[object] = []
+    read = reader.doRead
+
+    def do_read() -> Any:
+        turn.call(lambda: order.append("end of turn"))
+        order.append("read")
+        return read()
+
+    reader.doRead = do_read  # type: ignore[method-assign]
+    reader.far.send(b"one")
+    loop.doIteration(None)
+    assert reader.seen == [b"one"]
+    assert order == ["read", "end of turn"]
+    assert loop.getDelayedCalls() == []
+
+
+def test_nothing_that_waits_for_the_end_of_a_turn_waits_for_an_event(loop: Any) -> None:
+    seen: list[int] = []
+    turn_end_of(loop).call(lambda: seen.append(1))  # as a delayed call does
+    loop.doIteration(None)  # would sleep for ever
+    assert seen == [1]
+
+
+def test_who_fails_to_read_is_disconnected_and_logged(
+    loop: Any, reader: Reader, logged_failures: LoggedFailures
+) -> None:
+    reader.fault = ZeroDivisionError("a fault")
+    reader.far.send(b"one")
+    loop.doIteration(None)
+    assert [reason.type for reason in reader.lost] == [ZeroDivisionError]
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert reader not in loop.getReaders()
+
+
+def test_who_says_that_it_is_over_is_disconnected(loop: Any, reader: Reader) -> None:
+    from twisted.internet.main import CONNECTION_LOST
+
+    reader.answer = CONNECTION_LOST
+    reader.far.send(b"one")
+    loop.doIteration(None)
+    assert [reason.type for reason in reader.lost] == [type(CONNECTION_LOST)]
+
+
+def test_an_end_goes_twisteds_way(loop: Any, reader: Reader) -> None:
+    reader.far.close()
+    loop.doIteration(None)
+    assert reader.seen == [b""]
+
+
+def test_other_reactors_are_left_alone() -> None:
+    from wormhole_tw.cli.polling import dispatch_directly
+
+    assert not dispatch_directly(Clock())
