@@ -17,6 +17,7 @@ from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -220,12 +221,13 @@ class Conversation:
         alpn: tuple[bytes, ...] = (),
         creator: Any = None,
         far: Any = None,
+        clock: Clock | None = None,
     ) -> None:
         """
         :param creator: of the engine under test, in place of the ordinary one
         :param far: of the other one: a creator, for ``ssl`` a context
         """
-        self.wire = Wire()
+        self.wire = Wire(clock)
         self.app = app or App()
         is_client = role == "client"
         creator = creator or (client_of if is_client else server_of)(version, alpn=alpn)

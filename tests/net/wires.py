@@ -200,8 +200,8 @@ class Wire:
     :ivar clock: what both protocols take for the reactor
     """
 
-    def __init__(self) -> None:
-        self.clock = Clock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.ends = End(self.clock), End(self.clock)
         self.ends[0].other, self.ends[1].other = self.ends[1], self.ends[0]
 

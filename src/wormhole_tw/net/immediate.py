@@ -38,7 +38,8 @@ class _SendsAtOnce:
         """Send now what the socket takes; the rest as Twisted does.
 
         Nothing may overtake: while anything is buffered, everything is.  A pull producer is asked for more when the
-        buffer has emptied, so its data must go through the buffer.
+        buffer has emptied, so its data must go through the buffer.  What must not be sent at all (after an abort, or no
+        bytes) is Twisted's to refuse.
         """
         connection = cast(Any, self)
         if (
@@ -47,7 +48,9 @@ class _SendsAtOnce:
             or not connection.connected
             or connection._writeDisconnected
             or connection._writeDisconnecting
+            or connection._aborting
             or connection.TLS
+            or type(data) is not bytes
             or not (connection.streamingProducer or connection.producer is None)
         ):
             super().write(data)  # type: ignore[misc]

@@ -131,6 +131,11 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
         self.disconnecting = True
         self.transport.abortConnection()
 
+    def _shutdownTLS(self) -> None:
+        # Twisted's also comes here from unregisterProducer, after an abort or after all is over.
+        if not self._aborted and self._tlsConnection is not None:
+            super()._shutdownTLS()
+
     def refuse_peer(self, reason: Failure) -> None:
         """The handshake is about to fail for this reason: `connectionLost` will tell it, and the peer gets the alert
         that OpenSSL makes of it. For a callback that makes OpenSSL fail; others call `failVerification`, which aborts.
