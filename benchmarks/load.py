@@ -72,7 +72,7 @@ def parse_wrk(output: str) -> tuple[int, dict[str, float]]:
         raise Failed(f"wrk made no requests:\n{output}")
     values = {"rate": float(rate[1])}
     for share in ("50", "99"):
-        found = re.search(rf"^\s+{share}%\s+([\d.]+)(us|ms|s|m|h)$", output, re.MULTILINE)
+        found = re.search(rf"^\s+{share}%\s+([\d.]+)(us|ms|s|m|h) *$", output, re.MULTILINE)
         if found is None:
             raise Failed(f"wrk told no {share} %:\n{output}")
         values[f"p{share}"] = float(found[1]) * _UNITS[found[2]]

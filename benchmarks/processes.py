@@ -71,7 +71,7 @@ def free_port() -> int:
 def clean_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of the programs: without what would configure an edge or an agent, and with the package that the
     benchmark itself has imported."""
-    environment = {name: value for name, value in environ.items() if not name.startswith(("FLY_", "WORMHOLE_"))}
+    environment = {name: value for name, value in environ.items() if not name.startswith(("FLY_", "WORMHOLE_EDGE_"))}
     package = str(Path(wormhole_tw.__file__).resolve().parent.parent)
     paths = [package, str(ROOT), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))

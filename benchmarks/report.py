@@ -67,4 +67,7 @@ def render(summary: Mapping[str, Any]) -> str:
         f"medians of {options['rounds']} rounds in turn, {options['seconds']:g} s or {options['megabytes']} MB each; "
         f"{machine['cores']} cores, Python {machine['python']}, {machine['openssl']}"
     )
-    return "\n\n".join([head, *(render_scenario(name, found) for name, found in summary["scenarios"].items())])
+    environment = "".join(f"; {name}={value}" for name, value in machine["environment"].items())
+    return "\n\n".join(
+        [head + environment, *(render_scenario(name, found) for name, found in summary["scenarios"].items())]
+    )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .model import Options, Reading, Scenario
-from .processes import Failed, programs
+from .processes import Failed, clean_environment, programs
 from .report import number
 from .statistics import median, ratios
 from .world import World
@@ -153,5 +153,6 @@ def machine() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "python": ".".join(map(str, sys.version_info[:3])),
         "openssl": ssl.OPENSSL_VERSION,
+        "environment": {name: value for name, value in clean_environment().items() if name.startswith("WORMHOLE_")},
         "load_before": [round(load, 2) for load in os.getloadavg()],
     }
