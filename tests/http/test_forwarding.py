@@ -62,6 +62,12 @@ def test_fields_of_the_connection_and_forgeries_stay(name):
     assert forwarded((name, b"6.6.6.6")).fields == OURS
 
 
+@pytest.mark.parametrize("name", [b"X-Request-Id", b"x-request-ID", b"X_Request_Id"])
+@pytest.mark.parametrize("facts", [VISITOR, PROXY])
+def test_a_visitors_name_for_its_request_stays(name, facts):
+    assert forwarded((name, b"theirs"), facts=facts).fields == OURS
+
+
 @pytest.mark.parametrize("name", [b"User_Agent", b"X-Custom", b"Trailer", b"Authorization", b"Cookie", b"x" * 100])
 def test_other_fields_go_on(name):
     assert forwarded((name, b"v")).fields == [(name, b"v"), *OURS]

@@ -1,6 +1,7 @@
 """The answers that the edge gives itself: a status, a reason for programs, a sentence for people.
 
-Every one of them names its reason in ``X-Wormhole-Error`` and in a small plain page.  None repeats what the visitor
+Every one of them names its reason in ``X-Wormhole-Error`` and in a small plain page (see ``pages``), with the request's
+id.  None repeats what the visitor
 or an origin sent, and none shows a traceback.
 """
 
@@ -9,8 +10,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
+from wormhole_tw.edge.pages import error_page
 from wormhole_tw.http.events import Fields, Framing, ResponseHead
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.model import ErrorPages
 
 __all__ = [
     "ANSWERS",
@@ -93,11 +99,21 @@ def _phrase(status: int) -> str:
         return "Error"
 
 
-def _page(status: int, reason: str, message: str, fields: Fields) -> tuple[ResponseHead, bytes]:
+def _page(
+    status: int,
+    reason: str,
+    message: str,
+    fields: Fields,
+    accept: str | None = None,
+    request_id: bytes = b"",
+    pages: ErrorPages | None = None,
+) -> tuple[ResponseHead, bytes]:
     phrase = _phrase(status)
-    body = f"{status} {phrase}\n\n{message}\n({reason})\n".encode()
+    content_type, body = error_page(status, phrase, reason, message, request_id, accept, pages)
+    if request_id:
+        fields.append((b"X-Request-Id", request_id))
     fields += [
-        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Content-Type", content_type),
         (b"Cache-Control", b"no-store"),
         (b"X-Content-Type-Options", b"nosniff"),
         (b"X-Wormhole-Error", reason.encode("ascii")),
@@ -107,13 +123,24 @@ def _page(status: int, reason: str, message: str, fields: Fields) -> tuple[Respo
 
 
 def error_answer(
-    reason: str, date: bytes, *, status: int | None = None, message: str | None = None, close: bool = False
+    reason: str,
+    date: bytes,
+    *,
+    status: int | None = None,
+    message: str | None = None,
+    close: bool = False,
+    accept: str | None = None,
+    request_id: bytes = b"",
+    pages: ErrorPages | None = None,
 ) -> tuple[ResponseHead, bytes]:
     """The head and body of an answer of the edge's own.
 
     :param reason: a key of :data:`ANSWERS`, or another token with *status* and *message* given
     :param date: the value of ``Date``
     :param close: the connection takes no further request after it
+    :param accept: the request's ``Accept``
+    :param request_id: the request's name
+    :param pages: the site's own pages
     """
     answer = ANSWERS.get(reason) or Answer(500, "The edge failed to handle this request.")
     fields: Fields = [(b"Date", date)]
@@ -121,7 +148,7 @@ def error_answer(
         status = answer.status
     if answer.retry_after is not None:
         fields.append((b"Retry-After", b"%d" % answer.retry_after))
-    head, body = _page(status, reason, message or answer.message, fields)
+    head, body = _page(status, reason, message or answer.message, fields, accept, request_id, pages)
     head.keep_alive = not close
     return head, body
 

@@ -11,6 +11,7 @@ from wormhole_tw.edge.answers import HttpDate
 from wormhole_tw.edge.balancers import DEFAULT, balancer
 from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
+from wormhole_tw.edge.request_ids import RequestIds
 from wormhole_tw.edge.upstreams.agents import AgentUpstreams
 from wormhole_tw.edge.upstreams.pool import Pool
 from wormhole_tw.http.h1 import H1Limits
@@ -51,6 +52,7 @@ class EdgeContext:
     :ivar names: the edge's own host names, normalised
     :ivar public_port: the port that visitors reach with https; set it when the listener is bound, if it was not known
     :ivar draining: connections take no new request
+    :ivar request_ids: gives each request its name
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
     """
 
@@ -68,6 +70,7 @@ class EdgeContext:
         "pool",
         "public_port",
         "registry",
+        "request_ids",
         "timers",
         "wall",
     )
@@ -104,6 +107,7 @@ class EdgeContext:
         self.connections = Connections()
         self.counters = Counters()
         self.draining = False
+        self.request_ids = RequestIds(random.randbytes)
         self.on_exchange_done: Callable[[Exchange], None] | None = None
 
     def drain(self) -> Deferred[None]:

@@ -13,7 +13,9 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.answers import error_answer, options_answer, redirect_answer
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IVisitor
-from wormhole_tw.edge.router import redirect_location, route_request
+from wormhole_tw.edge.pages import accept_of
+from wormhole_tw.edge.request_ids import given_id
+from wormhole_tw.edge.router import redirect_location, route_request, site_of
 from wormhole_tw.edge.search import Search, kept_stream
 from wormhole_tw.edge.states import BEFORE_ANSWER, MOVES, State
 from wormhole_tw.errors import HttpError
@@ -68,6 +70,10 @@ class Exchange:
     :ivar facts: what is known of the visitor's connection
     :ivar host: the host name that was asked for, normalised
     :ivar forward: the request as it goes to the upstream; None before it was routed
+    :ivar request_id: its name
+    :ivar site: the name of its site, or an empty string
+    :ivar route: the prefix of its route, or an empty string
+    :ivar first_byte: the wheel's clock when its answer began, or 0; kept only where ``on_exchange_done`` is set
     """
 
     __slots__ = (
@@ -87,12 +93,16 @@ class Exchange:
         "backend",
         "began",
         "facts",
+        "first_byte",
         "forward",
         "head",
         "host",
         "reason",
         "received",
+        "request_id",
+        "route",
         "sent",
+        "site",
         "state",
         "status",
         "upstream",
@@ -111,6 +121,10 @@ class Exchange:
         self.reason = ""
         self.attempts = 0
         self.began = context.timers.now
+        self.first_byte = 0.0
+        self.request_id = context.request_ids()
+        self.site = ""
+        self.route = ""
         self.received = 0
         self.sent = 0
         self.upstream: IUpstream | None = None
@@ -140,6 +154,8 @@ class Exchange:
         facts = self.facts
         self.head = head
         context.counters.requests += 1
+        if facts.trusted:
+            self.request_id = given_id(head.fields) or self.request_id
         limits = context.limits
         if limits.whole:
             self._whole = context.timers.start(limits.whole, self._took_too_long)
@@ -159,7 +175,10 @@ class Exchange:
             self.give_up(error.reason, status=error.status, message=error.message)
             return
         self.host = routed.host
-        self.backend = routed.route.backend
+        route = routed.route
+        self.site = route.site
+        self.route = route.path
+        self.backend = route.backend
         forward = self.forward = request_towards_origin(head, routed.target, facts.forwarding)
         upstream = context.dispatch.pick(self.backend)
         if upstream is not None and forward.upgrade is None:
@@ -285,9 +304,9 @@ class Exchange:
         self.move(State.SENDING)
         self._connection = connection
         if forward.framing is _NO_BODY:
-            connection.request(forward, self, whole=True)
+            connection.request(forward, self, whole=True, request_id=self.request_id)
             return
-        connection.request(forward, self)
+        connection.request(forward, self, request_id=self.request_id)
         for data in held:
             connection.send(Body(data))
         if self._trailers is not None:
@@ -316,6 +335,8 @@ class Exchange:
         """See IAnswerHandler."""
         self._held = None
         self.status = head.status
+        if self._context.on_exchange_done is not None:
+            self.first_byte = self._context.timers.now
         answer = answer_towards_visitor(head)
         if head.status == 101:
             self.move(State.SWITCHED)
@@ -350,6 +371,8 @@ class Exchange:
         self._connection = None
         self.status = head.status
         self.sent = len(body)
+        if self._context.on_exchange_done is not None:
+            self.first_byte = self._context.timers.now
         answer = answer_towards_visitor(head)
         if head.status >= 400 and self._much_is_left():
             answer.keep_alive = False
@@ -417,9 +440,22 @@ class Exchange:
         if connection is not None:
             connection.cancel()
         if self.state in BEFORE_ANSWER:
-            date = self._context.date.at(self._context.wall())
-            close = close or self._much_is_left()
-            self._answer(*error_answer(reason, date, status=status, message=message, close=close))
+            context, head = self._context, self.head
+            site = None if head is None else site_of(context.catalogs.current, head)
+            if site is not None:
+                self.site = self.site or site.name
+            self._answer(
+                *error_answer(
+                    reason,
+                    context.date.at(context.wall()),
+                    status=status,
+                    message=message,
+                    close=close or self._much_is_left(),
+                    accept=None if head is None else accept_of(head.fields),
+                    request_id=self.request_id,
+                    pages=None if site is None else site.error_pages,
+                )
+            )
         else:
             self._done()
             self._visitor.truncate()
@@ -435,6 +471,7 @@ class Exchange:
         visitor = self._visitor
         self.status = head.status
         self.sent = len(body)
+        self.first_byte = self._context.timers.now
         self._took_body()
         visitor.send(head)
         if body:

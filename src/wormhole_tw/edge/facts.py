@@ -21,10 +21,11 @@ class ConnectionFacts:
     :ivar local_port: the port of ours that was reached
     :ivar served: what TLS agreed on, or None on a plain connection
     :ivar redirect: requests here are answered with a redirect to https and nothing else
+    :ivar trusted: the peer is a proxy of ours, whose forwarding fields and request ids are believed
     :ivar forwarding: the same facts as the forwarding fields tell them
     """
 
-    __slots__ = ("address", "forwarding", "local_port", "port", "redirect", "served")
+    __slots__ = ("address", "forwarding", "local_port", "port", "redirect", "served", "trusted")
 
     def __init__(
         self,
@@ -35,17 +36,20 @@ class ConnectionFacts:
         public_port: int = 443,
         served: ServedTls | None = None,
         redirect: bool = False,
+        trusted: bool = False,
     ) -> None:
         self.address = address
         self.port = port
         self.local_port = local_port
         self.served = served
         self.redirect = redirect
+        self.trusted = trusted
         self.forwarding = VisitorFacts(
             # RFC 7239 §6: who has no address is "unknown"
             address=address or "unknown",
             scheme="http" if served is None else "https",
             port=public_port,
+            trusted=trusted,
             server_name=served.server_name if served is not None else None,
         )
 

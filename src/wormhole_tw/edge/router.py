@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from wormhole_tw.control.catalog import Catalog
-    from wormhole_tw.control.model import Route
+    from wormhole_tw.control.model import Route, Site
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["Routed", "redirect_location", "route_request"]
+__all__ = ["Routed", "redirect_location", "route_request", "site_of"]
 
 
 class Routed(NamedTuple):
@@ -40,6 +40,14 @@ def _host_of(head: RequestHead) -> str:
     host, _ = normalise_host(head.authority)
     # the catalog writes an IPv6 address as Python does, without the brackets of an authority
     return host[1:-1] if host[0] == "[" else host
+
+
+def site_of(catalog: Catalog, head: RequestHead) -> Site | None:
+    """The site that a request is for, also one that has no route for it; None where there is none."""
+    try:
+        return catalog.site_for(_host_of(head))
+    except HttpError:
+        return None
 
 
 def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -> Routed:

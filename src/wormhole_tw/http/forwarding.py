@@ -51,6 +51,8 @@ class _Policy(IntEnum):
     PROTECTED = 5
     """passes, and Connection cannot name it"""
     UPGRADE = 6
+    REQUEST_ID = 7
+    """the edge gives each request its own name; what an origin answers passes"""
 
 
 _DROPPED = (
@@ -110,6 +112,7 @@ _KNOWN: dict[bytes, _Policy] = {
     **dict.fromkeys(_PROTECTED, _Policy.PROTECTED),
     b"connection": _Policy.CONNECTION,
     b"te": _Policy.TE,
+    b"x-request-id": _Policy.REQUEST_ID,
     b"upgrade": _Policy.UPGRADE,
 }
 
@@ -345,7 +348,7 @@ def _answer_fields(lines: Fields, *, keep_upgrade: bool) -> Fields:
             fields.append(line)
         elif policy is _Policy.CONNECTION:
             connection.append(line[1])
-        elif policy is _Policy.UPGRADE and keep_upgrade:
+        elif policy is _Policy.REQUEST_ID or (policy is _Policy.UPGRADE and keep_upgrade):
             fields.append(line)
     if connection:
         named = _named(connection)

@@ -106,7 +106,13 @@ class ManyStreamsCodec(ServerCodec, Protocol):
 
 
 class ClientCodec(Codec, Protocol):
-    """Towards origins: ``RequestHead`` goes into it, ``ResponseHead`` comes out of it."""
+    """Towards origins: ``RequestHead`` goes into it, ``ResponseHead`` comes out of it.
+
+    :ivar request_id: goes with the next head as ``X-Request-Id``, which no head has itself: a head is shared by requests
+        that differ in nothing else.  Empty for none.
+    """
+
+    request_id: bytes
 
     def new_stream(self) -> int:
         """The id for the next request, to pass to ``send`` with its head.

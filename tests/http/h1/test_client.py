@@ -67,6 +67,20 @@ def test_a_request_without_a_body_goes_in_one_call():
     assert codec.send_whole(head()) == 2
 
 
+@pytest.mark.parametrize("common", [False, True])
+def test_the_name_of_a_request_goes_with_its_head(common):
+    codec = H1ClientCodec()
+    shared = head(fields=[(b"A", b"b")], common=common)
+    for number in (1, 2):
+        codec.request_id = b"id-%d" % number
+        codec.send_whole(shared)
+        assert said(codec) == b"GET /x?y HTTP/1.1\r\nHost: a.test:81\r\nA: b\r\nX-Request-Id: id-%d\r\n\r\n" % number
+        told(codec, ANSWER)
+    codec.request_id = b"id\r\nX: y"
+    with pytest.raises(MisuseError, match="line end"):
+        codec.send_whole(shared)
+
+
 @pytest.mark.parametrize("framing", [{"framing": Framing.CHUNKED}, {"framing": Framing.LENGTH, "length": 3}])
 def test_a_request_with_a_body_does_not(framing):
     with pytest.raises(MisuseError, match="not whole"):

@@ -149,10 +149,13 @@ class UpstreamConnection:
         """The stream takes more of the request's body."""
         return self._writable
 
-    def request(self, head: RequestHead, handler: IAnswerHandler, *, whole: bool = False) -> None:
+    def request(
+        self, head: RequestHead, handler: IAnswerHandler, *, whole: bool = False, request_id: bytes = b""
+    ) -> None:
         """Begin a request; nothing leaves before :meth:`flush`.
 
         :param whole: it has no body: there is nothing to :meth:`send`
+        :param request_id: what the service gets as ``X-Request-Id``
         :raises MisuseError: one is running, or the connection is over
         """
         if self._handler is not None or self._over:
@@ -162,6 +165,7 @@ class UpstreamConnection:
         self._begun = False
         self._answered = False
         self.requests += 1
+        self._codec.request_id = request_id
         if whole:
             self._whole = True
             self._stream = self._codec.send_whole(head)

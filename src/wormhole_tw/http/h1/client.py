@@ -77,6 +77,7 @@ class H1ClientCodec:
         "_upgrade",
         "_writing",
         "output_ended",
+        "request_id",
         "should_abort",
     )
 
@@ -97,6 +98,7 @@ class H1ClientCodec:
         self._keep_alive = True
         self._closing = False
         self._unacknowledged = 0
+        self.request_id = b""
         self.output_ended = False
         self.should_abort = False
 
@@ -361,11 +363,16 @@ class H1ClientCodec:
             named.append(b"TE")
         if named:
             extra += b"Connection: %s\r\n" % b", ".join(named)
-        self._out.append(
+        written = (
             common_request_head(head, extra)
             if head.common
             else request_head(head.method, head.target, head.authority, head.fields, extra)
         )
+        if self.request_id:
+            if b"\n" in self.request_id or b"\r" in self.request_id:
+                raise MisuseError("a request's id has a line end in it")
+            written = b"%sX-Request-Id: %s\r\n\r\n" % (written[:-2], self.request_id)
+        self._out.append(written)
         self._stream = stream
         self._method = head.method
         self._upgrade = head.upgrade
