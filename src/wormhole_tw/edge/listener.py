@@ -69,6 +69,11 @@ class _Phase(Enum):
     CLOSING = "closing"
 
 
+_IDLE = _Phase.IDLE
+_BUSY = _Phase.BUSY
+_CLOSING = _Phase.CLOSING
+
+
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IVisitor, IDrainable)
 class VisitorConnection:
     """One connection of a visitor.
@@ -138,7 +143,7 @@ class VisitorConnection:
         return "visitor"
 
     def dataReceived(self, data: bytes) -> None:
-        if self._phase is _Phase.CLOSING:
+        if self._phase is _CLOSING:
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
                 self._drop()
@@ -149,7 +154,7 @@ class VisitorConnection:
         if self._lost:
             return
         self._read_ended = True
-        if self._phase is _Phase.CLOSING:
+        if self._phase is _CLOSING:
             self._transport.loseConnection()
             return
         if self.facts.secure and self._exchange is not None and self._phase is not _Phase.RAW:
@@ -206,7 +211,7 @@ class VisitorConnection:
 
     def drain(self) -> None:
         """See the interface."""
-        if self._lost or self._phase is _Phase.CLOSING:
+        if self._lost or self._phase is _CLOSING:
             return
         self._codec.shut_down()
         if self._exchange is None:
@@ -263,7 +268,13 @@ class VisitorConnection:
         if self._feeding or self._lost:
             return
         self._write()
-        if self._may_go_on and self._phase is not _Phase.CLOSING:
+        codec = self._codec
+        if codec.idle and self._exchange is None and not self._paused and self.writable and not codec.should_close:
+            # as most answers end: nothing of a next request has come
+            if self._phase is not _IDLE and self.requests:
+                self._enter(_IDLE, self._context.limits.keep_alive)
+            return
+        if self._may_go_on and self._phase is not _CLOSING:
             self._receive(())
         else:
             self._after()
@@ -279,6 +290,16 @@ class VisitorConnection:
         codec = self._codec
         self._feeding = True
         try:
+            if len(events) == 2 and codec.waits_for_answer and type(events[0][1]) is RequestHead:
+                # as most requests come: whole, alone, and without a body
+                self._stream = events[0][0]
+                self._begin(events[0][1])
+                exchange = self._exchange
+                if exchange is not None:
+                    exchange.flush_request()
+                    if codec.waits_for_answer and not self._paused:
+                        return
+                events = ()
             while True:
                 for stream, event in events:
                     self._hand_over(stream, event)
@@ -336,7 +357,7 @@ class VisitorConnection:
         self.requests += 1
         if head.framing is Framing.NONE or head.expect_continue:
             # the timer of the phase before may run on: it finds nothing to do
-            self._phase = _Phase.LEAVE if head.expect_continue else _Phase.BUSY
+            self._phase = _Phase.LEAVE if head.expect_continue else _BUSY
         else:
             self._enter(_Phase.BODY, self._context.limits.body)
         exchange = self._exchange = Exchange(self._context, self)
@@ -351,7 +372,7 @@ class VisitorConnection:
                 self._transport.write(piece)
 
     def _after(self) -> None:
-        if self._lost or self._phase is _Phase.CLOSING:
+        if self._lost or self._phase is _CLOSING:
             return
         codec = self._codec
         if codec.should_abort:
@@ -369,8 +390,8 @@ class VisitorConnection:
 
     def _between_requests(self) -> None:
         if self._codec.idle:
-            if self._phase is not _Phase.IDLE and self.requests:
-                self._enter(_Phase.IDLE, self._context.limits.keep_alive)
+            if self._phase is not _IDLE and self.requests:
+                self._enter(_IDLE, self._context.limits.keep_alive)
         elif self._phase is not _Phase.HEAD:
             # a head has begun, or the rest of a body is being thrown away: both are short
             self._enter(_Phase.HEAD, self._context.limits.head)
@@ -385,7 +406,7 @@ class VisitorConnection:
             timer.cancel()
 
     def _look_whether_to_read(self) -> None:
-        if self._lost or self._phase is _Phase.CLOSING:
+        if self._lost or self._phase is _CLOSING:
             return
         if self._codec.wants_data and (self.writable or self._exchange is not None):
             if self._paused:
@@ -454,7 +475,7 @@ class VisitorConnection:
             self.flush()
         elif phase is _Phase.IDLE:
             self._close(IDLE_CLOSE)
-        elif phase is _Phase.CLOSING and self._context.timers.now < self._until and unsent(self._transport):
+        elif phase is _CLOSING and self._context.timers.now < self._until and unsent(self._transport):
             self._enter(phase, IDLE_CLOSE)
         else:
             if phase is _Phase.HEAD:

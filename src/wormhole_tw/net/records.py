@@ -44,6 +44,9 @@ class Records(Protocol):
         :raises SSL.Error: whatever OpenSSL found wrong
         """
 
+    def open(self, ciphertext: bytes) -> bytes:
+        """:meth:`feed` and :meth:`read` at once."""
+
     def write(self, data: memoryview) -> int:
         """Encrypt as much of ``data`` as there is room for, and say how much; less than all where the connection first
         has to read (a handshake is under way).
@@ -91,6 +94,10 @@ class PublicRecords:
                 raise
             # OpenSSL says it again when it is asked again.
         return b"".join(pieces)
+
+    def open(self, ciphertext: bytes) -> bytes:
+        self.feed(ciphertext)
+        return self.read()
 
     def write(self, data: memoryview) -> int:
         done = 0
@@ -169,6 +176,11 @@ class DirectRecords:
                 break
             size += got
         return bytes(scratch.clear_view[:size])
+
+    def open(self, ciphertext: bytes) -> bytes:
+        if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
+            raise MemoryError("OpenSSL has no room for what came from the network")
+        return self.read()
 
     def write(self, data: memoryview) -> int:
         ssl, ssl_write = self._ssl, _lib.SSL_write

@@ -152,7 +152,24 @@ class TlsTransport(HalfClosingTls):
         if not self._handshakeDone or self._appSendBuffer:
             super().dataReceived(data)
             return
-        self._records.feed(data)
+        if self._aborted or self._lostTLSConnection or self._read_closed:
+            self._records.feed(data)
+            self._flushReceiveBIO()
+            return
+        records = self._records
+        try:
+            clear = records.open(data)
+        except ZeroReturnError:
+            self._peer_closed()
+        except Error:
+            self._tlsShutdownFinished(Failure())
+        else:
+            if clear:
+                self.wrappedProtocol.dataReceived(clear)
+                if records.emptied:
+                    # What OpenSSL itself may have to say now (its half of a KeyUpdate) is due before the next record of
+                    # ours, and leaves with it (RFC 8446 section 4.6.3).
+                    return
         self._flushReceiveBIO()
 
     def _flushReceiveBIO(self) -> None:

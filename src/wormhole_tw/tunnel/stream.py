@@ -176,9 +176,13 @@ class TunnelStream:
             return
         if not self.ours:
             self.accepted = True  # the session says OPENED before our first octet
-        self._link.send(self.stream_id, data)
+        queued = self._link.send(self.stream_id, data)
         if self._producer is not None:
-            self._maybe_pause_producer()
+            if not self._streaming:
+                self._link.pulled(self)
+            elif queued > STREAM_BUFFER and not self._producer_paused:
+                self._producer_paused = True
+                cast(IPushProducer, self._producer).pauseProducing()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """The same for several pieces, which are not joined."""
@@ -263,14 +267,6 @@ class TunnelStream:
         self._producer = None
         if self._write_closing:
             self._end_writing()
-
-    def _maybe_pause_producer(self) -> None:
-        if self._streaming:
-            if not self._producer_paused and self._link.queued(self.stream_id) > STREAM_BUFFER:
-                self._producer_paused = True
-                cast(IPushProducer, self._producer).pauseProducing()
-        else:
-            self._link.pulled(self)
 
     def send_ready(self) -> None:
         """The link's word: the queue fell to the low-water mark."""

@@ -159,10 +159,10 @@ class LinkStreams:
         self._session.accept(stream.stream_id, message)
         self._touch()
 
-    def send(self, stream_id: int, data: bytes) -> None:
-        """DATA."""
-        self._send(stream_id, data)
+    def send(self, stream_id: int, data: bytes) -> int:
+        """DATA; gives how many octets of the stream wait now."""
         self._touch()
+        return self._send(stream_id, data)
 
     def end(self, stream: TunnelStream) -> None:
         """END, behind the data."""

@@ -141,23 +141,25 @@ class StreamTable:
         self._local(stream, StreamInput.ACCEPTED, "accept")
         self._outbox.head(encode_frame(FrameType.OPENED, stream_id, encode(message or Opened())))
 
-    def send(self, stream_id: int, data: bytes | memoryview) -> None:
+    def send(self, stream_id: int, data: bytes | memoryview) -> int:
+        """Gives how many octets of the stream wait now, 0 for one that is gone."""
         stream = self._streams.get(stream_id) or self._mine(stream_id)
         if stream is None:
-            return
+            return 0
         state = stream.state
         if state is _RESETTING:
-            return
+            return 0
         if stream.end_said:
             raise MisuseError(f"stream {stream_id} got data after its end")
         if not data:
-            return
+            return stream.queued
         if state is _OFFERED or state is _OFFERED_ENDED:
             self.accept(stream_id, None)
         stream.queue.append(data)
-        stream.queued += len(data)
+        stream.queued = queued = stream.queued + len(data)
         if not stream.in_ready:
             self._outbox.ready(stream)
+        return queued
 
     def end(self, stream_id: int) -> None:
         stream = self._mine(stream_id)

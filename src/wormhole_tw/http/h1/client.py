@@ -42,6 +42,8 @@ WRITING_SENT = "sent"
 WRITING_RAW = "raw"
 WRITING_DEAD = "dead"
 
+_END = End()
+
 _NONE = Framing.NONE
 _LENGTH = Framing.LENGTH
 _CHUNKED = Framing.CHUNKED
@@ -206,7 +208,7 @@ class H1ClientCodec:
             if len(rest) == head.length:
                 # as most answers come: whole
                 events.append((stream, Body(rest)))
-                events.append((stream, End()))
+                events.append((stream, _END))
                 self._finish()
                 return b""
             self._body = LengthReader(head.length)

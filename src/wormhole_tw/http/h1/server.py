@@ -52,6 +52,9 @@ WRITING_DEAD = "dead"
 
 _END = End()
 
+JOIN_BELOW = 16 * 1024
+"""Octets of a whole answer's body that are copied behind its head: one write, one record."""
+
 _NONE = Framing.NONE
 _LENGTH = Framing.LENGTH
 _CHUNKED = Framing.CHUNKED
@@ -130,6 +133,11 @@ class H1ServerCodec:
         """Between requests, with no byte of the next one."""
         return self._reading is READING_HEAD and not self._head.held
 
+    @property
+    def waits_for_answer(self) -> bool:
+        """The request is whole, nothing of the next one has come, and nothing waits to be sent."""
+        return self._reading is READING_HELD and not self._out and not self._head.held and not self._ended
+
     def sendable(self, stream: int) -> int:
         """No limit of its own while the stream is open."""
         return UNLIMITED if stream == self._stream and self._writing not in (WRITING_IDLE, WRITING_DEAD) else 0
@@ -193,7 +201,7 @@ class H1ServerCodec:
             self._body = LengthReader(request.length)
             self._reading = READING_BODY
         else:
-            events.append((stream, End()))
+            events.append((stream, _END))
             self._reading = READING_HELD
         return True
 
@@ -366,6 +374,9 @@ class H1ServerCodec:
         self._send_head(head)
         if body:
             self._send_body(body)
+            out = self._out
+            if len(out) == 2 and len(body) < JOIN_BELOW:
+                out[:] = (out[0] + out[1],)
         self._send_end(_END)
 
     def _send_head(self, head: ResponseHead) -> None:
