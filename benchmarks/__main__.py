@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -41,7 +41,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--list", action="store_true", help="name the scenarios and the peers, and end")
     add("--only", nargs="+", metavar="NAME", default=[], help="these scenarios, * and ? allowed (default: all)")
-    add("--peers", nargs="+", metavar="PEER", default=[], choices=list(NEEDS), help="these peers (default: all)")
+    add(
+        "--peers",
+        nargs="+",
+        metavar="PEER",
+        default=[],
+        choices=list(NEEDS),
+        help="these peers (default: all; with --check those that a bound names)",
+    )
     add("--rounds", type=int, help=f"of every contender, in turn (default: {_ALL.rounds})")
     add("--seconds", type=float, help=f"of one run (default: {_ALL.seconds:g})")
     add("--megabytes", type=int, help=f"of one bulk transfer (default: {_ALL.megabytes})")
@@ -95,7 +102,9 @@ def _list() -> None:
         print(f"{peer:{width}}  {'not on PATH: ' + ', '.join(missing) if missing else 'here'}")
 
 
-def _measure(scenarios: Sequence[Scenario], options: Options, peers: Sequence[str]) -> dict[str, Any]:
+def _measure(
+    scenarios: Sequence[Scenario], options: Options, peers: Callable[[Scenario], Sequence[str] | None]
+) -> dict[str, Any]:
     begin = time.monotonic()
     measured: list[Measured] = []
     for number, scenario in enumerate(scenarios, 1):
@@ -105,7 +114,7 @@ def _measure(scenarios: Sequence[Scenario], options: Options, peers: Sequence[st
             print(f"{int(elapsed // 60):3}:{int(elapsed % 60):02} {head} {line}", file=sys.stderr, flush=True)
 
         say(scenario.title)
-        measured.append(measure(scenario, options, wanted=peers, say=say))
+        measured.append(measure(scenario, options, wanted=peers(scenario), say=say))
     return summary(measured, options)
 
 
@@ -122,13 +131,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     limits = bounds.load(arguments.bounds) if arguments.check else []
     scenarios = _chosen(arguments.only, [bound.scenario for bound in limits] if arguments.check else None)
+
+    def peers(scenario: Scenario) -> Sequence[str] | None:
+        if arguments.peers or not arguments.check:
+            return arguments.peers or None
+        return [bound.peer for bound in limits if bound.scenario == scenario.name]
+
     if arguments.source is not None:
         found = json.loads(arguments.source.read_text())
     else:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupted)
         try:
-            found = _measure(scenarios, options, arguments.peers)
+            found = _measure(scenarios, options, peers)
         except Failed as failure:
             raise SystemExit(str(failure)) from None
         except KeyboardInterrupt:

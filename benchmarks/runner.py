@@ -42,12 +42,12 @@ def measure(
     scenario: Scenario,
     options: Options,
     *,
-    wanted: Sequence[str] = (),
+    wanted: Sequence[str] | None = None,
     say: Callable[[str], object] = lambda line: None,
 ) -> Measured:
     """Start what the scenario needs, measure it, and end it all. A failure is the scenario's and is noted.
 
-    :param wanted: peers that may be used; empty: all
+    :param wanted: peers that may be used; None: all
     """
     result = Measured(scenario)
     begin = time.monotonic()

@@ -56,7 +56,7 @@ class World:
 
     :param running: its programs
     :param options: how much to measure
-    :param wanted: contenders that may be used; empty: all
+    :param wanted: peers that may be used; None: all
     :param say: tells what happens
 
     :ivar absent: peers that cannot be used → why
@@ -67,7 +67,7 @@ class World:
         running: Set,
         options: Options,
         *,
-        wanted: Sequence[str] = (),
+        wanted: Sequence[str] | None = None,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.running = running
@@ -88,7 +88,7 @@ class World:
         chosen = []
         for peer in peers:
             missing = [program for program in needs[peer] if which(program) is None]
-            if self._wanted and peer not in self._wanted:
+            if self._wanted is not None and peer not in self._wanted:
                 self.absent[peer] = "left out"
             elif missing:
                 self.absent[peer] = f"{' and '.join(missing)} not on PATH"

@@ -48,7 +48,7 @@ class Ends:
 
 
 def run(conversation: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(conversation(), 20))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(conversation(), 20))
 
 
 async def read_or_reset(reader: asyncio.StreamReader) -> bytes:
