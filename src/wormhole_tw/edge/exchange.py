@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from wormhole_tw.edge.answers import error_answer, options_answer, redirect_answer
+from wormhole_tw.edge.answers import options_answer, redirect_answer
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IVisitor
-from wormhole_tw.edge.pages import accept_of
+from wormhole_tw.edge.refusals import refusal
 from wormhole_tw.edge.request_ids import given_id
-from wormhole_tw.edge.router import redirect_location, route_request, site_of
+from wormhole_tw.edge.router import redirect_location, route_request
 from wormhole_tw.edge.search import Search, kept_stream
 from wormhole_tw.edge.states import BEFORE_ANSWER, MOVES, State
 from wormhole_tw.errors import HttpError
@@ -440,22 +440,8 @@ class Exchange:
         if connection is not None:
             connection.cancel()
         if self.state in BEFORE_ANSWER:
-            context, head = self._context, self.head
-            site = None if head is None else site_of(context.catalogs.current, head)
-            if site is not None:
-                self.site = self.site or site.name
-            self._answer(
-                *error_answer(
-                    reason,
-                    context.date.at(context.wall()),
-                    status=status,
-                    message=message,
-                    close=close or self._much_is_left(),
-                    accept=None if head is None else accept_of(head.fields),
-                    request_id=self.request_id,
-                    pages=None if site is None else site.error_pages,
-                )
-            )
+            close = close or self._much_is_left()
+            self._answer(*refusal(self._context, self, reason, status=status, message=message, close=close))
         else:
             self._done()
             self._visitor.truncate()

@@ -108,8 +108,8 @@ class ManyStreamsCodec(ServerCodec, Protocol):
 class ClientCodec(Codec, Protocol):
     """Towards origins: ``RequestHead`` goes into it, ``ResponseHead`` comes out of it.
 
-    :ivar request_id: goes with the next head as ``X-Request-Id``, which no head has itself: a head is shared by requests
-        that differ in nothing else.  Empty for none.
+    :ivar request_id: goes with the next head as ``X-Request-Id``, which no head has itself: requests that differ in
+        nothing else share one.  Empty for none.
     """
 
     request_id: bytes
