@@ -15,6 +15,7 @@ from wormhole_tw.edge.request_ids import RequestIds
 from wormhole_tw.edge.upstreams.agents import AgentUpstreams
 from wormhole_tw.edge.upstreams.pool import Pool
 from wormhole_tw.http.h1 import H1Limits
+from wormhole_tw.http.h2 import H2Limits
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -31,13 +32,17 @@ class Counters:
     """What happened since the start; plain numbers that only rise, for health and later metrics.
 
     :ivar answers: finished answers by the first digit of their status; index 0 counts visitors who left before one
+    :ivar handshakes: TLS handshakes that came to their end
+    :ivar refused: connections that found no room, or an edge that stops
     """
 
-    __slots__ = ("answers", "connections", "handshakes_failed", "requests", "retries", "shed")
+    __slots__ = ("answers", "connections", "handshakes", "handshakes_failed", "refused", "requests", "retries", "shed")
 
     def __init__(self) -> None:
         self.connections = 0
+        self.handshakes = 0
         self.handshakes_failed = 0
+        self.refused = 0
         self.requests = 0
         self.retries = 0
         self.shed = 0
@@ -63,6 +68,7 @@ class EdgeContext:
         "date",
         "dispatch",
         "draining",
+        "h2_limits",
         "http_limits",
         "limits",
         "names",
@@ -101,6 +107,13 @@ class EdgeContext:
         self.date = HttpDate()
         self.http_limits = H1Limits(
             head=limits.head_bytes, fields=limits.head_fields, target=min(limits.target_bytes, limits.head_bytes)
+        )
+        self.h2_limits = H2Limits(
+            head=limits.head_bytes,
+            fields=limits.head_fields,
+            target=self.http_limits.target,
+            queue=limits.write_buffer,
+            queues=8 * limits.write_buffer,
         )
         self.pool = Pool(registry, timers, limits, self.http_limits)
         self.dispatch = Dispatch(registry, AgentUpstreams(registry), balancer(DEFAULT, random), timers, limits)

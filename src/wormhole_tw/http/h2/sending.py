@@ -43,14 +43,16 @@ class Sender:
     """The outgoing half of a connection.
 
     :param owner: hears what comes of sending
+    :ivar sent: octets of bodies that have left
     """
 
-    __slots__ = ("_full", "_heads", "_library", "_limits", "_out", "_owner", "_ready", "_waiting")
+    __slots__ = ("_full", "_heads", "_library", "_limits", "_out", "_owner", "_ready", "_waiting", "sent")
 
     def __init__(self, library: Library, limits: H2Limits, owner: Owner) -> None:
         self._library = library
         self._limits = limits
         self._owner = owner
+        self.sent = 0
         self._out: list[bytes] = []
         self._heads: dict[int, Stream] = {}  # whose head waits for what comes behind it
         self._ready: dict[int, Stream] = {}  # in turn
@@ -211,6 +213,7 @@ class Sender:
             data = stream.take(min(window, MAX_FRAME))
             size = len(data)
             room -= size
+            self.sent += size
             if size >= SMALL or not stream.pieces:
                 self._owner.earned()
             del ready[stream.id]

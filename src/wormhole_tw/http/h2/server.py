@@ -35,6 +35,8 @@ __all__ = ["EVERYTHING", "H2ServerCodec"]
 EVERYTHING = 1 << 40
 """More room than there is."""
 
+_END = End()
+
 
 class H2ServerCodec:
     """A visitor's connection; see :class:`wormhole_tw.http.interfaces.ManyStreamsCodec`.
@@ -66,6 +68,11 @@ class H2ServerCodec:
     @property
     def has_held(self) -> bool:
         """Never: the streams do not wait for one another."""
+        return False
+
+    @property
+    def waits_for_answer(self) -> bool:
+        """Never: something of another request may come at any time."""
         return False
 
     @property
@@ -144,6 +151,21 @@ class H2ServerCodec:
         known = self._streams.get(stream)
         return 0 if known is None else known.queued
 
+    def window(self, stream: int) -> int:
+        """What the stream's own window leaves."""
+        known = self._streams.get(stream)
+        return 0 if known is None else known.machine.outbound_flow_control_window
+
+    def unread(self, stream: int) -> int:
+        """Octets of a request that were given out and not acknowledged."""
+        known = self._streams.get(stream)
+        return 0 if known is None else known.unacknowledged
+
+    @property
+    def sent(self) -> int:
+        """Octets of bodies that have left since the connection began."""
+        return self._sender.sent
+
     def data_to_send(self, room: int = EVERYTHING) -> list[bytes]:
         """What can leave, with about ``room`` octets of bodies."""
         return self._sender.take(room)
@@ -181,6 +203,13 @@ class H2ServerCodec:
             sender.interim(known, event)
         else:
             raise MisuseError(f"{type(event).__name__} cannot be sent while {state}")
+
+    def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> None:
+        """Queue a whole answer: :meth:`send` of its head, its body (if there is one) and its end."""
+        self.send(stream, head)
+        if body:
+            self.send(stream, Body(body))
+        self.send(stream, _END)
 
     def _switch(self, stream: Stream, head: ResponseHead) -> None:
         if head.status != 101 or not is_accepted(stream.key, head.fields):

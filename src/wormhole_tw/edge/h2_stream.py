@@ -1,0 +1,225 @@
+"""One stream of a visitor's HTTP/2 connection, as its exchange sees it: a visitor of its own.
+
+Its timeouts are its own, too: a body that does not come and an answer that is not taken end this stream alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from wormhole_tw.edge.interfaces import IVisitor
+from wormhole_tw.errors import HttpError
+from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
+from wormhole_tw.http.h2.faults import ErrorCode
+
+if TYPE_CHECKING:
+    from wormhole_tw.edge.exchange import Exchange
+    from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.h2_listener import H2VisitorConnection
+    from wormhole_tw.net.timers import Timer
+
+__all__ = ["VisitorStream"]
+
+log = Logger()
+
+
+@implementer(IVisitor)
+class VisitorStream:
+    """One request of a connection.
+
+    :ivar facts: of its connection
+    :ivar exchange: None once it is done
+    """
+
+    __slots__ = ("_connection", "_expected", "_sent", "_stall", "_stream", "_timer", "exchange", "facts", "switched")
+
+    def __init__(self, connection: H2VisitorConnection, stream: int) -> None:
+        self.facts: ConnectionFacts = connection.facts
+        self.exchange: Exchange | None = None
+        self.switched = False
+        self._connection = connection
+        self._stream = stream
+        self._expected = False  # its body waits for a 100
+        self._timer: Timer | None = None
+        self._stall: Timer | None = None
+        self._sent = 0
+
+    # what the connection calls
+
+    def begin(self, head: RequestHead) -> None:
+        """A request begins."""
+        exchange = self.exchange
+        assert exchange is not None
+        if head.expect_continue:
+            self._expected = True
+        elif head.framing is not Framing.NONE:
+            self._start(self._connection.limits.body)
+        exchange.begin(head)
+
+    def take(self, event: Event) -> None:
+        """What came of the request."""
+        exchange = self.exchange
+        if exchange is None:
+            # the answer is whole, and waits for its window
+            return
+        if type(event) is Body:
+            self._start(self._connection.limits.body)
+            exchange.request_body(event)
+        elif type(event) is End:
+            if not self.switched:
+                self._stop()
+            exchange.request_end(event)
+        elif type(event) is Raw:
+            self._restart()
+            exchange.request_raw(event)
+        elif type(event) is RawEnd:
+            exchange.request_raw_end(event)
+
+    def gone(self) -> None:
+        """The visitor has given it up, or is gone altogether."""
+        self.close()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.visitor_gone()
+
+    def room(self) -> None:
+        """The stream has room for more of the answer."""
+        self._cancel_stall()
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on with the answer where stream and connection have room."""
+        exchange = self.exchange
+        if exchange is not None and self.writable:
+            exchange.visitor_resumed()
+
+    def close(self) -> None:
+        """Nothing more happens on it."""
+        self._stop()
+        self._cancel_stall()
+
+    def watch(self) -> None:
+        """What is left of a finished answer has its time."""
+        if self._stall is None or not self._stall.active:
+            self._start_stall()
+
+    # IVisitor
+
+    @property
+    def writable(self) -> bool:
+        """See the interface: the connection has room, and the stream."""
+        connection = self._connection
+        if not connection.writable:
+            return False
+        if connection.codec.writable(self._stream):
+            return True
+        self.watch()
+        return False
+
+    def send(self, event: Event) -> None:
+        """See the interface."""
+        kind = type(event)
+        if kind is ResponseHead:
+            assert isinstance(event, ResponseHead)
+            if event.status == 101:
+                self.switched = True
+                self._start(self._connection.limits.upgrade_idle)
+        elif kind is InformationalHead:
+            assert isinstance(event, InformationalHead)
+            if event.status == 100 and self._expected:
+                self._expected = False
+                self._start(self._connection.limits.body)
+        elif kind is Raw:
+            self._restart()
+        self._connection.codec.send(self._stream, event)
+
+    def answer(self, head: ResponseHead, body: bytes) -> None:
+        """See the interface."""
+        self._connection.codec.send_whole(self._stream, head, body)
+        self.exchange_done()
+
+    def flush(self) -> None:
+        """See the interface."""
+        self._connection.flush()
+
+    def consumed(self, n: int) -> None:
+        """See the interface."""
+        connection = self._connection
+        connection.codec.acknowledge(self._stream, n)
+        # the window that this opened has to be told
+        connection.flush()
+
+    def exchange_done(self) -> None:
+        """See the interface."""
+        self.exchange = None
+        self._stop()
+
+    def truncate(self) -> None:
+        """See the interface."""
+        self.exchange = None
+        self._stop()
+        self._connection.codec.reset(self._stream, ErrorCode.INTERNAL_ERROR)
+
+    # timeouts
+
+    def _start(self, seconds: float) -> None:
+        if not seconds:
+            self._stop()
+        elif self._timer is None:
+            self._timer = self._connection.timers.start(seconds, self._timed_out)
+        else:
+            self._timer.restart(seconds)
+
+    def _restart(self) -> None:
+        if self._timer is not None and self._timer.active:
+            self._timer.restart()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _timed_out(self) -> None:
+        connection = self._connection
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if self.switched:
+            connection.shed(self, self._stream)
+        elif connection.codec.unread(self._stream):
+            # it is we who do not read
+            self._start(connection.limits.body)
+        else:
+            connection.counters.shed += 1
+            exchange.request_failed(
+                HttpError(408, "request-timeout", "The body of the request did not arrive in time.")
+            )
+            connection.flush()
+
+    def _start_stall(self) -> None:
+        connection = self._connection
+        self._sent = connection.codec.sent
+        if self._stall is None:
+            self._stall = connection.timers.start(connection.limits.stall, self._stalled)
+        else:
+            self._stall.restart(connection.limits.stall)
+
+    def _cancel_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+
+    def _stalled(self) -> None:
+        """What is buffered for the stream was not taken in time."""
+        connection = self._connection
+        limits = connection.limits
+        if not connection.writable:
+            # the whole connection is slow, which has a clock of its own
+            self._start_stall()
+        elif connection.codec.window(self._stream) > 0 and connection.codec.sent - self._sent >= limits.write_buffer:
+            # its connection took others' answers: its turn comes
+            self._start_stall()
+        else:
+            log.debug("a visitor's stream that does not read was reset")
+            connection.shed(self, self._stream)
