@@ -7,6 +7,7 @@ import httptools
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Fields
 from wormhole_tw.http.grammar import CONTENT_LENGTH, FORBIDDEN_TRAILERS, HOST, TRANSFER_ENCODING, judged_fields
+from wormhole_tw.http.h1.framer import BREACH
 from wormhole_tw.http.h1.limits import H1Limits
 
 __all__ = ["MAX_LENGTH_DIGITS", "parse_trailers", "read_fields", "without_framing"]
@@ -72,7 +73,15 @@ def parse_trailers(section: bytes, limits: H1Limits) -> Fields:
 
     :raises HttpError: 400 for a line that is no field, 431 for too many
     """
-    fields = read_fields(b"GET / HTTP/1.1\r\nX: x\r\n" + section, limits, response=False)[1:]
+    if BREACH.search(section):
+        # refused as soon as it is seen, so it comes first also when the section arrived in one piece
+        raise HttpError(400, "bad-trailers", "The trailer section has a bare CR, a bare LF or a NUL.")
+    try:
+        fields = read_fields(b"GET / HTTP/1.1\r\nX: x\r\n" + section, limits, response=False)[1:]
+    except HttpError as error:
+        if error.status == 431:
+            raise
+        raise HttpError(400, "bad-trailers", "The trailer section is not valid.") from error
     if any(kind in _MISPLACED for kind, _ in judged_fields(fields)):
         raise HttpError(400, "bad-trailers", "The trailer section has fields that frame or route a message.")
     return [line for line in fields if line[0].lower() not in FORBIDDEN_TRAILERS]
