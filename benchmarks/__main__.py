@@ -18,9 +18,10 @@ from types import FrameType
 from typing import Any
 
 from . import bounds, report, svg
+from .helpers import raise_descriptor_limit
 from .model import Options, Scenario
 from .peers.registry import NEEDS
-from .processes import Failed, which
+from .processes import which
 from .runner import Measured, measure, summary
 from .scenarios import SCENARIOS
 
@@ -104,22 +105,48 @@ def _list() -> None:
 
 def _measure(
     scenarios: Sequence[Scenario], options: Options, peers: Callable[[Scenario], Sequence[str] | None]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], int]:
+    """All that was measured, and the exit status: of a signal where one came, with the scenarios until then."""
     begin = time.monotonic()
     measured: list[Measured] = []
-    for number, scenario in enumerate(scenarios, 1):
+    status = 0
+    try:
+        for number, scenario in enumerate(scenarios, 1):
 
-        def say(line: str, head: str = f"[{number}/{len(scenarios)} {scenario.name}]") -> None:
-            elapsed = time.monotonic() - begin
-            print(f"{int(elapsed // 60):3}:{int(elapsed % 60):02} {head} {line}", file=sys.stderr, flush=True)
+            def say(line: str, head: str = f"[{number}/{len(scenarios)} {scenario.name}]") -> None:
+                elapsed = time.monotonic() - begin
+                print(f"{int(elapsed // 60):3}:{int(elapsed % 60):02} {head} {line}", file=sys.stderr, flush=True)
 
-        say(scenario.title)
-        measured.append(measure(scenario, options, wanted=peers(scenario), say=say))
-    return summary(measured, options)
+            say(scenario.title)
+            measured.append(measure(scenario, options, wanted=peers(scenario), say=say))
+    except _Interrupted as signalled:
+        print("interrupted; what was started is ended", file=sys.stderr, flush=True)
+        status = 128 + signalled.number
+    return summary(measured, options), status
 
 
-def _interrupted(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)  # on its way out everything that was started is ended
+class _Interrupted(BaseException):
+    """A signal asks for the end. On its way out everything that was started is ended."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interrupted(number)
+
+
+def _check_writable(path: Path | None) -> None:
+    """Find out now, and not when all was measured.
+
+    :raises SystemExit: a file cannot be written there
+    """
+    if path is not None:
+        try:
+            path.open("a").close()
+        except OSError as error:
+            raise SystemExit(f"{path}: {error.strerror}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,19 +164,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return arguments.peers or None
         return [bound.peer for bound in limits if bound.scenario == scenario.name]
 
+    _check_writable(arguments.json)
+    _check_writable(arguments.svg)
     if arguments.source is not None:
-        found = json.loads(arguments.source.read_text())
+        found, status = json.loads(arguments.source.read_text()), 0
     else:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupted)
-        try:
-            found = _measure(scenarios, options, peers)
-        except Failed as failure:
-            raise SystemExit(str(failure)) from None
-        except KeyboardInterrupt:
-            print("interrupted; what was started is ended", file=sys.stderr)
-            return 130
-    status = int(any(scenario["error"] for scenario in found["scenarios"].values()))
+        raise_descriptor_limit()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        found, status = _measure(scenarios, options, peers)
+    status = status or int(any(scenario["error"] for scenario in found["scenarios"].values()))
     print(report.render(found))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")

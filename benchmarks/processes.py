@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,7 @@ END_SECONDS = 5.0
 TICK = 0.1
 """Seconds between two looks at a program that is waited for."""
 
+_PORTS = (10_240, 32_768)
 _PR_SET_PDEATHSIG = 1
 _PROCESS_CONTROL: Callable[..., int] | None = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
 _SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -61,11 +63,12 @@ def find(program: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of loopback that was free a moment ago, and is not of those that the system gives to connections."""
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def clean_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -154,5 +154,5 @@ def machine() -> dict[str, object]:
         "python": ".".join(map(str, sys.version_info[:3])),
         "openssl": ssl.OPENSSL_VERSION,
         "environment": {name: value for name, value in clean_environment().items() if name.startswith("WORMHOLE_")},
-        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "load_average": [round(load, 2) for load in os.getloadavg()],
     }
