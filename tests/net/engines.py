@@ -221,11 +221,13 @@ class Conversation:
         alpn: tuple[bytes, ...] = (),
         creator: Any = None,
         far: Any = None,
+        far_session: ssl.SSLSession | None = None,
         clock: Clock | None = None,
     ) -> None:
         """
         :param creator: of the engine under test, in place of the ordinary one
         :param far: of the other one: a creator, for ``ssl`` a context
+        :param far_session: what ``ssl`` as a client brings
         """
         self.wire = Wire(clock)
         self.app = app or App()
@@ -234,7 +236,8 @@ class Conversation:
         self.tls = engine(self.wire, creator, is_client, self.app)
         if other == "ssl":
             context = far or ssl_context(not is_client, version, alpn)
-            peer = SslPeer(context, server_side=is_client, server_hostname=None if is_client else HOST)
+            name = None if is_client else HOST
+            peer = SslPeer(context, server_side=is_client, server_hostname=name, session=far_session)
             self.far = Other(peer, peer)
         else:
             creator = far or (server_of if is_client else client_of)(version, alpn=alpn)

@@ -65,6 +65,7 @@ SESSION_CONTEXT = b"wormhole-tw"
 was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context."""
 
 _OP_NO_RENEGOTIATION: int = getattr(SSL, "OP_NO_RENEGOTIATION", 0)
+"""A peer that asks for a second handshake (up to TLS 1.2) is told no: it costs us more than it, and has been a hole."""
 
 _material_of: WeakKeyDictionary[SSL.Context, KeyMaterial] = WeakKeyDictionary()
 """The certificate that a context was made for, as long as a connection or a map holds the context."""
@@ -355,6 +356,7 @@ class _VerifiedClient:
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection: SSL.Connection = self._options.clientConnectionForTLS(protocol)
+        connection.set_options(_OP_NO_RENEGOTIATION)
         told = [protocol]  # emptied when it is judged, or connection and protocol would hold each other for good
 
         def judge(_connection: SSL.Connection, certificate: crypto.X509, _code: int, depth: int, good: bool) -> bool:
@@ -385,7 +387,8 @@ class _UnverifiedClient:
         self._options = CertificateOptions(acceptableProtocols=list(alpn) or None, raiseMinimumTo=TLSVersion.TLSv1_2)
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection = self._options.clientConnectionForTLS(protocol)
+        connection: SSL.Connection = self._options.clientConnectionForTLS(protocol)
+        connection.set_options(_OP_NO_RENEGOTIATION)
         if self._server_name is not None:
             connection.set_tlsext_host_name(self._server_name)
         return connection

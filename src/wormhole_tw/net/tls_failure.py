@@ -28,6 +28,7 @@ _ALERTS = {
     "no application protocol": "{peer} speaks TLS, but none of the protocols offered ({offered})",
     "handshake failure": "{peer} refused the TLS handshake: no common ciphers, or it wants a client certificate",
     "certificate required": "{peer} wants a client certificate",
+    "did not return a certificate": "{peer} gave no client certificate",
     "bad certificate": "{peer} refused the client certificate",
     "unrecognized name": "{peer} has no certificate for the name {host}",
     "unknown ca": "{peer} does not know the CA of the client certificate",
