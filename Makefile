@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ ?=
 BENCH_ARGS ?=
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
@@ -12,7 +14,7 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 WHOLE := */wormhole_tw/wire/*,*/wormhole_tw/http/*,*/wormhole_tw/control/*
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-twisted test-full coverage-floor check format lint types architecture docs wheel clean
+.PHONY: help venv demo test test-twisted test-full fuzz coverage-floor check format lint types architecture docs wheel clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +43,10 @@ test-twisted: $(STAMP) ## every test that has sockets, over Twisted's own transp
 
 test-full: $(STAMP) ## the suite with full sizes and counts; takes long
 	WORMHOLE_FULL=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(STAMP) ## fuzz every reader of strangers' octets (FUZZ_SECONDS=60 for each; FUZZ='request chunks' for some)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 coverage-floor: $(STAMP) ## after make test: fail unless wire, http and control are covered whole
 	$(BIN)/coverage report --fail-under=100 --include='$(WHOLE)'

@@ -1,0 +1,110 @@
+"""Run the fuzzer: ``python -m tests.fuzz [--seconds 60] [TARGET …]`` (``make fuzz``); needs atheris.
+
+What it finds is written to ``--found`` and printed; run it again with ``--input FILE TARGET``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+WORDS = (
+    *("HTTP/1.1", "HTTP/1.0", "GET ", "HEAD ", "POST ", "OPTIONS ", "Host: a.test", "http://", "?", "%2e%2e", "/../"),
+    *("Content-Length: ", "Transfer-Encoding: ", "chunked", "gzip", "identity", "Connection: ", "close", "keep-alive"),
+    *("Upgrade: ", "websocket", "h2c", "Expect: 100-continue", "TE: trailers", "Max-Forwards: ", "Trailer: ", "200 "),
+    *(
+        "100 ",
+        "101 ",
+        "103 ",
+        "204 ",
+        "304 ",
+        "0\\x0d\\x0a\\x0d\\x0a",
+        "\\x0d\\x0a",
+        "\\x0d\\x0a\\x0d\\x0a",
+        "\\x0d\\x0a ",
+    ),
+    *(
+        "5\\x0d\\x0ahello\\x0d\\x0a",
+        ";a=b",
+        "ffffffffffffffff",
+        "0x",
+        "+",
+        "_",
+        ", ",
+        ":",
+        "\\x00",
+        "\\x0b",
+        "\\xc3\\xa9",
+    ),
+)
+"""What libFuzzer may put in: it would take long to come upon them."""
+
+NAMES = ("request", "answer", "chunks", "target", "frames", "session")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz what reads strangers' octets.")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(NAMES) + "; all of them unless told")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--found", type=Path, default=Path("fuzz-found"), help="folder for inputs that fail")
+    parser.add_argument("--input", type=Path, help="run this file alone")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    wrong = set(options.targets) - set(NAMES)
+    if wrong:
+        parser.error(f"no target {', '.join(sorted(wrong))}")
+    if options.input is not None:
+        from tests.fuzz.targets import TARGETS
+
+        for name in options.targets or NAMES:
+            TARGETS[name](options.input.read_bytes())
+        return 0
+    if options.here:
+        fuzz(options.targets[0], options.seconds, options.found)
+    failed = []
+    for name in options.targets or NAMES:
+        # it never returns, and instruments what is imported: a process each
+        print(f"== {name}, {options.seconds} s", flush=True)
+        argv = [sys.executable, "-m", "tests.fuzz", "--here", "--seconds", str(options.seconds)]
+        if subprocess.run([*argv, "--found", str(options.found), name], check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}; the inputs are in {options.found}")
+    return bool(failed)
+
+
+def fuzz(name: str, seconds: int, found: Path) -> None:
+    """Fuzz in this process, which ends with it."""
+    import atheris
+
+    with atheris.instrument_imports(include=["wormhole_tw.http", "wormhole_tw.wire"]):
+        from tests.fuzz.targets import TARGETS
+    from tests.fuzz.seeds import seeds_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, words = Path(folder) / "inputs", Path(folder) / "words"
+        inputs.mkdir()
+        for number, seed in enumerate(seeds_of(name)):
+            (inputs / f"seed-{number}").write_bytes(seed)
+        words.write_text("".join(f'"{word}"\n' for word in WORDS))
+        found.mkdir(exist_ok=True)
+        argv = [
+            sys.argv[0],
+            f"-max_total_time={seconds}",
+            "-max_len=8192",
+            "-timeout=10",
+            "-rss_limit_mb=1024",
+            "-print_final_stats=1",
+            f"-artifact_prefix={found}/{name}-",
+            f"-dict={words}",
+            str(inputs),
+        ]
+        atheris.Setup(argv, TARGETS[name])
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
