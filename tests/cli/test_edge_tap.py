@@ -72,6 +72,14 @@ async def test_what_is_wrong_is_one_line(start: Start, options: tuple[str, ...],
     assert line in said[0]
 
 
+async def test_transports_that_there_are_not(start: Start) -> None:
+    edge = start(WORMHOLE_TRANSPORTS="slow")
+    assert await edge.end() == 1
+    said = [text for text in edge.output.splitlines() if " warn " not in text]
+    assert len(said) == 1
+    assert said[0].endswith("WORMHOLE_TRANSPORTS: fast or twisted, not 'slow'")
+
+
 async def test_a_daemon_reloads_a_relative_path_from_another_folder(start: Start, tmp_path: Path, reactor: Any) -> None:
     run = tmp_path / "run"
     run.mkdir()
