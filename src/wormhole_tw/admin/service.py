@@ -12,7 +12,7 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from wormhole_tw.admin.health import HealthResource
+from wormhole_tw.admin.health import HealthResource, ReadyResource
 from wormhole_tw.errors import MisuseError
 from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.listening import open_port
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IListeningPort
 
     from wormhole_tw.control.config import EdgeConfig
+    from wormhole_tw.edge.service import EdgeService
 
 __all__ = ["AdminService"]
 
@@ -32,15 +33,19 @@ log = Logger()
 
 
 class AdminService(Service):
-    """Serves ``/healthz`` on ``edge.admin``; does nothing where the configuration names no such listener.
+    """Serves ``/healthz``, ``/readyz`` and ``/metrics`` on ``edge.admin``.
+
+    It does nothing where the configuration names no such listener.
 
     :param reactor: a reactor
     :param config: the edge's configuration
+    :param edge: whose readiness and metrics are shown; without one there is only ``/healthz``
     """
 
-    def __init__(self, reactor: Any, config: EdgeConfig) -> None:
+    def __init__(self, reactor: Any, config: EdgeConfig, edge: EdgeService | None = None) -> None:
         self._reactor = reactor
         self._config = config
+        self._edge = edge
         self._port: IListeningPort | None = None
         self._connections: WrappingFactory | None = None
 
@@ -63,6 +68,12 @@ class AdminService(Service):
             return
         root = Resource()
         root.putChild(b"healthz", HealthResource())  # type: ignore[no-untyped-call]
+        if self._edge is not None:
+            # its library takes a moment to import, and many an edge has no admin listener
+            from wormhole_tw.admin.metrics import MetricsResource
+
+            root.putChild(b"readyz", ReadyResource(self._edge.unready))
+            root.putChild(b"metrics", MetricsResource(self._edge))
         site = Site(root, timeout=IDLE_SECONDS, reactor=self._reactor)
         site.noisy = False
         site.log = _no_log  # type: ignore[method-assign]

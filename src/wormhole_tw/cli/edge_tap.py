@@ -100,7 +100,7 @@ def makeService(options: Options) -> IService:
         raise fail_start(error) from None
     edge = EdgeService(reactor, config, store)
     foreground = options.parent is None or bool(options.parent.get("nodaemon"))
-    services = _Edge(edge, AdminService(reactor, config), foreground=foreground)
+    services = _Edge(edge, AdminService(reactor, config, edge), foreground=foreground)
 
     def reload() -> Deferred[None]:
         return edge.reload()

@@ -253,6 +253,7 @@ class _WithinTls:
     def handshakeCompleted(self) -> None:
         transport = self._transport
         assert transport is not None
+        self._owner.context.counters.handshakes += 1
         chosen = transport.negotiatedProtocol
         if chosen == ALPN_LINK:
             self._to_link()
@@ -328,6 +329,7 @@ class AcceptFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
         context = self.context
         if addr is None or context.draining or len(context.connections) >= context.limits.connections + SPARE:
+            context.counters.refused += 1
             return None
         return _Accept(self, addr)
 

@@ -7,6 +7,7 @@ of the edge knows the agent only as :class:`~wormhole_tw.control.interfaces.IAge
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from wormhole_tw.tunnel.stream import TunnelStream
     from wormhole_tw.wire.messages import Goaway, Hello, Open
 
-__all__ = ["LAST_WORDS", "MAX_STRANGERS", "RETRY_UNAUTHORIZED", "AgentSession", "Agents"]
+__all__ = ["LAST_WORDS", "MAX_STRANGERS", "RETRY_UNAUTHORIZED", "AgentCounters", "AgentSession", "Agents"]
 
 RETRY_UNAUTHORIZED = 30.0
 """Seconds that an agent with an unknown token is told to wait: the token may be added any moment (SIGHUP), and thirty
@@ -55,6 +56,24 @@ or is cut off shall not keep the edge from its end."""
 OPTION_VISITOR_PER_STREAM = "visitor_per_stream"
 
 log = Logger()
+
+
+class AgentCounters:
+    """What became of agents since the start; plain numbers that only rise.
+
+    :ivar connected: backend → links that were welcomed
+    :ivar reconnected: backend → those of them that were not the first of their agent
+    :ivar lost: backend → links that ended without a word
+    :ivar refused: the GOAWAY code's name → links that were refused
+    """
+
+    __slots__ = ("connected", "lost", "reconnected", "refused")
+
+    def __init__(self) -> None:
+        self.connected: Counter[str] = Counter()
+        self.reconnected: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
 
 
 @implementer(ILinkOwner, IAgentSession)
@@ -193,6 +212,7 @@ class Agents:
         self._seconds = seconds
         self._random = random
         self._drain = drain
+        self.counters = AgentCounters()
         self._accepting = True
         # A set of everything that has a link, admitted or not: what a shutdown has to end.
         self._sessions: dict[AgentSession, None] = {}
@@ -272,6 +292,9 @@ class Agents:
             self._refuse(link, GoawayCode.STALE_GENERATION, message, None)
             return
         session.admitted = True
+        self.counters.connected[backend.name] += 1
+        if hello.generation > 1:
+            self.counters.reconnected[backend.name] += 1
         link.welcome(
             Welcome(
                 session=session.facts.session_id,
@@ -361,6 +384,8 @@ class Agents:
             return
         # registry.remove() reads ``draining``: a session that left by GOAWAY is expected back, a crashed one is not.
         self.registry.remove(session)
+        if not (session.closing or session.draining):
+            self.counters.lost[session.facts.backend] += 1
         log.info(
             "agent {session} of backend {backend} {how}",
             session=session.facts.session_id,
@@ -369,6 +394,7 @@ class Agents:
         )
 
     def _refuse(self, link: LinkProtocol, code: GoawayCode, message: str, retry_after: float | None) -> None:
+        self.counters.refused[code.name] += 1
         link.fail(code, message, retry_after=retry_after)
 
 

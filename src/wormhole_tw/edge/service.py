@@ -21,6 +21,7 @@ from wormhole_tw.edge.agents import Agents
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.guard import FailedAuthentications
+from wormhole_tw.edge.observer import Observer
 from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.listening import open_port
@@ -71,6 +72,7 @@ class EdgeService(Service):
         self._agents: Agents | None = None
         self._context: EdgeContext | None = None
         self._keeper: CertificateKeeper | None = None
+        self._observer: Observer | None = None
         self._ports: list[tuple[Listener, IListeningPort]] = []
         self._budget: Budget | None = None
         self._session_config = SessionConfig()
@@ -100,6 +102,8 @@ class EdgeService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         assert self._keeper is not None
         self._keeper.start()
+        assert self._observer is not None
+        self._observer.start()
         for listener, port in self._ports:
             what = "https" if listener.tls else "http"
             log.info(
@@ -148,6 +152,7 @@ class EdgeService(Service):
             drain=config.limits.drain,
         )
         try:
+            self._observer = Observer(reactor, config, self._context)
             for listener in config.listeners:
                 factory = AcceptFactory(
                     self._context,
@@ -161,6 +166,9 @@ class EdgeService(Service):
         except BaseException:
             # Nobody was accepted yet: ports close within this turn, and until then it may not be started again.
             closing = self._stopping = self._close_ports()
+            if self._observer is not None:
+                unobserved = self._observer.stop()
+                closing.addCallback(lambda _: unobserved)
             closing.addBoth(self._stopped)
             self._forget()
             raise
@@ -203,6 +211,39 @@ class EdgeService(Service):
         return self._context
 
     @property
+    def observer(self) -> Observer:
+        """What is kept of its requests: metrics, the access log.
+
+        :raises MisuseError: the edge is not running
+        """
+        if self._observer is None:
+            raise MisuseError("the edge is not running")
+        return self._observer
+
+    @property
+    def agents(self) -> Agents:
+        """The far side of its tunnels.
+
+        :raises MisuseError: the edge is not running
+        """
+        if self._agents is None:
+            raise MisuseError("the edge is not running")
+        return self._agents
+
+    def unready(self) -> list[str]:
+        """Why it should get no new visitors, one sentence each; empty while it should."""
+        reasons = []
+        if self._stopping is not None or (self._context is not None and self._context.draining):
+            reasons.append("the edge is shutting down")
+        elif not self._ports:
+            reasons.append("no port is open yet")
+        elif not self.running:
+            reasons.append("the edge is starting")
+        if self._context is None:
+            reasons.append("no configuration is loaded")
+        return reasons
+
+    @property
     def ca_file(self) -> Path | None:
         """In ``dev`` mode the certificate of the local CA (there once the edge has started), otherwise None."""
         return self.config.state / "dev" / "ca.pem" if self.config.tls.mode == "dev" else None
@@ -212,6 +253,11 @@ class EdgeService(Service):
         return self._catalogs.current.urls_for(backend, self.public_port)
 
     # Reloading.
+
+    def reopen_logs(self) -> None:
+        """Open the access log anew, as after SIGUSR1: the file was moved away. Nothing where there is none."""
+        if self._observer is not None and self._observer.access_log is not None:
+            self._observer.access_log.reopen()
 
     def reload(self) -> Deferred[None]:
         """Read the store anew, check it whole, and swap it in; it never fails.
@@ -317,6 +363,8 @@ class EdgeService(Service):
             await DeferredList(agents.drain(max(until - self._reactor.seconds(), 0.0), RETRY_AFTER_SHUTDOWN))
             await context.connections.when_empty()
         await closing
+        if self._observer is not None:
+            await self._observer.stop()
         if self._reloading is not None:
             await _tell_when(self._reloading)  # its thread; what it reads is not applied any more
         self._forget()
@@ -335,6 +383,7 @@ class EdgeService(Service):
         self._context = None
         self._agents = None
         self._keeper = None
+        self._observer = None
         self.registry = None
         self._budget = None
 
@@ -353,7 +402,8 @@ def _tell_when(deferred: Deferred[None]) -> Deferred[None]:
 
 def _merged(old: EdgeConfig, new: EdgeConfig, fixed: set[str], *, keep_tls: bool) -> EdgeConfig:
     kept = {name: getattr(old, name) for name in fixed}
-    return replace(new, limits=old.limits, tls=old.tls if keep_tls else new.tls, **kept)
+    tls = old.tls if keep_tls else new.tls
+    return replace(new, limits=old.limits, access_log=old.access_log, tls=tls, **kept)
 
 
 def _endpoint_key(listener: Listener) -> str:

@@ -1,0 +1,71 @@
+"""Who looks on while an edge works: metrics, the access log, the reactor's delay; nobody where nothing is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThreadPool
+
+from wormhole_tw.edge.access_log import AccessLog
+from wormhole_tw.edge.metrics import EdgeMetrics, Histogram
+from wormhole_tw.net.loop_delay import LoopDelay
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.config import EdgeConfig
+    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.exchange import Exchange
+
+__all__ = ["Observer"]
+
+
+class Observer:
+    """What one start of an edge keeps of its requests.
+
+    :ivar metrics: None where nobody could ask for them (there is no admin listener)
+    :ivar access_log: None where none is configured
+    :ivar loop_delay: how late the reactor was
+    """
+
+    __slots__ = ("_delay", "_timers", "access_log", "loop_delay", "metrics")
+
+    def __init__(self, reactor: Any, config: EdgeConfig, context: EdgeContext) -> None:
+        """
+        :raises ConfigError: the access log cannot be opened
+        """
+        self._timers = context.timers
+        self.metrics: EdgeMetrics | None = None
+        self.access_log: AccessLog | None = None
+        self.loop_delay = Histogram()
+        self._delay = LoopDelay(reactor, self.loop_delay.observe)
+        if config.access_log is not None:
+            self.access_log = AccessLog(
+                config.access_log,
+                context.timers,
+                context.wall,
+                lambda *call: deferToThreadPool(reactor, reactor.getThreadPool(), *call),
+                source=config.source,
+            )
+            self.access_log.open()
+        if config.admin is not None:
+            self.metrics = EdgeMetrics()
+        if self.metrics is not None or self.access_log is not None:
+            context.on_exchange_done = self.exchange_done
+
+    def start(self) -> None:
+        """The edge serves."""
+        if self.metrics is not None:
+            self._delay.start()
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        """Take a finished exchange."""
+        now = self._timers.now
+        if self.metrics is not None:
+            self.metrics.record(exchange, now)
+        if self.access_log is not None:
+            self.access_log.record(exchange, now)
+
+    def stop(self) -> Deferred[None]:
+        """No exchange is left: write what waits; fires when it is written, and never fails."""
+        self._delay.stop()
+        return self.access_log.close() if self.access_log is not None else succeed(None)
