@@ -155,4 +155,7 @@ async def _run() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_run())
+    try:
+        asyncio.run(_run())
+    except OSError as error:
+        raise SystemExit(f"the small requests: {error}") from None

@@ -14,7 +14,8 @@ _MAX_HEAD = 65536
 
 
 class Sink(asyncio.BufferedProtocol):
-    """Takes heads whole and bodies into one buffer that stays. Bodies are of a stated length or chunked."""
+    """Takes heads whole and bodies into one buffer that stays. Bodies are of a stated length or chunked; nothing may be
+    sent behind a chunked one before its answer."""
 
     def __init__(self) -> None:
         self._buffer = memoryview(bytearray(256 * 1024))

@@ -123,6 +123,27 @@ def test_one_run_from_end_to_end(tmp_path: Path) -> None:
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
 
 
+@pytest.mark.full
+@pytest.mark.deadline(900)
+@pytest.mark.requires_program("nginx", "wrk", "openssl", "curl")
+def test_every_scenario_runs(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    sizes = ["--quick", "--megabytes", "10", "--agents", "20", "--visitors", "20", "--streams", "100"]
+    done = subprocess.run(
+        [*BENCHMARK, *sizes, "--json", str(figures)],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=850,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())["scenarios"]
+    assert [*found] == [*SCENARIOS]
+    assert all(scenario["contenders"]["ours"]["values"] for scenario in found.values())
+
+
 @pytest.mark.deadline(60)
 @pytest.mark.requires_program("nginx", "wrk", "openssl")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
