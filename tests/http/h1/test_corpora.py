@@ -13,6 +13,7 @@ import h11
 import pytest
 
 from tests._support import require_corpus
+from tests.conformance.recordings import probe_cases
 from wormhole_tw.http.events import Body, End, Failed, RequestHead
 from wormhole_tw.http.forwarding import VisitorFacts, request_towards_origin, trailers_onwards
 from wormhole_tw.http.h1 import H1ClientCodec, H1ServerCodec
@@ -116,33 +117,31 @@ def with_host(data):
 
 
 def test_http11probe():
-    must, refusals, missed = 0, 0, []
+    """Why there are 70 that must be refused, and not 100, stands in ``tests/conformance/test_requests.py``."""
+    bad, refusals, missed = 0, 0, []
     valid, accepted, lost = 0, 0, []
-    for case in cases("http11probe.jsonl"):
-        if case["note"] == "dynamic":
-            continue
-        data = b"".join(base64.b64decode(step["b64"]) for step in case["steps"])
-        expected = case["expected"]
-        if "2xx" not in expected and "200" not in expected and "40" in expected and "Allow" not in expected:
-            must += 1
+    for case in probe_cases():
+        data = b"".join(case.steps)
+        if case.bad:
+            bad += 1
             if refused(data):
                 refusals += 1
             else:
-                missed.append(case["id"])
-        elif expected.startswith(("2xx", "Range2xx")):
+                missed.append(case.id)
+        elif case.good:
             valid += 1
             if visit(data) == (1, None):
                 accepted += 1
             else:
-                lost.append(case["id"])
+                lost.append(case.id)
         else:
             visit(data)
-    print(f"http11probe: refused {refusals} of {must}, accepted {accepted} of {valid}")
-    assert must >= 65
-    assert valid >= 20
-    # Any token is a method: the service answers 405 or 501.  Nothing at all is no request.  And two recordings have
-    # lost the octets that they are about: "/??".
-    assert missed == ["COMP-UNKNOWN-METHOD", "MAL-EMPTY-REQUEST", "MAL-NON-ASCII-URL", "MAL-URL-OVERLONG-UTF8"]
+    print(f"http11probe: refused {refusals} of {bad}, accepted {accepted} of {valid}")
+    assert bad == 70
+    assert valid == 28
+    # Any token is a method: the service answers 405 or 501.  Nothing at all is no request.  And look-alikes of framing
+    # fields are dropped, which is as good.
+    assert missed == ["COMP-UNKNOWN-METHOD", "MAL-EMPTY-REQUEST", "NORM-UNDERSCORE-CL", "NORM-UNDERSCORE-TE"]
     assert lost == []
 
 
