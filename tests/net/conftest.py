@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
 import pytest
+import pytest_twisted
 
 from tests.net.engines import OTHERS, ROLES, VERSIONS, Matrix
+from tests.net.pairs import Pair
+from tests.net.services import Service
 from wormhole_tw.net import choice, records
+from wormhole_tw.net.dev_ca import DevCa
 
-_OVER_TLS = frozenset({"test_tls", "test_tls_client"})
+_OVER_TLS = frozenset({"test_tls", "test_tls_client", "test_tls_client_endings"})
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -25,6 +33,33 @@ def way_through_openssl(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     monkeypatch.setenv(choice.VARIABLE, "twisted" if way == "twisted" else "fast")
     monkeypatch.setattr(records, "DIRECT", way == "direct")
     return way
+
+
+@pytest.fixture(params=["fast", "twisted"])
+def transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whose: both are held to the same."""
+    monkeypatch.setenv(choice.VARIABLE, request.param)
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def pair(request: pytest.FixtureRequest, reactor: Any, tmp_path: Path, transports: str) -> Pair:
+    return Pair(reactor, request.param, tmp_path, transports == "fast")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> DevCa:
+    """A CA of the test's own."""
+    return DevCa(tmp_path / "dev")
+
+
+@pytest_twisted.async_yield_fixture
+async def service(reactor: Any) -> AsyncIterator[Service]:
+    """Something to dial."""
+    made = Service(reactor)
+    yield made
+    await made.stop()
 
 
 @pytest.fixture(params=VERSIONS)

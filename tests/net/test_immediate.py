@@ -10,16 +10,14 @@ from typing import Any
 
 import pytest
 from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableProtocol, IPullProducer, IPushProducer
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import Clock, deferLater
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IFileDescriptorReceiver
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from tests import _support
+from tests.net.pairs import BIG, Pair, Peer, Push, buffered, turn
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net import choice
 from wormhole_tw.net.immediate import (
@@ -30,94 +28,6 @@ from wormhole_tw.net.immediate import (
     immediate_port,
     immediate_reactor,
 )
-from wormhole_tw.net.listening import open_port
-
-BIG = 8 * 1024 * 1024
-
-
-@implementer(IHalfCloseableProtocol)
-class Peer(Protocol):
-    """Counts and hashes what comes."""
-
-    transport: Any
-
-    def __init__(self) -> None:
-        self.made: Deferred[None] = Deferred()
-        self.lost: Deferred[BaseException | None] = Deferred()
-        self.ended: Deferred[None] = Deferred()
-        self.size = 0
-        self.hash = hashlib.sha256()
-
-    def connectionMade(self) -> None:
-        self.made.callback(None)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.size += len(data)
-        self.hash.update(data)
-
-    def readConnectionLost(self) -> None:
-        self.ended.callback(None)
-
-    def writeConnectionLost(self) -> None:
-        pass
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.lost.callback(reason.value)
-
-
-class Pair:
-    """A server's end and a client's end of one connection over loopback, TCP or a Unix socket.
-
-    :param fast: whether they are ours, or Twisted's
-    """
-
-    def __init__(self, reactor: Any, kind: str, folder: Path, fast: bool) -> None:
-        self.reactor = reactor
-        self.kind = kind
-        self.fast = fast
-        self.path = str(folder / "socket")
-        self.server = Peer()
-        self.client = Peer()
-
-    async def __aenter__(self) -> Pair:
-        factory: Factory = Factory.forProtocol(lambda: self.server)  # type: ignore[arg-type]
-        factory.noisy = False
-        description = f"unix:{self.path}" if self.kind == "unix" else "tcp:0:interface=127.0.0.1"
-        self.port: Any = open_port(self.reactor, description, factory, source="test", key="port")
-        dial = immediate_reactor(self.reactor)
-        endpoint: Any
-        if self.kind == "unix":
-            endpoint = UNIXClientEndpoint(dial, self.path)
-        else:
-            endpoint = TCP4ClientEndpoint(dial, "127.0.0.1", self.port.getHost().port)
-        await connectProtocol(endpoint, self.client)
-        await self.server.made
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for peer in (self.client, self.server):
-            if not peer.lost.called:
-                peer.transport.abortConnection()
-                await peer.lost
-        await self.port.stopListening()
-
-    def small(self) -> None:
-        """Let the client's socket take little at a time."""
-        self.client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-
-
-@pytest.fixture(params=["fast", "twisted"])
-def transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whose: both are held to the same."""
-    monkeypatch.setenv(choice.VARIABLE, request.param)
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def pair(request: pytest.FixtureRequest, reactor: Any, tmp_path: Path, transports: str) -> Pair:
-    return Pair(reactor, request.param, tmp_path, transports == "fast")
-
 
 KINDS: dict[tuple[str, bool], tuple[type, type]] = {
     ("tcp", True): (ImmediateServer, ImmediateClient),
@@ -186,149 +96,6 @@ async def test_a_socket_that_takes_a_part_or_nothing(pair: Pair) -> None:
         pair.client.transport.loseConnection()
         await pair.server.ended
         assert (pair.server.size, pair.server.hash.digest()) == (size, written.digest())
-
-
-def buffered(transport: Any) -> int:
-    return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
-
-
-@implementer(IPushProducer)
-class Push:
-    def __init__(self, transport: Any, left: int) -> None:
-        self.transport = transport
-        self.left = left
-        self.paused = 0
-        self.stopped = 0
-        self.most_buffered = 0
-        self._running = False
-
-    def start(self) -> None:
-        self.transport.registerProducer(self, True)
-        self.resumeProducing()
-
-    def pauseProducing(self) -> None:
-        self.paused += 1
-        self._running = False
-
-    def resumeProducing(self) -> None:
-        self._running = True
-        while self._running and self.left:
-            self.left -= 1
-            self.transport.write(b"x" * 65536)
-            self.most_buffered = max(self.most_buffered, buffered(self.transport))
-        if not self.left and self._running:
-            self._running = False
-            self.transport.unregisterProducer()
-            self.transport.loseWriteConnection()
-
-    def stopProducing(self) -> None:
-        self.stopped += 1
-        self._running = False
-
-
-async def test_a_push_producer_is_paused_by_a_reader_that_does_not_read(pair: Pair) -> None:
-    async with pair:
-        pair.server.transport.pauseProducing()
-        producer = Push(pair.client.transport, BIG // 65536)
-        producer.start()
-        # Twisted's learns from its own buffer alone that nobody reads; both are resumed when that is empty.
-        while buffered(pair.client.transport) <= 65536 or not producer.paused:
-            await turn(pair.reactor)
-        assert producer.left
-        pair.server.transport.resumeProducing()
-        await pair.server.ended
-        assert pair.server.size == BIG
-        assert producer.most_buffered <= 3 * 65536
-
-
-def turn(reactor: Any) -> Deferred[None]:
-    return deferLater(reactor, 0)
-
-
-@implementer(IPullProducer)
-class Pull:
-    def __init__(self, transport: Any, left: int) -> None:
-        self.transport = transport
-        self.left = left
-
-    def resumeProducing(self) -> None:
-        if self.left:
-            self.left -= 1
-            self.transport.write(b"y" * 1000)
-        else:
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
-
-    def stopProducing(self) -> None:
-        pass
-
-
-async def test_a_pull_producer_is_asked_again_and_again(pair: Pair) -> None:
-    async with pair:
-        pair.client.transport.registerProducer(Pull(pair.client.transport, 50), False)
-        await pair.server.ended
-        assert pair.server.size == 50000
-
-
-async def test_one_producer_after_another_and_writes_between(pair: Pair) -> None:
-    class Few(Pull):
-        def __init__(self, transport: Any) -> None:
-            super().__init__(transport, 3)
-            self.done: Deferred[None] = Deferred()
-
-        def resumeProducing(self) -> None:
-            self.left -= 1
-            self.transport.write(b"%d" % self.left)
-            if not self.left:
-                self.transport.unregisterProducer()
-                self.done.callback(None)
-
-    async with pair:
-        transport = pair.client.transport
-        pushing = Push(transport, 0)
-        for _ in range(3):
-            pulled = Few(transport)
-            transport.write(b"<")
-            transport.registerProducer(pulled, False)
-            with pytest.raises(RuntimeError):
-                transport.registerProducer(pushing, True)
-            await pulled.done
-            transport.registerProducer(pushing, True)
-            transport.write(b"-")
-            transport.unregisterProducer()
-            transport.write(b">")
-        transport.loseConnection()
-        await pair.server.ended
-        assert pair.server.hash.digest() == hashlib.sha256(b"<210->" * 3).digest()
-
-
-async def test_lose_connection_waits_for_the_producer_and_for_what_it_writes(pair: Pair) -> None:
-    async with pair:
-        transport = pair.client.transport
-        transport.registerProducer(Push(transport, 0), True)
-        transport.loseConnection()
-        transport.write(b"late, ")
-        await turn(pair.reactor)
-        assert not pair.client.lost.called
-        transport.write(b"and in time")
-        transport.unregisterProducer()
-        await pair.server.ended
-        assert pair.server.size == 17
-        assert isinstance(await pair.client.lost, ConnectionDone)
-
-
-async def test_a_producer_is_stopped_when_the_connection_breaks(pair: Pair) -> None:
-    async with pair:
-        pair.server.transport.pauseProducing()
-        producer = Push(pair.client.transport, 1 << 20)
-        producer.start()
-        assert producer.left
-        pair.server.transport.abortConnection()
-        await pair.client.lost
-        assert producer.stopped == 1
-        late = Push(pair.client.transport, 1)
-        pair.client.transport.registerProducer(late, True)
-        assert late.stopped == 1
 
 
 async def test_a_write_after_the_peer_reset_is_told_by_connection_lost(pair: Pair) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,11 +120,6 @@ def serial(peer: SslPeer) -> int:
     der = peer.tls.getpeercert(binary_form=True)
     assert der is not None
     return x509.load_der_x509_certificate(der).serial_number
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> DevCa:
-    return DevCa(tmp_path / "dev")
 
 
 @pytest.fixture

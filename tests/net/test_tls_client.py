@@ -3,145 +3,28 @@
 from __future__ import annotations
 
 import datetime
-import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, ConnectionRefusedError, NoProtocol
-from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionAborted, ConnectionRefusedError, NoProtocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from tests.net.peers import SslPeer, chain_pem, self_signed, server_context
+from tests.net.peers import chain_pem, self_signed, server_context
+from tests.net.services import HalfTalker, Service, Talker, tls_peer, turn
 from wormhole_tw.errors import ConfigError, TimedOut
 from wormhole_tw.net.dev_ca import DevCa
-from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.pem import KeyMaterial
-from wormhole_tw.net.tls import CertificateRejected, client_creator, explain_tls_failure, wrap_client_tls
+from wormhole_tw.net.tls import CertificateRejected, client_creator, explain_tls_failure
 from wormhole_tw.net.tls_failure import is_tls_failure
-from wormhole_tw.net.tls_transport import alpn_of
-
-
-class Talker(Protocol):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.received = b""
-        self.events: list[str] = []
-        self.alpn: bytes | None = None
-        self.lost: list[Failure] = []
-        self._waiters: list[tuple[Callable[[], bool], Deferred[None]]] = []
-
-    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
-        waiter: Deferred[None] = Deferred()
-        self._waiters.append((condition, waiter))
-        self.look()
-        return waiter
-
-    def look(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for condition, waiter in waiters:
-            if condition():
-                waiter.callback(None)
-            else:
-                self._waiters.append((condition, waiter))
-
-    def connectionMade(self) -> None:
-        self.alpn = alpn_of(self.transport)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-        self.look()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.lost.append(reason)
-        self.look()
-
-    async def gone(self) -> BaseException:
-        await self.until(lambda: bool(self.lost))
-        assert self.lost[0].value is not None
-        return self.lost[0].value
-
-
-@implementer(IHalfCloseableProtocol, IHandshakeListener)
-class HalfTalker(Talker):
-    def handshakeCompleted(self) -> None:
-        self.events.append("handshake")
-
-    def readConnectionLost(self) -> None:
-        self.events.append("read lost")
-        self.look()
-
-    def writeConnectionLost(self) -> None:
-        self.events.append("write lost")
-        self.look()
-
-
-class Service:
-    """Listens with whatever protocol the test gives."""
-
-    def __init__(self, reactor: Any) -> None:
-        self.reactor = reactor
-        self.accepted: list[Any] = []
-        self.made: list[Talker] = []
-        self.port: Any = None
-
-    async def listen(self, build: Callable[[], Any]) -> None:
-        def accept() -> Any:
-            self.accepted.append(build())
-            return self.accepted[-1]
-
-        factory: Factory = Factory.forProtocol(accept)  # type: ignore[arg-type]
-        factory.noisy = False
-        self.port = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(factory)
-
-    def endpoint(self, creator: Any, timeout: float = 5) -> Any:
-        tcp = TCP4ClientEndpoint(immediate_reactor(self.reactor), "127.0.0.1", self.port.getHost().port)
-        return wrap_client_tls(self.reactor, creator, tcp, timeout=timeout)
-
-    async def dial(self, creator: Any, protocol: Talker | None = None, **how: Any) -> Any:
-        made = protocol or Talker()
-        factory = Factory.forProtocol(lambda: made)  # type: ignore[arg-type]
-        factory.noisy = False
-        self.made.append(made)
-        return await self.endpoint(creator, **how).connect(factory)
-
-    async def stop(self) -> None:
-        for made in self.made:
-            if made.transport is not None and not made.lost:
-                made.transport.abortConnection()  # type: ignore[attr-defined]
-                await made.gone()
-        for peer in self.accepted:
-            if isinstance(peer, SslPeer) and peer.transport is not None and peer.lost is None:
-                await peer.gone()
-        await maybeDeferred(self.port.stopListening)
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> DevCa:
-    return DevCa(tmp_path / "dev")
-
-
-@pytest_twisted.async_yield_fixture
-async def service(reactor: Any) -> AsyncIterator[Service]:
-    made = Service(reactor)
-    yield made
-    await made.stop()
-
-
-def tls_peer(context: ssl.SSLContext, cut: int = 0) -> Callable[[], SslPeer]:
-    return lambda: SslPeer(context, server_side=True, cut=cut)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "x.example.test"])
@@ -368,7 +251,7 @@ async def test_cancelling_a_dial(service: Service, reactor: Any) -> None:
     await service.listen(Talker)
     dialling = service.endpoint(client_creator("localhost")).connect(Factory.forProtocol(Talker))
     while not service.accepted:
-        await _turn(reactor)
+        await turn(reactor)
     dialling.cancel()
     with pytest.raises(CancelledError):
         await dialling
@@ -432,155 +315,3 @@ def test_explained(error: Any, part: str) -> None:
 
 
 # Ends.
-
-
-async def test_half_close_ours_first(service: Service, authority: DevCa, tmp_path: Path) -> None:
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem), HalfTalker())
-    peer = service.accepted[0]
-    talker.transport.write(b"question" * 50_000)
-    talker.transport.loseWriteConnection()
-    talker.transport.loseWriteConnection()
-    talker.transport.write(b"too late")
-    await peer.until(lambda: peer.closed)
-    assert peer.received == b"question" * 50_000
-    assert talker.events == ["handshake", "write lost"]
-    peer.send(b"answer" * 50_000)
-    await talker.until(lambda: len(talker.received) == 300_000)
-    peer.close_notify()
-    await talker.until(lambda: "read lost" in talker.events)
-    talker.transport.loseConnection()
-    assert isinstance(await talker.gone(), ConnectionDone)
-
-
-async def test_half_close_theirs_first(service: Service, authority: DevCa, tmp_path: Path) -> None:
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem), HalfTalker())
-    peer = service.accepted[0]
-    await peer.handshake()
-    peer.send(b"all I say")
-    peer.close_notify()
-    await talker.until(lambda: "read lost" in talker.events)
-    assert talker.received == b"all I say"
-    talker.transport.write(b"x" * 300_000)
-    await peer.until(lambda: len(peer.received) == 300_000)
-    talker.transport.loseConnection()
-    assert isinstance(await talker.gone(), ConnectionDone)
-    assert talker.events == ["handshake", "read lost"]
-
-
-async def test_close_notify_and_fin_still_let_us_write(service: Service, authority: DevCa, tmp_path: Path) -> None:
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem), HalfTalker())
-    peer = service.accepted[0]
-    await peer.handshake()
-    peer.close_notify()
-    peer.transport.loseWriteConnection()
-    await talker.until(lambda: "read lost" in talker.events)
-    talker.transport.write(b"x" * 300_000)
-    talker.transport.loseWriteConnection()
-    await peer.until(lambda: len(peer.received) == 300_000)
-    talker.transport.loseConnection()
-    assert isinstance(await talker.gone(), ConnectionDone)
-
-
-async def test_a_whole_protocol_is_closed_by_close_notify(service: Service, authority: DevCa, tmp_path: Path) -> None:
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
-    peer = service.accepted[0]
-    await peer.handshake()
-    peer.send(b"last words")
-    peer.close_notify()
-    assert isinstance(await talker.gone(), ConnectionDone)
-    assert talker.received == b"last words"
-
-
-@pytest.mark.parametrize("kind", [Talker, HalfTalker])
-async def test_truncation_is_an_error(service: Service, authority: DevCa, tmp_path: Path, kind: type[Talker]) -> None:
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem), kind())
-    peer = service.accepted[0]
-    await peer.handshake()
-    peer.send(b"half an ans")
-    peer.transport.loseConnection()
-    assert isinstance(await talker.gone(), ConnectionLost)
-    assert talker.received == b"half an ans"
-    assert "read lost" not in talker.events
-
-
-async def test_lose_connection_sends_everything_first(service: Service, authority: DevCa, tmp_path: Path) -> None:
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
-    peer = service.accepted[0]
-    talker.transport.write(b"y" * 1_000_000)
-    talker.transport.loseConnection()
-    talker.transport.write(b"too late")
-    await peer.until(lambda: peer.closed)
-    assert len(peer.received) == 1_000_000
-    peer.close_notify()
-    assert isinstance(await talker.gone(), ConnectionDone)
-
-
-async def test_abort_drops_what_waits(service: Service, authority: DevCa, tmp_path: Path) -> None:
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
-    peer = service.accepted[0]
-    await peer.handshake()
-    talker.transport.write(b"never sent")
-    talker.transport.abortConnection()
-    talker.transport.abortConnection()
-    await talker.gone()
-    await peer.gone()
-    assert peer.received == b""
-
-
-async def test_garbage_after_the_handshake_is_an_error(service: Service, authority: DevCa, tmp_path: Path) -> None:
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
-    peer = service.accepted[0]
-    await peer.handshake()
-    peer.transport.write(b"\x17\x03\x03\x00\x20" + b"g" * 32)
-    assert isinstance(await talker.gone(), SSL.Error | ConnectionLost)
-
-
-async def test_backpressure_reaches_the_producer(
-    service: Service, authority: DevCa, tmp_path: Path, reactor: Any
-) -> None:
-    class Producer:
-        paused = 0
-        resumed = 0
-
-        def pauseProducing(self) -> None:
-            self.paused += 1
-
-        def resumeProducing(self) -> None:
-            self.resumed += 1
-            talker.look()
-
-        def stopProducing(self) -> None:
-            pass
-
-    await service.listen(tls_peer(server_context(tmp_path, authority.certificate_for([]))))
-    talker = await service.dial(client_creator("localhost", ca_pem=authority.ca_pem))
-    peer = service.accepted[0]
-    await peer.handshake()
-    peer.transport.pauseProducing()
-    producer = Producer()
-    talker.transport.registerProducer(producer, True)
-    written = 0
-    while not producer.paused:
-        talker.transport.write(b"z" * 32_768)
-        written += 32_768
-        if written % (32 * 32_768) == 0:
-            await _turn(reactor)
-        assert written < 64 << 20
-    peer.transport.resumeProducing()
-    await talker.until(lambda: producer.resumed == 1)
-    talker.transport.unregisterProducer()
-    await peer.until(lambda: len(peer.received) == written)
-
-
-def _turn(reactor: Any) -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    reactor.callLater(0, done.callback, None)
-    return done
