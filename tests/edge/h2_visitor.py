@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from h2.config import H2Configuration
-from h2.connection import ConnectionInputs, ConnectionState, H2Connection
+from h2.connection import H2Connection
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
@@ -20,6 +20,7 @@ from h2.settings import SettingCodes
 
 from tests.edge.house import House
 from tests.fakes import BoundedTransport
+from tests.http.h2.talk import patient
 from wormhole_tw.edge.facts import ConnectionFacts
 from wormhole_tw.edge.h2_listener import H2VisitorConnection
 
@@ -52,14 +53,7 @@ class H2Visitor(BoundedTransport):
         super().__init__(connection, capacity=capacity)
         self.connection = connection
         self.greedy = greedy
-        self.client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        # the library does not speak any more after GOAWAY, and a client does
-        machine = self.client.state_machine
-        staying = {
-            (state, ConnectionInputs.RECV_GOAWAY): (None, state)
-            for state in (ConnectionState.IDLE, ConnectionState.CLIENT_OPEN)
-        }
-        machine._transitions = {**machine._transitions, **staying}  # type: ignore[misc]
+        self.client = patient(H2Connection(H2Configuration(client_side=True, header_encoding="utf-8")))
         self.answers: dict[int, Answer] = {}
         self.goaways: list[tuple[int, int]] = []
         self.events: list[Event] = []

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from h2.connection import H2Connection
+from h2.events import DataReceived
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.protocol import Protocol
 
 from tests._harness import LogLines
+from tests.edge.h2_visitor import GET as GET_FIELDS
 from tests.edge.house import House, Visitor, judged
 from tests.net.peers import self_signed
 from wormhole_tw.edge.accept import ALPN, FIRST_BYTES, SPARE, AcceptFactory
@@ -203,7 +206,7 @@ def test_who_leaves_before_it_said_anything(house: House) -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 100, 1 << 20])
-@pytest.mark.parametrize("alpn", [["http/1.1"], ["h2", "http/1.1"], None])
+@pytest.mark.parametrize("alpn", [["http/1.1"], ["spdy/3", "http/1.1"], None])
 def test_a_tls_visitor(house: House, piece: int, alpn: list[str] | None) -> None:
     visitor = TlsVisitor(Door(house, tls=True), alpn=alpn, piece=piece).handshake()
     for _ in range(2):
@@ -213,6 +216,21 @@ def test_a_tls_visitor(house: House, piece: int, alpn: list[str] | None) -> None
         house.stream.deliver(OK)
         assert judged(visitor.hears())[0][1] == b"ok"
     assert len(house.stream.requests()) == 2
+
+
+@pytest.mark.parametrize("piece", [1, 100, 1 << 20])
+@pytest.mark.parametrize("alpn", [["h2", "http/1.1"], ["http/1.1", "h2"], ["h2"]])
+def test_a_tls_visitor_of_http2(house: House, piece: int, alpn: list[str]) -> None:
+    visitor = TlsVisitor(Door(house, tls=True), alpn=alpn, piece=piece).handshake()
+    client = H2Connection()
+    client.initiate_connection()
+    client.send_headers(1, GET_FIELDS, end_stream=True)
+    visitor.says(client.data_to_send())
+    [(head, _, _)] = house.stream.requests()
+    assert dict(head.headers)[b"x-forwarded-proto"] == b"https"
+    house.stream.deliver(OK)
+    events = client.receive_data(visitor.hears())
+    assert [event.data for event in events if isinstance(event, DataReceived)] == [b"ok"]
 
 
 @pytest.mark.parametrize("piece", [1, 1 << 20])

@@ -182,12 +182,13 @@ class House:
         return f"https://{host}:{self.port}{path}"
 
     def curl(self, *args: str, host: str = APP, deadline: float = 60.0) -> subprocess.CompletedProcess[bytes]:
-        """curl with the dev CA, and ``host`` resolved to the edge; its output stays bytes."""
+        """curl with the dev CA and ``host`` resolved to the edge, over HTTP/1.1 unless told; its output stays bytes."""
         argv = [
             need_program("curl"),
             "--silent",
             "--show-error",
             "--no-netrc",
+            "--http1.1",
             *("--cacert", str(self.ca_file)),
             *("--resolve", f"{host}:{self.port}:127.0.0.1"),
             *("--resolve", f"{host}:{self.http_port}:127.0.0.1"),

@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.answers import plain_http_on_tls_port
 from wormhole_tw.edge.facts import ConnectionFacts
+from wormhole_tw.edge.h2_listener import H2VisitorConnection
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
 from wormhole_tw.net.tls import ServerTls
@@ -37,14 +38,15 @@ if TYPE_CHECKING:
     from wormhole_tw.net.timers import Timer
     from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
 
-__all__ = ["ALPN", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "SPARE", "AcceptFactory"]
+__all__ = ["ALPN", "ALPN_H2", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "SPARE", "AcceptFactory"]
 
 log = Logger()
 
 ALPN_LINK = b"wormhole/1"
 ALPN_HTTP = (b"http/1.1", b"http/1.0")
 """The second is registered too, and old clients offer it alone: refused, they could not even be told anything."""
-ALPN = (ALPN_LINK, *ALPN_HTTP)
+ALPN_H2 = b"h2"
+ALPN = (ALPN_LINK, ALPN_H2, *ALPN_HTTP)
 """What one TLS port speaks, best first; an agent offers only the first, a visitor never does."""
 
 FIRST_BYTES = 16 * 1024
@@ -257,7 +259,7 @@ class _WithinTls:
         chosen = transport.negotiatedProtocol
         if chosen == ALPN_LINK:
             self._to_link()
-        elif chosen in ALPN_HTTP:
+        elif chosen == ALPN_H2 or chosen in ALPN_HTTP:
             self._to_visitor()
         # without ALPN its first bytes decide, and the handshake's time goes on
 
@@ -338,7 +340,7 @@ class AcceptFactory(Factory):
         """There is no room for the visitor that this connection, counted already, turned out to be."""
         return len(self.context.connections) > self.context.limits.connections
 
-    def visitor(self, transport: Any, tls: TlsTransport | None) -> VisitorConnection:
+    def visitor(self, transport: Any, tls: TlsTransport | None) -> VisitorConnection | H2VisitorConnection:
         """The protocol for a visitor on this port."""
         peer, host = transport.getPeer(), transport.getHost()
         local_port = getattr(host, "port", 0)
@@ -351,6 +353,8 @@ class AcceptFactory(Factory):
             served=served,
             redirect=served is None and self._redirect,
         )
+        if served is not None and served.alpn == ALPN_H2:
+            return H2VisitorConnection(self.context, facts)
         return VisitorConnection(self.context, facts)
 
 

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
     from wormhole_tw.http.interfaces import ManyStreamsCodec, StreamEvent
     from wormhole_tw.net.timers import Timer, TimerWheel
 
-__all__ = ["ROOM", "H2VisitorConnection"]
+__all__ = ["LINGER", "ROOM", "H2VisitorConnection"]
 
 log = Logger()
 
 ROOM = 64 * 1024
 """Octets of bodies handed to the transport at a time, before it is looked whether it takes more: what is queued there
 cannot give way any more to another stream, or to a PING."""
+
+LINGER = 0.5
+"""Seconds, once or twice, between an answer that came before its request was whole and the RST_STREAM that ends the
+request: time for the visitor to read the first, and to end the second itself."""
 
 
 class _Phase(Enum):
@@ -70,6 +74,7 @@ class H2VisitorConnection:
         "_half_closed",
         "_head_since",
         "_leaving",
+        "_linger",
         "_lost",
         "_phase",
         "_read_ended",
@@ -112,6 +117,7 @@ class H2VisitorConnection:
         self._phase = _Phase.HEAD
         self._timer: Timer | None = None
         self._stall: Timer | None = None
+        self._linger: Timer | None = None
 
     # IProtocol
 
@@ -312,6 +318,8 @@ class H2VisitorConnection:
         for visitor in self._streams.values():
             if visitor.exchange is None:
                 visitor.watch()
+        if codec.lingers and (self._linger is None or not self._linger.active):
+            self._linger = self.timers.start(LINGER, self._lingered)
         since = codec.head_since
         if since is not None and self._begun:
             if since != self._head_since:
@@ -334,6 +342,8 @@ class H2VisitorConnection:
             self._until = self.timers.now + self.limits.stall
         self._enter(_Phase.CLOSING, seconds)
         self._cancel_stall()
+        if self._linger is not None:
+            self._linger.cancel()
         if not self._half_closed:
             self._half_closed = True
             self._transport.unregisterProducer()
@@ -352,10 +362,16 @@ class H2VisitorConnection:
 
     def _cancel_timers(self) -> None:
         self._cancel_stall()
+        if self._linger is not None:
+            self._linger.cancel()
         if self._timer is not None:
             self._timer.cancel()
 
     # timeouts
+
+    def _lingered(self) -> None:
+        self.codec.let_go()
+        self.flush()
 
     def _stalled(self) -> None:
         """The visitor took too little of what is buffered for it for too long."""

@@ -77,6 +77,10 @@ class ServerCodec(Codec, Protocol):
         """:meth:`send` of a head, a body (may be empty) and an end without trailers."""
 
     @property
+    def waits_for_answer(self) -> bool:
+        """The one request is whole, nothing of another has come, and nothing waits to be sent."""
+
+    @property
     def idle(self) -> bool:
         """No request is begun, read or unanswered."""
 
@@ -99,6 +103,23 @@ class ManyStreamsCodec(ServerCodec, Protocol):
 
     def queued(self, stream: int) -> int:
         """Octets of a body that wait for the peer's window or for ``data_to_send``."""
+
+    def window(self, stream: int) -> int:
+        """Octets that the stream's own window leaves, whatever the connection's does."""
+
+    def unread(self, stream: int) -> int:
+        """Octets of a request that were given out and not acknowledged."""
+
+    @property
+    def lingers(self) -> bool:
+        """Answers are out whose requests are not whole: call :meth:`let_go` from time to time."""
+
+    def let_go(self) -> None:
+        """End those that lingered at the last call, too."""
+
+    @property
+    def sent(self) -> int:
+        """Octets of bodies that have left since the connection began."""
 
     @property
     def head_since(self) -> float | None:

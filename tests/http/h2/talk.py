@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection
 from hpack import Decoder, Encoder
 from hyperframe.frame import (
     ContinuationFrame,
@@ -50,6 +51,17 @@ def short(event: Event) -> tuple[object, ...]:
 
 def seen(events: Iterable[StreamEvent]) -> list[tuple[object, ...]]:
     return [(stream, *short(event)) for stream, event in events]
+
+
+def patient(client: H2Connection) -> H2Connection:
+    """The library does not speak any more after a GOAWAY; now it does, as clients do."""
+    machine = client.state_machine
+    staying = {
+        (state, ConnectionInputs.RECV_GOAWAY): (None, state)
+        for state in (ConnectionState.IDLE, ConnectionState.CLIENT_OPEN)
+    }
+    machine._transitions = {**machine._transitions, **staying}  # type: ignore[misc]
+    return client
 
 
 def raw(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -164,6 +176,12 @@ class Peer:
             return ("PING", frame.opaque_data, *(["ack"] if "ACK" in flags else []))
         assert isinstance(frame, SettingsFrame)
         return ("SETTINGS", "ack") if "ACK" in flags else ("SETTINGS", dict(frame.settings))
+
+    def let_go(self) -> list[tuple[Any, ...]]:
+        """What comes of time passing."""
+        self.codec.let_go()
+        self.codec.let_go()
+        return self.listen()
 
     # what the edge answers
 

@@ -140,10 +140,8 @@ def test_a_refused_request_whose_body_runs() -> None:
     peer.ask(1, POST, ("expect", "x"), end=False)
     assert peer.data(1, b"body") == []
     peer.answer(1, status=417)
-    assert peer.listen() == [
-        ("HEADERS", 1, [(b":status", b"417"), (b"content-length", b"0")], "end"),
-        ("RST_STREAM", 1, "NO_ERROR"),
-    ]
+    assert peer.listen() == [("HEADERS", 1, [(b":status", b"417"), (b"content-length", b"0")], "end")]
+    assert peer.let_go() == [("RST_STREAM", 1, "NO_ERROR")]
 
 
 # Bodies and windows.
@@ -156,6 +154,7 @@ def test_windows_are_refilled_as_the_application_consumes() -> None:
         peer.data(1, bytes(16384))
     peer.data(1, bytes(16383))
     assert peer.listen() == []
+    assert (peer.codec.unread(1), peer.codec.unread(99)) == (65535, 0)
     peer.codec.acknowledge(1, 40000)
     assert peer.listen() == [("WINDOW_UPDATE", 0, 40000), ("WINDOW_UPDATE", 1, 40000)]
     # nobody gives back more than there is
@@ -275,6 +274,17 @@ def test_answers_without_a_body(method: str, status: int, length: bytes | None) 
     assert peer.listen() == [("HEADERS", 1, fields, "end")]
 
 
+def test_a_whole_answer_at_once() -> None:
+    peer = Peer()
+    for stream, body in ((1, b"body"), (3, b"")):
+        peer.ask(stream)
+        assert not peer.codec.waits_for_answer
+        head = ResponseHead(200, b"", [], framing=Framing.LENGTH, length=len(body))
+        peer.codec.send_whole(stream, head, body)
+    assert [frame[0] for frame in peer.listen()] == ["HEADERS", "HEADERS", "DATA"]
+    assert peer.codec.idle
+
+
 def test_cookies_are_never_indexed_and_common_heads_are_written_once() -> None:
     peer = Peer()
     fields = [(b"Set-Cookie", b"secret"), (b"X", b"y")]
@@ -372,9 +382,11 @@ def test_writable_says_when_to_stop_and_when_to_go_on() -> None:
 def test_what_is_sent_while_the_window_is_empty_waits() -> None:
     peer = Peer(window=2)
     peer.ask(1)
+    assert (peer.codec.window(1), peer.codec.window(99)) == (2, 0)
     peer.answer(1, b"abc", end=False)
     peer.listen()
     assert peer.codec.sendable(1) == 0
+    assert (peer.codec.window(1), peer.codec.sent) == (0, 2)
     peer.codec.send(1, Body(b"def"))
     peer.codec.send(1, End())
     assert peer.listen() == []
@@ -400,11 +412,43 @@ def test_an_answer_before_the_end_of_its_request() -> None:
     peer.ask(1, POST, ("content-length", "1000000"), end=False)
     peer.data(1, bytes(1000))
     peer.answer(1, b"too large", status=413)
-    assert peer.listen()[1:] == [("DATA", 1, b"too large", "end"), ("RST_STREAM", 1, "NO_ERROR")]
+    assert peer.listen()[1:] == [("DATA", 1, b"too large", "end")]
     assert peer.events[-1] == (1, "closed")
+    # it has a moment to hear that, and goes on sending meanwhile, as far as the window lets it
+    assert peer.codec.lingers
+    assert peer.data(1, bytes(1000)) == []
+    peer.codec.let_go()
+    peer.codec.reset(1)
+    assert peer.listen() == []
+    peer.codec.let_go()
+    assert peer.listen() == [("RST_STREAM", 1, "NO_ERROR")]
+    assert not peer.codec.lingers
     assert peer.data(1, bytes(1000)) == []
     peer.reset(1)
     assert peer.lives(3)
+
+
+@pytest.mark.parametrize("end", ["data", "trailers", "reset", "fault", "loss"])
+def test_a_request_that_ends_itself_after_its_answer(end: str) -> None:
+    peer = Peer()
+    peer.ask(1, POST, ("content-length", "5"), end=False)
+    peer.answer(1, b"no", status=403)
+    peer.listen()
+    peer.events.clear()
+    if end == "data":
+        peer.data(1, b"12345", end=True)
+    elif end == "trailers":
+        peer.data(1, b"12345")
+        peer.ask(1, [("x", "y")])
+    elif end == "reset":
+        peer.reset(1)
+    elif end == "fault":
+        peer.data(1, b"123456")
+    else:
+        peer.codec.receive_eof(0.0)
+    assert peer.events == []
+    assert peer.let_go() == ([("RST_STREAM", 1, "PROTOCOL_ERROR")] if end == "fault" else [])
+    assert peer.codec.idle
 
 
 def test_a_body_that_ends_while_its_answer_waits_for_the_window() -> None:
@@ -528,7 +572,8 @@ def test_a_websocket_that_is_refused() -> None:
     peer = Peer()
     peer.ask(1, WEBSOCKET, end=False)
     peer.answer(1, b"not you", status=403)
-    assert peer.listen()[1:] == [("DATA", 1, b"not you", "end"), ("RST_STREAM", 1, "NO_ERROR")]
+    assert peer.listen()[1:] == [("DATA", 1, b"not you", "end")]
+    assert peer.let_go() == [("RST_STREAM", 1, "NO_ERROR")]
 
 
 # The end.
@@ -558,11 +603,17 @@ def test_a_drain_tells_the_peer_twice() -> None:
 
 def test_a_drain_need_not_wait_for_the_peer() -> None:
     peer = Peer()
+    peer.ask(1)
     peer.codec.shut_down()
-    assert not peer.codec.should_close
+    peer.codec.shut_down()
+    assert [frame[:2] for frame in peer.listen()] == [("GOAWAY", 0x7FFFFFFF), ("PING", b"draining"), ("GOAWAY", 1)]
+
+
+def test_a_drain_of_an_idle_connection_is_its_end() -> None:
+    peer = Peer()
     peer.codec.shut_down()
     assert peer.codec.should_close
-    assert peer.listen()[-1] == ("GOAWAY", 0, "NO_ERROR")
+    assert peer.listen() == [("GOAWAY", 0, "NO_ERROR")]
 
 
 def test_a_peer_that_leaves_gets_its_answers() -> None:

@@ -29,6 +29,7 @@ class Connection:
 
     :ivar events: what the shell has not fetched yet
     :ivar given_up: streams that we reset: what still comes on them was under way
+    :ivar lingering: streams whose answer is out, and whose request is not whole
     :ivar highest: the highest stream that was opened
     :ivar now: the clock of the last read
     :ivar peer_leaves: GOAWAY came
@@ -43,6 +44,7 @@ class Connection:
         "highest",
         "library",
         "limits",
+        "lingering",
         "now",
         "peer_leaves",
         "phase",
@@ -59,6 +61,7 @@ class Connection:
         self.sender = Sender(self.library, limits_, self)
         self.streams: dict[int, Stream] = {}
         self.given_up: dict[int, None] = {}
+        self.lingering: dict[int, Stream] = {}
         self.highest = 0
         self.now = 0.0
         self.phase = STAYING
@@ -80,18 +83,29 @@ class Connection:
 
     def sent(self, stream: Stream) -> None:
         """END_STREAM is out."""
-        if not stream.remote_ended:
-            if stream.tunnel and not stream.deaf:
-                return
-            # RFC 9113 §8.1: the rest of the request is of no use
-            self.reset(stream, ErrorCode.NO_ERROR)
-        else:
+        if stream.remote_ended:
             self.remove(stream)
+        elif stream.tunnel and not stream.deaf:
+            return
+        else:
+            # RFC 9113 §8.1: the rest of the request is of no use.  RST_STREAM says so, but not yet: clients that are
+            # still writing (curl 7) take it for a failure before they have read the answer that came with it.
+            stream.known = False
+            self.lingering[stream.id] = stream
         self.events.append((stream.id, Closed()))
+
+    def let_go(self) -> None:
+        """Reset what has lingered since the last time."""
+        for stream in list(self.lingering.values()):
+            if stream.ripe:
+                self.reset(stream, ErrorCode.NO_ERROR)
+            else:
+                stream.ripe = True
 
     def remove(self, stream: Stream) -> None:
         del self.streams[stream.id]
         self.sender.drop(stream)
+        self.lingering.pop(stream.id, None)
         stream.early = []
         n, stream.unacknowledged = stream.unacknowledged, 0
         if n:
@@ -133,6 +147,7 @@ class Connection:
             if stream.known:
                 self.events.append((stream.id, Abandoned(code)))
         self.streams.clear()
+        self.lingering.clear()
 
     def die(self, code: ErrorCode | None, message: str) -> None:
         self.fault = message
@@ -142,10 +157,10 @@ class Connection:
             self.goaway(self.highest, code)
 
     def shut_down(self) -> None:
-        """Say that the connection ends; said again, take no new stream."""
+        """Say that the connection ends; said again, or where no stream is open, take no new one."""
         if self.dead or self.phase is LEAVING:
             return
-        if self.phase is STAYING:
+        if self.phase is STAYING and self.streams:
             self.phase = ANNOUNCED
             self.goaway(LAST_STREAM, ErrorCode.NO_ERROR)
             self.library.ping(DRAIN_PING)

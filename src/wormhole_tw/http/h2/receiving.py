@@ -191,7 +191,9 @@ class Receiver:
             self._connection.events.append((stream.id, Failed(error)))
         self._show(HEADERS, END_HEADERS | END_STREAM, stream.id)
         stream.remote_ended = True
-        if not stream.deaf:
+        if stream.machine.closed:
+            self._over(stream)
+        elif not stream.deaf:
             self._connection.events.append((stream.id, End(trailers)))
 
     def _on_data(self, frame: Frame) -> None:
@@ -233,9 +235,13 @@ class Receiver:
         if not known.deaf:
             self._hand_out(known, payload, ended)
         if ended and known.machine.closed:
-            # a WebSocket whose other direction had ended before
-            self._connection.remove(known)
-            self._connection.events.append((stream, Closed()))
+            self._over(known)
+
+    def _over(self, stream: Stream) -> None:
+        """Our direction had ended before: a WebSocket's, or an answer's that came early."""
+        self._connection.remove(stream)
+        if stream.known:
+            self._connection.events.append((stream.id, Closed()))
 
     def _hand_out(self, stream: Stream, payload: bytes, ended: bool) -> None:
         events = self._connection.events
@@ -263,7 +269,8 @@ class Receiver:
         self._connection.resets.take(self._connection.now)
         self._show(frames.RST_STREAM, 0, stream, frame.payload)
         self._connection.remove(known)
-        self._connection.events.append((stream, Abandoned(int.from_bytes(frame.payload, "big"))))
+        if known.known:
+            self._connection.events.append((stream, Abandoned(int.from_bytes(frame.payload, "big"))))
 
     def _judge_closed(self, stream: int) -> None:
         """A frame without effect on a stream that is not open: it was, or the peer invents (RFC 9113 §5.1)."""

@@ -129,7 +129,7 @@ class H2ServerCodec:
     def reset(self, stream: int, code: int = ErrorCode.INTERNAL_ERROR) -> None:
         """Give a stream up: RST_STREAM, and what is queued on it is dropped."""
         known = self._streams.get(stream)
-        if known is not None:
+        if known is not None and known.known:
             self._connection.reset(known, code)
             self._connection.events.append((stream, Closed()))
 
@@ -166,12 +166,24 @@ class H2ServerCodec:
         """Octets of bodies that have left since the connection began."""
         return self._sender.sent
 
+    @property
+    def lingers(self) -> bool:
+        """Answers are out whose requests are not whole: call :meth:`let_go` from time to time."""
+        return bool(self._connection.lingering)
+
+    def let_go(self) -> None:
+        """RST_STREAM(NO_ERROR) for those that lingered at the last call, too."""
+        self._connection.let_go()
+
     def data_to_send(self, room: int = EVERYTHING) -> list[bytes]:
         """What can leave, with about ``room`` octets of bodies."""
         return self._sender.take(room)
 
     def shut_down(self) -> None:
-        """Say that the connection ends; said again, or once the peer has heard it, take no new stream."""
+        """Say that the connection ends; said again, once the peer has heard it, or when idle, take no new stream.
+
+        A request that was under way to an idle connection is known not to have been heard, and can be sent elsewhere.
+        """
         self._connection.shut_down()
 
     def send(self, stream: int, event: Event) -> None:

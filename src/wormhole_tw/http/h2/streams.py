@@ -41,7 +41,8 @@ class Stream:
     :ivar queued: octets in ``pieces``
     :ivar trailers: behind the body
     :ivar blocked: not in the turn, for its window is empty
-    :ivar full: was not writable when it was asked
+    :ivar known: the shell has heard of it, and not of its end
+    :ivar ripe: has lingered for a while
     """
 
     __slots__ = (
@@ -50,7 +51,6 @@ class Stream:
         "deaf",
         "early",
         "early_end",
-        "full",
         "head",
         "id",
         "key",
@@ -63,6 +63,7 @@ class Stream:
         "queued",
         "remote_ended",
         "request",
+        "ripe",
         "state",
         "trailers",
         "tunnel",
@@ -90,8 +91,8 @@ class Stream:
         self.queued = 0
         self.trailers: Fields = []
         self.blocked = False
-        self.full = False
         self.known = False
+        self.ripe = False
 
     def take(self, most: int) -> bytes:
         """Up to ``most`` octets of the queue, which is not empty; small pieces together, large ones cut."""
