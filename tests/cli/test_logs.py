@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 
 from wormhole_tw.cli.logs import format_line, log_observer, parse_level
+from wormhole_tw.cli.process import choose_log_format
 from wormhole_tw.errors import LinkLost
 
 
@@ -110,3 +112,25 @@ def test_a_closed_log_does_no_harm() -> None:
 )
 def test_an_unknown_level_is_info(text: str | None, level: str) -> None:
     assert parse_level(text) == level
+
+
+def test_json() -> None:
+    out = io.StringIO()
+    ours = Logger("wormhole_tw.edge.service", observer=LogPublisher(log_observer(out, "info", "json")))
+    ours.info("the edge says {reason}", reason='a "line"\nof its own\u2028')
+    ours.failure("no", failure=Failure(LinkLost("gone")))
+    ours.failure("bug", failure=Failure(ValueError("x" * 10_000)))
+    said, lost, bug = map(json.loads, out.getvalue().splitlines())
+    assert said.pop("time").endswith("Z")
+    assert said == {"level": "info", "where": "edge.service", "text": 'the edge says a "line"\nof its own\u2028'}
+    assert "gone" in lost["text"]
+    assert "traceback" not in lost
+    assert "ValueError" in bug["traceback"]
+    assert len(bug["traceback"]) < 10_000
+
+
+def test_the_formats() -> None:
+    choose_log_format("json")
+    choose_log_format(None)
+    with pytest.raises(SystemExit, match="--log-format: expected one of text, json"):
+        choose_log_format("xml")

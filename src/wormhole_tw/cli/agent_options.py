@@ -6,11 +6,12 @@ There is no ``--token``: everybody on the machine could read it in ``ps``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from twisted.python import usage
 
 from wormhole_tw.agent.config import AgentConfig
-from wormhole_tw.cli.process import TwistdOptions, choose_log_level, fail_start
+from wormhole_tw.cli.process import TwistdOptions, choose_log_format, choose_log_level, fail_start
 from wormhole_tw.errors import ConfigError
 
 __all__ = ["AgentOptions", "config_from"]
@@ -37,6 +38,7 @@ class AgentOptions(TwistdOptions):
         ["ready-file", None, None, "file that is there while the agent is connected and its service was reached"],
         ["drain", None, None, "seconds for running requests to finish when the agent stops (30)"],
         ["log-level", None, None, "debug, info, warn or error (info)"],
+        ["log-format", None, None, "text, lines for people, or json (text)"],
     ]
     optFlags = [
         ["local-insecure", None, "do not verify the certificate of the private service"],
@@ -48,6 +50,7 @@ class AgentOptions(TwistdOptions):
             "local-ca-file": usage.CompleteFiles("*.pem"),
             "ready-file": usage.CompleteFiles(),
             "log-level": usage.CompleteList(["debug", "info", "warn", "error"]),
+            "log-format": usage.CompleteList(["text", "json"]),
         }
     )
 
@@ -84,4 +87,5 @@ def config_from(environ: Mapping[str, str], options: Mapping[str, object]) -> Ag
     except ConfigError as error:
         raise fail_start(error) from None
     choose_log_level(config.log_level)
+    choose_log_format(cast("str | None", options.get("log-format")))
     return config

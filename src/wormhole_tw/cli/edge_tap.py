@@ -10,8 +10,8 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python import usage
 
-from wormhole_tw.cli.logs import LEVELS
-from wormhole_tw.cli.process import TwistdOptions, choose_log_level, fail_start, settle
+from wormhole_tw.cli.logs import FORMATS, LEVELS
+from wormhole_tw.cli.process import TwistdOptions, choose_log_format, choose_log_level, fail_start, settle
 from wormhole_tw.control.config import Override
 from wormhole_tw.control.environment import environment_overrides
 from wormhole_tw.control.stores.file import FileStore
@@ -32,12 +32,14 @@ class Options(TwistdOptions):
     synopsis = "[options]"
     longdesc = (
         "The public side of the tunnel: ends TLS, takes agents in, routes requests to them by host name and path. "
-        "SIGHUP reads the file again; SIGTERM finishes what runs, then ends with status 0."
+        "SIGHUP reads the file again; SIGUSR1 opens the access log anew; "
+        "SIGTERM finishes what runs, then ends with status 0."
     )
     optParameters = [
         ["config", "c", "edge.toml", "the configuration file"],
         ["state", None, None, "the folder for certificates and other state (edge.state)"],
         ["log-level", None, None, f"one of {', '.join(LEVELS)} (default: info)"],
+        ["log-format", None, None, f"one of {', '.join(FORMATS)}: lines for people, or JSON (default: text)"],
     ]
 
     def parseArgs(self, *args: str) -> None:
@@ -89,6 +91,7 @@ def makeService(options: Options) -> IService:
     from wormhole_tw.edge.service import EdgeService
 
     choose_log_level(options["log-level"])
+    choose_log_format(options["log-format"])
     try:
         overrides = environment_overrides(os.environ)
         if options["state"]:
@@ -105,7 +108,7 @@ def makeService(options: Options) -> IService:
     def reload() -> Deferred[None]:
         return edge.reload()
 
-    settle(_process_reactor(reactor), reload=reload)
+    settle(_process_reactor(reactor), reload=reload, reopen=edge.reopen_logs)
     return services
 
 

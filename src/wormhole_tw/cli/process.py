@@ -22,13 +22,14 @@ from twisted.python import usage
 from twisted.python.logfile import LogFile
 
 from wormhole_tw import __version__
-from wormhole_tw.cli.logs import log_observer, parse_level
+from wormhole_tw.cli.logs import FORMATS, log_observer, parse_level
 from wormhole_tw.cli.polling import dispatch_directly
 from wormhole_tw.errors import ConfigError
 
 __all__ = [
     "ProcessReactor",
     "TwistdOptions",
+    "choose_log_format",
     "choose_log_level",
     "chosen_observer",
     "fail_start",
@@ -108,6 +109,7 @@ class _LogChoice:
     """Where and from which level this process logs: a process has one log, so there is one choice."""
 
     level: str = "info"
+    form: str = "text"
     nodaemon: bool = True
     logfile: str = ""
 
@@ -120,34 +122,52 @@ def choose_log_level(level: str | None) -> None:
     _choice.level = parse_level(level)
 
 
+def choose_log_format(form: str | None) -> None:
+    """Set the format of :func:`chosen_observer`; to be called in ``makeService``. None is the default.
+
+    :raises SystemExit: it is no format
+    """
+    if form not in (None, *FORMATS):
+        raise fail_start(f"--log-format: expected one of {', '.join(FORMATS)}")
+    _choice.form = form or FORMATS[0]
+
+
 def chosen_observer() -> ILogObserver:
     """The log observer of this process, for ``twistd --logger``.
 
     Standard output in the foreground, otherwise ``twistd.log``; ``--logfile`` is heard, and SIGUSR1 rotates a file, as
-    with twistd's own log.
+    with twistd's own log; what else it does (:func:`handle_signals`), it does too.
     """
     name = _choice.logfile or ("-" if _choice.nodaemon else "twistd.log")
     if name == "-":
-        return log_observer(cast(TextIO, sys.stdout), _choice.level)
+        return log_observer(cast(TextIO, sys.stdout), _choice.level, _choice.form)
     try:
         log_file = LogFile.fromFullPath(name)
     except OSError as error:
         raise fail_start(f"--logfile: {name}: {error.strerror}") from None
-    if not signal.getsignal(signal.SIGUSR1):
+    before = signal.getsignal(signal.SIGUSR1)
 
-        def rotate(number: int, frame: FrameType | None) -> None:
-            from twisted.internet import reactor
+    def rotate(number: int, frame: FrameType | None) -> None:
+        from twisted.internet import reactor
 
-            cast(ProcessReactor, reactor).callFromThread(log_file.rotate)
+        cast(ProcessReactor, reactor).callFromThread(log_file.rotate)
+        if callable(before):
+            before(number, frame)
 
+    if before is not signal.SIG_IGN:
         signal.signal(signal.SIGUSR1, rotate)
-    return log_observer(cast(TextIO, log_file), _choice.level)
+    return log_observer(cast(TextIO, log_file), _choice.level, _choice.form)
 
 
 def handle_signals(
-    reactor: ProcessReactor, *, reload: Callable[[], object] | None = None, say: Callable[[str], object] | None = None
+    reactor: ProcessReactor,
+    *,
+    reload: Callable[[], object] | None = None,
+    reopen: Callable[[], object] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> None:
-    """Take SIGTERM and SIGINT once the reactor runs; ``reload`` takes SIGHUP from now on, in the reactor's thread.
+    """Take SIGTERM and SIGINT once the reactor runs; ``reload`` takes SIGHUP and ``reopen`` SIGUSR1 from now on, in
+    the reactor's thread.
 
     The first SIGTERM or SIGINT stops the reactor, whose shutdown stops the services, which drain; the process then ends
     with status 0 (twistd's own handler would end it by the signal, 143). The second ends it at once, whatever it is
@@ -184,6 +204,12 @@ def handle_signals(
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, first_or_second)
 
+    def user_1(number: int, frame: FrameType | None) -> None:
+        if reopen is not None:
+            reactor.callFromThread(reopen)
+
+    if reopen is not None:
+        signal.signal(signal.SIGUSR1, user_1)
     if reload is not None:
         # At once: its default would end a process that is still starting; a reload that comes early waits its turn.
         signal.signal(signal.SIGHUP, hang_up)
@@ -226,11 +252,16 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def settle(reactor: ProcessReactor, *, reload: Callable[[], object] | None = None) -> None:
+def settle(
+    reactor: ProcessReactor,
+    *,
+    reload: Callable[[], object] | None = None,
+    reopen: Callable[[], object] | None = None,
+) -> None:
     """All that ``makeService`` has to arrange for its process: descriptors, the reactor's loop, memory, signals, and
     the collector last."""
     raise_descriptor_limit()
     dispatch_directly(reactor)
     keep_freed_memory()
-    handle_signals(reactor, reload=reload)
+    handle_signals(reactor, reload=reload, reopen=reopen)
     reactor.callWhenRunning(freeze_garbage)

@@ -22,10 +22,11 @@ class ConnectionFacts:
     :ivar served: what TLS agreed on, or None on a plain connection
     :ivar redirect: requests here are answered with a redirect to https and nothing else
     :ivar trusted: the peer is a proxy of ours, whose forwarding fields and request ids are believed
+    :ivar noted: what the access log says of this connection, once it has said something
     :ivar forwarding: the same facts as the forwarding fields tell them
     """
 
-    __slots__ = ("address", "forwarding", "local_port", "port", "redirect", "served", "trusted")
+    __slots__ = ("address", "forwarding", "local_port", "noted", "port", "redirect", "served", "trusted")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class ConnectionFacts:
         self.served = served
         self.redirect = redirect
         self.trusted = trusted
+        self.noted: bytes | None = None
         self.forwarding = VisitorFacts(
             # RFC 7239 §6: who has no address is "unknown"
             address=address or "unknown",
