@@ -153,6 +153,21 @@ def test_an_echo_while_the_upload_runs(house: House) -> None:
     assert len(house.streams) == 1
 
 
+@pytest.mark.parametrize(
+    "body", [b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: 0\r\n\r\n"], ids=["chunked", "length"]
+)
+def test_an_empty_body_that_comes_with_its_head(house: House, body: bytes) -> None:
+    visitor = house.visitor()
+    for number in range(2):
+        visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\n" + body)
+        assert house.stream.read().endswith(b"0\r\n\r\n" if b"chunked" in body else b"\r\n\r\n")
+        house.stream.deliver(OK)
+        assert visitor.answers()[-1][0].status_code == 200
+        assert len(house.streams) == 1, number
+    visitor.says(GET)
+    assert len(house.stream.requests()) == 3
+
+
 def test_interim_answers_pass(house: House) -> None:
     visitor = house.visitor()
     visitor.says(GET)

@@ -47,6 +47,8 @@ __all__ = ["IDLE_CLOSE", "LINGER_BYTES", "VisitorConnection"]
 
 log = Logger()
 
+_NO_BODY = Framing.NONE
+
 LINGER_BYTES = 16 * 1024 * 1024
 """Octets read and thrown away after the last answer.  A client that is still sending does not read yet; closing on it
 would reset the connection, and the answer (a 413) with it.  This is more than two kernels buffer between them."""
@@ -290,10 +292,15 @@ class VisitorConnection:
         codec = self._codec
         self._feeding = True
         try:
-            if len(events) == 2 and codec.waits_for_answer and type(events[0][1]) is RequestHead:
-                # as most requests come: whole, alone, and without a body
+            if (
+                len(events) == 2
+                and codec.waits_for_answer
+                and type(head := events[0][1]) is RequestHead
+                and head.framing is _NO_BODY
+            ):
+                # as most requests come: whole, alone, and without a body (an empty one has an end to be told)
                 self._stream = events[0][0]
-                self._begin(events[0][1])
+                self._begin(head)
                 exchange = self._exchange
                 if exchange is not None:
                     exchange.flush_request()
