@@ -99,6 +99,7 @@ def test_the_same_head_is_the_same_object() -> None:
 
 REFUSED = [
     ([(":method", "CONNECT"), (":authority", "a.test:443")], 501, "connect-refused"),
+    ([(":method", "TRACE"), (":scheme", "https"), (":path", "/"), (":authority", "a.test")], 501, "trace-refused"),
     ([(":method", "CONNECT"), (":protocol", "connect-udp"), *GET[1:]], 501, "protocol-not-supported"),
     (GET[:3], 400, "bad-host"),
     ([*GET[:3], (":authority", "")], 400, "bad-host"),

@@ -159,6 +159,8 @@ def _assemble(
         _refuse(414, "target-too-long", "The request target is too long.")
     if len(method) > limits.method:
         _refuse(501, "method-too-long", "The method is not known here.")
+    if method == b"TRACE":
+        _refuse(501, "trace-refused", "TRACE is not served here.")
     if authority is None:
         _refuse(400, "bad-host", "The request names no host.")
     normalise_host(authority)
