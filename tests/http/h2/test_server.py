@@ -206,6 +206,13 @@ def test_a_body_and_trailers() -> None:
     assert peer.events[1:3] == [(1, "body", b"one"), (1, "body", b"two")]
 
 
+def test_a_body_that_ends_with_nothing() -> None:
+    peer = Peer()
+    peer.ask(1, POST, end=False)
+    assert peer.data(1, b"one") == [(1, "body", b"one")]
+    assert peer.data(1, end=True) == [(1, "end")]
+
+
 def test_trailers_that_are_too_many() -> None:
     peer = Peer()
     peer.ask(1, POST, end=False)

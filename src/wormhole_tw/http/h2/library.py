@@ -15,6 +15,7 @@ from h2.settings import SettingCodes, Settings
 from hpack import Decoder, HeaderTuple
 
 from wormhole_tw.http.h2.frames import PREFACE
+from wormhole_tw.http.h2.headers import RememberingEncoder
 from wormhole_tw.http.h2.limits import MAX_FRAME, REMEMBERED, TABLE_SIZE, H2Limits
 
 __all__ = ["Library"]
@@ -47,6 +48,7 @@ class Library(H2Connection):
     def __init__(self, limits: H2Limits) -> None:
         super().__init__(_CONFIG)
         self.decoder = _Blank()
+        self.encoder = RememberingEncoder()
         self.local_settings = Settings(
             client=False,
             initial_values={

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from h2.events import StreamReset
 from h2.exceptions import ProtocolError
-from hpack import Decoder, HPACKError, OversizedHeaderListError
+from hpack import HPACKError, OversizedHeaderListError
 
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Abandoned, Body, Closed, End, Failed, Raw, RawEnd, RequestHead
@@ -16,6 +16,7 @@ from wormhole_tw.http.h2.connection import ANNOUNCED, DRAIN_PING, LAST_STREAM, L
 from wormhole_tw.http.h2.faults import ConnectionFault, ErrorCode, StreamFault
 from wormhole_tw.http.h2.floods import Bucket
 from wormhole_tw.http.h2.frames import ACK, DATA, END_HEADERS, END_STREAM, HEADERS, Frame, FrameCutter, frame_header
+from wormhole_tw.http.h2.headers import RememberingDecoder
 from wormhole_tw.http.h2.requests import judge_request, judge_trailers
 from wormhole_tw.http.h2.streams import AWAITING, Stream
 from wormhole_tw.http.h2.websocket import key_field
@@ -55,7 +56,7 @@ class Receiver:
     def __init__(self, connection: Connection, random: Callable[[int], bytes]) -> None:
         self._connection = connection
         self._random = random
-        self._decoder = Decoder(connection.limits.decoded)
+        self._decoder = RememberingDecoder(connection.limits.decoded)
         self._cutter = FrameCutter(connection.limits)
         self._credit = 0  # octets of DATA on streams that are given up
         self.head_since: float | None = None

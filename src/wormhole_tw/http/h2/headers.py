@@ -1,0 +1,79 @@
+"""HPACK by the ``hpack`` library, with a memory for the blocks that say the same again.
+
+A block that neither adds to the dynamic table nor changes its size means the same, octet for octet, until something
+else does: a client's second request of a kind is a handful of indexes, and so is an answer to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hpack import Decoder, Encoder, HeaderTuple
+from hpack.table import HeaderTable
+
+__all__ = ["MAX_BLOCKS", "RememberingDecoder", "RememberingEncoder"]
+
+MAX_BLOCKS = 32
+"""Blocks remembered a connection and direction, of at most :data:`MAX_BLOCK` octets each."""
+
+MAX_BLOCK = 256
+"""Longer ones hold literals, which do not come again."""
+
+
+def _state(table: HeaderTable) -> tuple[int, int, object]:
+    """What changes with every change of a dynamic table: an entry is added in front as an object of its own."""
+    entries = table.dynamic_entries
+    return table.maxsize, len(entries), entries[0] if entries else None
+
+
+def _same(one: tuple[int, int, object], other: tuple[int, int, object]) -> bool:
+    return one[0] == other[0] and one[1] == other[1] and one[2] is other[2]
+
+
+class RememberingDecoder(Decoder):
+    """A decoder whose :meth:`decode` gives the same list for the same block."""
+
+    def __init__(self, max_header_list_size: int) -> None:
+        super().__init__(max_header_list_size)
+        self._known: dict[bytes, Iterable[HeaderTuple]] = {}
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        """See the base class."""
+        known = self._known.get(data)
+        if known is not None:
+            return known
+        before = _state(self.header_table)
+        fields = super().decode(data, raw)
+        if not _same(before, _state(self.header_table)):
+            self._known.clear()
+        elif len(data) <= MAX_BLOCK:
+            if len(self._known) >= MAX_BLOCKS:
+                self._known.clear()
+            self._known[data] = fields
+        return fields
+
+
+class RememberingEncoder(Encoder):
+    """An encoder that looks up what it would write again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[tuple[Any, ...], bytes] = {}
+
+    def encode(self, headers: Any, huffman: bool = True) -> bytes:
+        """See the base class; ``headers`` is a list of HeaderTuple."""
+        key = tuple(headers)
+        known = self._known.get(key)
+        if known is not None and not self.table_size_changes:
+            return known
+        before = _state(self.header_table)
+        changes = bool(self.table_size_changes)
+        block = super().encode(headers, huffman)
+        if changes or not _same(before, _state(self.header_table)):
+            self._known.clear()
+        elif len(block) <= MAX_BLOCK:
+            if len(self._known) >= MAX_BLOCKS:
+                self._known.clear()
+            self._known[key] = block
+        return block
