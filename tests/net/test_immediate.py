@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from zope.interface import implementer
 from tests import _support
 from tests.net.pairs import BIG, Pair, Peer, Push, buffered, turn
 from wormhole_tw.errors import ConfigError
-from wormhole_tw.net import choice
+from wormhole_tw.net import choice, immediate
 from wormhole_tw.net.immediate import (
     ImmediateClient,
     ImmediateServer,
@@ -28,6 +30,7 @@ from wormhole_tw.net.immediate import (
     immediate_port,
     immediate_reactor,
 )
+from wormhole_tw.net.transport import BULK_READ, READ_SIZE, not_sent
 
 KINDS: dict[tuple[str, bool], tuple[type, type]] = {
     ("tcp", True): (ImmediateServer, ImmediateClient),
@@ -74,6 +77,54 @@ async def test_what_the_socket_refuses_follows_in_order_then_the_end(pair: Pair,
         assert pair.client.size == 5
         pair.client.transport.loseConnection()
         assert isinstance(await pair.client.lost, ConnectionDone)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what it has not sent")
+async def test_a_producer_is_paused_before_the_kernel_holds_megabytes(
+    pair: Pair, reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 8192
+    if pair.kind != "tcp" or not pair.fast:
+        return  # the others know nothing of what the kernel holds
+    async with pair:
+        # a limit that any kernel reaches before its own buffer is full
+        monkeypatch.setattr(immediate, "NOTSENT_LOWAT", limit)
+        pair.client.transport.getHandle().setsockopt(socket.IPPROTO_TCP, 25, limit)  # TCP_NOTSENT_LOWAT
+        pair.server.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        pair.server.transport.pauseProducing()
+        producer = Push(pair.client.transport, BIG // 65536)
+        producer.start()
+        handle = pair.client.transport.getHandle()
+        assert buffered(pair.client.transport) == 0
+        assert limit < not_sent(handle) <= limit + 2 * 65536
+        left = producer.left
+        for _ in range(3):
+            await turn(reactor)
+        assert (producer.left, producer.paused) == (left, 1)  # nobody reads: it is not asked again
+        pair.server.transport.resumeProducing()
+        await pair.server.ended
+        assert pair.server.size == BIG
+
+
+async def test_reads_grow_while_they_fill_and_shrink_again(pair: Pair) -> None:
+    if pair.kind != "tcp" or not pair.fast:
+        return  # the others have one size
+    async with pair:
+        reads: list[int] = []
+        receive = pair.server.dataReceived
+
+        def received(data: bytes) -> None:
+            reads.append(len(data))
+            receive(data)
+
+        pair.server.dataReceived = received  # type: ignore[method-assign]
+        pair.client.transport.write(b"small")
+        Push(pair.client.transport, BIG // 65536).start()
+        await pair.server.ended
+        assert pair.server.size == BIG + 5
+        assert max(reads) <= BULK_READ
+        for before, read in pairwise(reads):
+            assert read <= READ_SIZE or before >= READ_SIZE
 
 
 async def test_a_socket_that_takes_a_part_or_nothing(pair: Pair) -> None:

@@ -7,7 +7,6 @@ After TLS, ALPN decides where it was agreed on, and the bytes within decide othe
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +30,7 @@ from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
 from wormhole_tw.net.tls import ServerTls
 from wormhole_tw.net.tls_transport import TlsAcceptor
+from wormhole_tw.net.transport import tune
 from wormhole_tw.wire.frames import PREFACE_NAME
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from wormhole_tw.net.timers import Timer
     from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
 
-__all__ = ["ALPN", "ALPN_H2", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "NOT_SENT", "SPARE", "AcceptFactory"]
+__all__ = ["ALPN", "ALPN_H2", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "SPARE", "AcceptFactory"]
 
 log = Logger()
 
@@ -55,12 +55,6 @@ FIRST_BYTES = 16 * 1024
 SPARE = 256
 """Connections beyond ``limits.connections`` that may be there until it is known what they are.  An agent that comes
 back gets in through a crowd of visitors; a visitor is closed as soon as it is seen to be one."""
-
-NOT_SENT = 128 * 1024
-"""Octets that the kernel keeps unsent for a visitor (TCP_NOTSENT_LOWAT): enough for a fast line, and what a slow one
-does not read stays on the far side of the tunnel instead of in megabytes of socket buffer."""
-
-_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if hasattr(socket, "TCP_CONGESTION") else None)
 
 
 def _is_client_hello(data: bytes) -> bool | None:
@@ -158,17 +152,9 @@ class _Accept:
 
     def _tune(self) -> None:
         transport = self._transport
+        tune(transport)
         if hasattr(transport, "bufferSize"):
             transport.bufferSize = self._owner.context.limits.write_buffer
-        set_no_delay = getattr(transport, "setTcpNoDelay", None)
-        if set_no_delay is not None and not _is_unix(self._address):
-            set_no_delay(True)
-        handle = getattr(transport, "getHandle", lambda: None)()
-        if _NOTSENT_LOWAT is not None and isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
-            try:
-                handle.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOT_SENT)
-            except OSError:
-                pass  # an old kernel: more memory, the same behaviour
 
     def _let_go(self) -> None:
         self._owner.context.connections.discard(self)
@@ -356,7 +342,3 @@ class AcceptFactory(Factory):
         if served is not None and served.alpn == ALPN_H2:
             return H2VisitorConnection(self.context, facts)
         return VisitorConnection(self.context, facts)
-
-
-def _is_unix(address: object) -> bool:
-    return not hasattr(address, "port")

@@ -19,6 +19,7 @@ class ConnectionFacts:
     :ivar address: the visitor's IP address as text; empty where there is none (a Unix socket)
     :ivar port: the visitor's port, 0 where there is none
     :ivar local_port: the port of ours that was reached
+    :ivar judged_host: the last host name that the certificate served here was found good for; the router's
     :ivar served: what TLS agreed on, or None on a plain connection
     :ivar redirect: requests here are answered with a redirect to https and nothing else
     :ivar trusted: the peer is a proxy of ours, whose forwarding fields and request ids are believed
@@ -26,7 +27,7 @@ class ConnectionFacts:
     :ivar forwarding: the same facts as the forwarding fields tell them
     """
 
-    __slots__ = ("address", "forwarding", "local_port", "noted", "port", "redirect", "served", "trusted")
+    __slots__ = ("address", "forwarding", "judged_host", "local_port", "noted", "port", "redirect", "served", "trusted")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class ConnectionFacts:
         self.port = port
         self.local_port = local_port
         self.served = served
+        self.judged_host = ""
         self.redirect = redirect
         self.trusted = trusted
         self.noted: bytes | None = None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from wormhole_tw.edge.answers import ANSWERS
 from wormhole_tw.errors import HttpError
+from wormhole_tw.http.memo import MAX_HEAD, remember
 from wormhole_tw.http.targets import normalise_host, normalise_target
 
 if TYPE_CHECKING:
@@ -58,18 +59,37 @@ def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -
     :raises HttpError: 400 for a host name or path that is not valid, 404 for an unknown name or path, 421 where the
         certificate that was served for SNI is not good for the host name (RFC 9110 §15.5.20)
     """
+    key = (id(catalog), head.authority, head.target)
+    known = _routed.get(key)
+    if known is not None and known[0] is catalog:
+        routed = known[1]
+        if routed.host != facts.judged_host:
+            _judge_direction(facts, routed.host)
+        return routed
     host = _host_of(head)
     site = catalog.site_for(host)
     if site is None:
         _refuse("unknown-host")
-    served = facts.served
-    if served is not None and served.misdirected(host):
-        _refuse("misdirected")
+    _judge_direction(facts, host)
     path, query = normalise_target(head.target)
     route = catalog.match(site, path)
     if route is None:
         _refuse("no-route")
-    return Routed(host, path if query is None else b"%s?%s" % (path, query), route)
+    routed = Routed(host, path if query is None else b"%s?%s" % (path, query), route)
+    if len(head.target) <= MAX_HEAD:
+        remember(_routed, key, (catalog, routed))
+    return routed
+
+
+_routed: dict[tuple[int, bytes, bytes], tuple[Catalog, Routed]] = {}
+"""What was found before: it depends on the catalog, the host name and the target alone."""
+
+
+def _judge_direction(facts: ConnectionFacts, host: str) -> None:
+    served = facts.served
+    if served is not None and served.misdirected(host):
+        _refuse("misdirected")
+    facts.judged_host = host
 
 
 def redirect_location(catalog: Catalog, names: Container[str], head: RequestHead, port: int) -> bytes:

@@ -19,6 +19,7 @@ from twisted.internet.posixbase import PosixReactorBase, unixEnabled
 from zope.interface import directlyProvides, providedBy
 
 from wormhole_tw.net import choice
+from wormhole_tw.net.transport import BULK_READ, NOTSENT_LOWAT, READ_SIZE, not_sent
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConnector, IListeningPort
@@ -31,8 +32,14 @@ __all__ = [
 ]
 
 
+LOOK_BEYOND = 16 * 1024
+"""Bytes of one write from which on it is worth asking the kernel how much it holds."""
+
+
 class _SendsAtOnce:
     """Goes before a ``tcp.Connection``."""
+
+    _read_size = READ_SIZE
 
     def write(self, data: bytes) -> None:
         """Send now what the socket takes; the rest as Twisted does.
@@ -61,18 +68,35 @@ class _SendsAtOnce:
             sent = 0  # full, or broken: the buffered way finds out which, and says so
         if sent < len(data):
             super().write(data[sent:] if sent else data)  # type: ignore[misc]
+        elif (
+            sent > LOOK_BEYOND
+            and connection.producer is not None
+            and not connection.producerPaused
+            and not_sent(connection.socket) > NOTSENT_LOWAT
+        ):
+            # The socket would take megabytes more, and whatever is urgent would wait behind them: the producer is asked
+            # again when the kernel says "writable", which it does at TCP_NOTSENT_LOWAT.
+            connection.producerPaused = True
+            connection.startWriting()
+            connection.producer.pauseProducing()
 
     def doRead(self) -> ConnectionLost | ConnectionDone | None:
         """As Twisted does, in one call instead of two."""
         connection = cast(Any, self)
+        size = connection._read_size
         try:
-            data = connection.socket.recv(connection.bufferSize)
+            data = connection.socket.recv(size)
         except BlockingIOError:
             return None
         except OSError:
             return main.CONNECTION_LOST
         if not data:
             return main.CONNECTION_DONE
+        got = len(data)
+        if got == size:
+            connection._read_size = BULK_READ
+        elif got <= READ_SIZE < size:
+            connection._read_size = READ_SIZE
         connection.protocol.dataReceived(data)
         return None
 

@@ -18,12 +18,12 @@ __all__ = ["RECORD_SIZE", "DirectRecords", "PublicRecords", "Records", "Scratch"
 RECORD_SIZE = 16 * 1024
 """Bytes of clear text in a record (RFC 8446 section 5.1): what OpenSSL takes or gives in one call."""
 
-CLEAR_SIZE = 96 * 1024
-"""Bytes of clear text given out at a time: all of a 64 KiB read, and below the 128 KiB from which on malloc maps and
-unmaps each block."""
+CLEAR_SIZE = 288 * 1024
+"""Bytes of clear text given out at a time: all of the longest read from a socket."""
 
-CIPHER_SIZE = 120 * 1024
-"""Bytes of ciphertext given out at a time: what 64 KiB of clear text become, for the same reason not more."""
+CIPHER_SIZE = 288 * 1024
+"""Bytes of ciphertext given out at a time: what 256 KiB of clear text become. Only who sends a lot at a time has blocks
+so long that malloc, unless it is told otherwise, maps and unmaps each of them."""
 
 
 class Records(Protocol):

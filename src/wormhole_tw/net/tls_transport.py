@@ -42,7 +42,7 @@ __all__ = ["HANDSHAKE_TIMEOUT", "TlsAcceptor", "TlsTransport", "tls_connection_o
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that the other side has for its part of a handshake that we began."""
 
-WRITE_BUFFER = 64 * 1024
+WRITE_BUFFER = 256 * 1024
 """Bytes that may wait for the end of the turn; beyond, they are encrypted at once, so that the transport below sees
 them and its backpressure works."""
 
@@ -55,8 +55,8 @@ def tls_connection_of(transport: object) -> SSL.Connection | None:
 
 
 def write_at_once(transport: object) -> None:
-    """Encrypt and send each write as it comes: for a protocol that itself writes no more than once or twice a turn.
-    Does nothing to a transport without TLS."""
+    """Encrypt and send each write of up to a record as it comes, unless one before it waits: for a protocol that writes
+    no more than once or twice a turn. Does nothing to a transport without TLS."""
     if isinstance(transport, TlsTransport):
         transport.collect_writes = False
 
@@ -66,7 +66,7 @@ class TlsTransport(HalfClosingTls):
     stay. Everything else is `HalfClosingTls`'s."""
 
     collect_writes = True
-    """Whether writes wait for the end of the turn. Who collects them itself says no; see :func:`write_at_once`."""
+    """Whether short writes wait for the end of the turn; who collects them itself says no (:func:`write_at_once`)."""
     _records: Records
 
     def __init__(self, factory: _TlsFactory, wrappedProtocol: Any, _connectWrapped: bool = True) -> None:
@@ -82,7 +82,7 @@ class TlsTransport(HalfClosingTls):
             return
         unsent = self._unsent
         if not unsent:
-            if not self.collect_writes:
+            if not self.collect_writes and len(data) <= RECORD_SIZE:
                 if self.connected and not self._lostTLSConnection and not self._aborted:
                     self._write(data)
                 return

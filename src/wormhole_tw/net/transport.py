@@ -14,7 +14,7 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["NOTSENT_LOWAT", "READ_SIZE", "socket_of", "transport_below", "tune", "unsent"]
+__all__ = ["BULK_READ", "NOTSENT_LOWAT", "READ_SIZE", "not_sent", "socket_of", "transport_below", "tune", "unsent"]
 
 NOTSENT_LOWAT = 128 * 1024
 """Bytes that the kernel may hold unsent before it stops saying "writable". Enough to keep any path busy between two
@@ -23,8 +23,15 @@ reactor turns, and little enough that what is urgent waits behind a few millisec
 READ_SIZE = 64 * 1024 - 8
 """Bytes read from a socket at a time, and beyond which a transport's own buffer pauses its producer. With a frame's
 header of 8 bytes one read fills four TLS records; 8 bytes more would make a second frame, a fifth record and a second
-write of every read. Twice as much gave nothing on loopback, and malloc maps and unmaps blocks from 128 KiB on
-one by one."""
+write of every read. Also less than the 128 KiB from which on malloc maps and unmaps blocks one by one."""
+
+BULK_READ = 4 * READ_SIZE
+"""Bytes read at a time from a socket that has just filled a whole read: there is a lot, and a system call, a trip
+through the reactor and a wake-up of the other side for each 64 KiB of it cost more than the bytes."""
+
+_TCP_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
+_SIOCOUTQNSD = 0x894B
+"""Linux's ioctl for bytes that the kernel has not sent yet, sent ones that wait for their ACK not counted."""
 
 KEEPALIVE_IDLE = 60
 KEEPALIVE_INTERVAL = 15
@@ -73,6 +80,17 @@ def unsent(transport: object) -> int:
     return int(waiting)
 
 
+def not_sent(connection: socket.socket) -> int:
+    """Bytes that the kernel holds and has not sent; 0 where it does not say (no Linux, no TCP)."""
+    queued = array("i", [0])
+    if sys.platform == "linux":
+        try:
+            fcntl.ioctl(connection.fileno(), _SIOCOUTQNSD, queued)
+        except (OSError, ValueError):
+            return 0
+    return queued[0]
+
+
 def tune(transport: object) -> None:
     """Set what every connection of ours has; does nothing to what is no socket, and never fails.
 
@@ -91,7 +109,7 @@ def tune(transport: object) -> None:
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", KEEPALIVE_PROBES),
         (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", NOTSENT_LOWAT),
     ):
-        option = getattr(socket, name, None)
+        option = getattr(socket, name, _TCP_NOTSENT_LOWAT if name == "TCP_NOTSENT_LOWAT" else None)
         if option is None:
             continue
         try:

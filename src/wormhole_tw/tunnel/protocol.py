@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .interfaces import ILinkOwner
     from .stream import TunnelStream
 
-__all__ = ["BITE", "TURN_LIMIT", "LinkProtocol", "Side"]
+__all__ = ["BITE", "BITES_A_TURN", "BULK_BITE", "LinkProtocol", "Side"]
 
 log = Logger()
 
@@ -46,9 +46,13 @@ BITE = 64 * 1024
 """Octets taken from the session at a time. Twisted's transports pause their producer above 64 KiB: after one bite, or
 two small ones, they have enough. Pieces under 128 KiB also stay below malloc's mmap threshold."""
 
-TURN_LIMIT = 128 * 1024
-"""Octets handed to a transport that does not pause in one turn, so that one link does not keep the reactor from the
-others. The kernel's buffer is kept to the same by TCP_NOTSENT_LOWAT where it exists."""
+BULK_BITE = 256 * 1024
+"""The same while the transport takes two bites a turn without pausing: what was written leaves, so nothing that is
+urgent waits behind more of it, and long writes are cheaper an octet."""
+
+BITES_A_TURN = 2
+"""Bites handed to a transport that does not pause in one turn, so that one link does not keep the reactor from the
+others."""
 
 
 @implementer(IPushProducer)
@@ -98,6 +102,7 @@ class LinkProtocol(Protocol):
         self._streams = LinkStreams(self._session, clock, self.touch)
         self._scheduled = False
         self._paused = False  # by the transport
+        self._bite = BITE
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
         self._lost = False
@@ -260,6 +265,7 @@ class LinkProtocol(Protocol):
     def pauseProducing(self) -> None:
         """The transport has enough."""
         self._paused = True
+        self._bite = BITE
 
     def resumeProducing(self) -> None:
         """The transport wants more."""
@@ -289,9 +295,10 @@ class LinkProtocol(Protocol):
 
     def _flush(self) -> None:
         session = self._session
-        room = TURN_LIMIT
+        bite = self._bite
+        room = BITES_A_TURN * bite
         while True:
-            taken = session.data_to_send(min(BITE, room)) if room > 0 and not self._paused else None
+            taken = session.data_to_send(min(bite, room)) if room > 0 and not self._paused else None
             if taken:
                 data = taken[0] if len(taken) == 1 else b"".join(taken)
                 self.transport.write(data if type(data) is bytes else bytes(data))
@@ -301,6 +308,7 @@ class LinkProtocol(Protocol):
             if not taken:
                 break
         if session.has_data and not self._paused:
+            self._bite = min(2 * bite, BULK_BITE)
             self.touch()  # the turn's limit was reached: the others first
 
     def _arm_timer(self) -> None:
