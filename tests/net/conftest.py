@@ -17,13 +17,24 @@ from wormhole_tw.net.dev_ca import DevCa
 
 _OVER_TLS = frozenset({"test_tls", "test_tls_client", "test_tls_client_endings"})
 
+_SAID = frozenset({("public", "engine"), ("public", "twisted"), ("twisted", "engine")})
+"""Ways and far ends that show nothing which the others do not: an engine talks to itself, Twisted's to Twisted's."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.module.__name__.rpartition(".")[2] in _OVER_TLS and "reactor" in metafunc.fixturenames:
         metafunc.fixturenames.insert(0, "way_through_openssl")
-    if "way_through_openssl" in metafunc.fixturenames:
-        ours = [] if metafunc.config.getoption("--transports") == "twisted" else ["direct", "public"]
-        metafunc.parametrize("way_through_openssl", [*ours, "twisted"], indirect=True)
+    if "way_through_openssl" not in metafunc.fixturenames:
+        return
+    ways = ("direct", "public", "twisted")
+    if metafunc.config.getoption("--transports") == "twisted":
+        ways = ("twisted",)
+    marked = [marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")]
+    if "other" not in metafunc.fixturenames or "other" in marked:
+        metafunc.parametrize("way_through_openssl", ways, indirect=True)
+        return
+    pairs = [(way, other) for way in ways for other in OTHERS if (way, other) not in _SAID]
+    metafunc.parametrize(("way_through_openssl", "other"), pairs, indirect=True)
 
 
 @pytest.fixture
@@ -69,7 +80,7 @@ def version(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=OTHERS)
+@pytest.fixture
 def other(request: pytest.FixtureRequest) -> str:
     """Who is at the far end."""
     name: str = request.param
