@@ -125,6 +125,12 @@ async def test_metrics(premises: Administered, reactor: Any) -> None:
     heard = await premises.visit(b"GET /?q HTTP/1.1\r\nHost: nobody.test\r\nConnection: close\r\n\r\n")
     assert b"421" in heard or b"404" in heard
     await premises.visit(b"BREW / HTTP/1.1\r\nHost: app.example.test\r\nExpect: nonsense\r\nConnection: close\r\n\r\n")
+    port: Any = premises.edge.addresses[0]
+    lost: Visitor = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.port), Visitor())
+    lost.transport.write(b"GET / HTTP/1.1\r\n\r\n")
+    await until(reactor, lambda: lost.heard)
+    lost.transport.loseConnection()
+    await lost.closed
     await until(reactor, lambda: sum(premises.edge.observer.loop_delay.counts))
     samples = await premises.samples()
     assert samples["wormhole_ready"] == 1
@@ -132,13 +138,14 @@ async def test_metrics(premises: Administered, reactor: Any) -> None:
     assert samples["wormhole_requests_total{backend=,method=GET,site=,status=4xx}"] == 1
     assert samples["wormhole_request_duration_seconds_count{backend=,site=}"] >= 1
     assert samples["wormhole_failed_requests_total{reason=unknown-host}"] == 1
+    assert samples["wormhole_failed_requests_total{reason=plain-http-on-https-port}"] == 1
     assert samples["wormhole_agents{backend=app,state=ready}"] == 1
     assert samples["wormhole_agents{backend=other,state=ready}"] == 0
     assert samples["wormhole_agent_connections_total{backend=app}"] == 2
     assert samples["wormhole_agent_reconnects_total{backend=app}"] == 1
     assert samples["wormhole_agent_refusals_total{reason=UNAUTHORIZED}"] == 1
     assert samples["wormhole_tls_handshakes_total"] == 5
-    assert samples["wormhole_connections_total"] == 5
+    assert samples["wormhole_connections_total"] == 6
     assert samples["wormhole_event_loop_delay_seconds_count"] >= 1
     assert samples["process_resident_memory_bytes"] > 0
     tenant.link.abort()

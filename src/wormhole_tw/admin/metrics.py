@@ -6,6 +6,7 @@ asks.  docs/observability.md lists the metrics.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -81,13 +82,13 @@ class EdgeCollector(Collector):
         except MisuseError:
             return
         if observer.metrics is not None:
-            yield from _of_requests(observer.metrics)
+            yield from _of_requests(observer.metrics, context)
         yield from _of_connections(context)
         yield from _of_agents(agents)
         yield from _of_the_process(observer)
 
 
-def _of_requests(metrics: EdgeMetrics) -> Iterator[Metric]:
+def _of_requests(metrics: EdgeMetrics, context: EdgeContext) -> Iterator[Metric]:
     place = ("site", "backend")
     traffic = sorted(metrics.traffic.items())
     yield _counter(
@@ -125,7 +126,7 @@ def _of_requests(metrics: EdgeMetrics) -> Iterator[Metric]:
         "wormhole_failed_requests",
         "Requests that the edge answered itself, or whose answer is not whole, by X-Wormhole-Error.",
         ("reason",),
-        (((reason,), number) for reason, number in sorted(metrics.reasons.items())),
+        (((reason,), number) for reason, number in sorted((context.counters.early + Counter(metrics.reasons)).items())),
     )
 
 

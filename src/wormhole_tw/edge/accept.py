@@ -188,6 +188,7 @@ class _Accept:
 
     def _to_https_hint(self) -> None:
         context = self._owner.context
+        context.counters.early["plain-http-on-https-port"] += 1
         self._transport.write(plain_http_on_tls_port(context.date.at(context.wall())))
         # the rest of the request is read and dropped until the visitor closes, or the handshake's time is over
         self._next = _Deaf()

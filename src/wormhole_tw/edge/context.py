@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
@@ -32,14 +33,16 @@ class Counters:
     """What happened since the start; plain numbers that only rise, for health and later metrics.
 
     :ivar answers: finished answers by the first digit of their status; index 0 counts visitors who left before one
+    :ivar early: answers to what never became a request (a head that did not come, HTTP on a TLS port), by reason
     :ivar handshakes: TLS handshakes that came to their end
     :ivar refused: connections that found no room, or an edge that stops
     """
 
-    __slots__ = ("answers", "connections", "handshakes", "handshakes_failed", "refused", "requests", "retries", "shed")
+    __slots__ = ("answers", "connections", "early", "handshakes", "handshakes_failed", "refused", "requests", "retries", "shed")
 
     def __init__(self) -> None:
         self.connections = 0
+        self.early: Counter[str] = Counter()
         self.handshakes = 0
         self.handshakes_failed = 0
         self.refused = 0

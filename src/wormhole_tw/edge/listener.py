@@ -488,6 +488,7 @@ class VisitorConnection:
             if phase is _Phase.HEAD:
                 self._context.counters.shed += 1
                 if self._codec.has_held:  # a head that has begun: whoever sent it is told why it ends
+                    self._context.counters.early["request-timeout"] += 1
                     self._transport.write(head_timeout(self._context.date.at(self._context.wall())))
                     self._close(IDLE_CLOSE)
                     return
