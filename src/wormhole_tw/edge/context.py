@@ -38,7 +38,17 @@ class Counters:
     :ivar refused: connections that found no room, or an edge that stops
     """
 
-    __slots__ = ("answers", "connections", "early", "handshakes", "handshakes_failed", "refused", "requests", "retries", "shed")
+    __slots__ = (
+        "answers",
+        "connections",
+        "early",
+        "handshakes",
+        "handshakes_failed",
+        "refused",
+        "requests",
+        "retries",
+        "shed",
+    )
 
     def __init__(self) -> None:
         self.connections = 0

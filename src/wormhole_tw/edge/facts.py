@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from wormhole_tw.http.forwarding import VisitorFacts
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from wormhole_tw.net.tls import ServedTls
 
 __all__ = ["ConnectionFacts"]
+
+
+_forwarding = lru_cache(maxsize=1024)(VisitorFacts)
+"""One object for all connections that tell the same, so that what was derived from it is found by its identity."""
 
 
 class ConnectionFacts:
@@ -48,7 +53,7 @@ class ConnectionFacts:
         self.redirect = redirect
         self.trusted = trusted
         self.noted: bytes | None = None
-        self.forwarding = VisitorFacts(
+        self.forwarding = _forwarding(
             # RFC 7239 §6: who has no address is "unknown"
             address=address or "unknown",
             scheme="http" if served is None else "https",

@@ -71,7 +71,6 @@ class H2VisitorConnection:
         "_context",
         "_discarded",
         "_feeding",
-        "_half_closed",
         "_head_since",
         "_leaving",
         "_linger",
@@ -107,7 +106,6 @@ class H2VisitorConnection:
         self._streams: dict[int, VisitorStream] = {}
         self._begun = False
         self._feeding = False
-        self._half_closed = False
         self._leaving = False
         self._lost = False
         self._read_ended = False
@@ -344,10 +342,8 @@ class H2VisitorConnection:
         self._cancel_stall()
         if self._linger is not None:
             self._linger.cancel()
-        if not self._half_closed:
-            self._half_closed = True
-            self._transport.unregisterProducer()
-            self._transport.loseWriteConnection()
+        self._transport.unregisterProducer()
+        self._transport.loseWriteConnection()
         if self._read_ended:
             self._transport.loseConnection()
 

@@ -301,11 +301,8 @@ class VisitorConnection:
                 # as most requests come: whole, alone, and without a body (an empty one has an end to be told)
                 self._stream = events[0][0]
                 self._begin(head)
-                exchange = self._exchange
-                if exchange is not None:
-                    exchange.flush_request()
-                    if codec.waits_for_answer and not self._paused:
-                        return
+                if self._exchange is not None and codec.waits_for_answer and not self._paused:
+                    return
                 events = ()
             while True:
                 for stream, event in events:

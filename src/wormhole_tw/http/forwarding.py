@@ -205,19 +205,19 @@ def request_towards_origin(head: RequestHead, target: bytes, facts: VisitorFacts
     :param target: canonical path and query (:func:`wormhole_tw.http.targets.normalise_target`)
     """
     if head.common:
-        key = (id(head), facts)
+        key = (id(head), id(facts))
         known = _onward_requests.get(key)
         # an id is given to another object when its own is gone, which this memo prevents for its own and not for others
-        if known is not None and known[0] is head and known[1].target == target:
-            return known[1]
+        if known is not None and known[0] is head and known[1] is facts and known[2].target == target:
+            return known[2]
         onward = _onward_request(head, target, facts)
         onward.common = True
-        remember(_onward_requests, key, (head, onward))
+        remember(_onward_requests, key, (head, facts, onward))
         return onward
     return _onward_request(head, target, facts)
 
 
-_onward_requests: dict[tuple[int, VisitorFacts], tuple[RequestHead, RequestHead]] = {}
+_onward_requests: dict[tuple[int, int], tuple[RequestHead, VisitorFacts, RequestHead]] = {}
 
 
 def _onward_request(head: RequestHead, target: bytes, facts: VisitorFacts) -> RequestHead:

@@ -84,7 +84,10 @@ class TlsTransport(HalfClosingTls):
         if not unsent:
             if not self.collect_writes and len(data) <= RECORD_SIZE:
                 if self.connected and not self._lostTLSConnection and not self._aborted:
-                    self._write(data)
+                    if self._appSendBuffer or not data:
+                        self._write(data)
+                    else:
+                        self._seal(data)
                 return
             self._turn.call(self._send_unsent)
         unsent.append(data)
@@ -112,18 +115,7 @@ class TlsTransport(HalfClosingTls):
             self._bufferedWrite(bytes)  # it waits for the handshake, and nothing may overtake it
             return
         if 0 < len(bytes) <= RECORD_SIZE:
-            try:
-                ciphertext = self._records.seal(bytes)
-            except Error:
-                self._tlsShutdownFinished(Failure())
-                return
-            if ciphertext:
-                self.transport.write(ciphertext)
-                if len(ciphertext) == CIPHER_SIZE:
-                    self._flushSendBIO()
-            else:
-                self._bufferedWrite(bytes)
-                self._flushSendBIO()
+            self._seal(bytes)
             return
         view = memoryview(bytes)
         while view:
@@ -139,6 +131,21 @@ class TlsTransport(HalfClosingTls):
                 break
             self._flushSendBIO()
         self._flushSendBIO()
+
+    def _seal(self, data: bytes) -> None:
+        """One record."""
+        try:
+            ciphertext = self._records.seal(data)
+        except Error:
+            self._tlsShutdownFinished(Failure())
+            return
+        if ciphertext:
+            self.transport.write(ciphertext)
+            if len(ciphertext) == CIPHER_SIZE:
+                self._flushSendBIO()
+        else:
+            self._bufferedWrite(data)
+            self._flushSendBIO()
 
     def _flushSendBIO(self) -> None:
         while ciphertext := self._records.take():

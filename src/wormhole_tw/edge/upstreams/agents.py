@@ -25,7 +25,7 @@ _SHARED = Open(kind="http")
 class AgentUpstream:
     """One session."""
 
-    __slots__ = ("backend", "idle", "key", "session")
+    __slots__ = ("backend", "idle", "key", "per_visitor", "session")
 
     protocol = "http/1.1"
 
@@ -33,11 +33,8 @@ class AgentUpstream:
         self.session = session
         self.key = session.facts.session_id
         self.backend = session.facts.backend
+        self.per_visitor = session.facts.visitor_per_stream
         self.idle = 0
-
-    @property
-    def per_visitor(self) -> bool:
-        return self.session.facts.visitor_per_stream
 
     @property
     def load(self) -> int:

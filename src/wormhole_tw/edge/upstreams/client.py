@@ -152,7 +152,7 @@ class UpstreamConnection:
     def request(
         self, head: RequestHead, handler: IAnswerHandler, *, whole: bool = False, request_id: bytes = b""
     ) -> None:
-        """Begin a request; nothing leaves before :meth:`flush`.
+        """Begin a request; nothing leaves before :meth:`flush`, unless it is whole.
 
         :param whole: it has no body: there is nothing to :meth:`send`
         :param request_id: what the service gets as ``X-Request-Id``
@@ -169,7 +169,9 @@ class UpstreamConnection:
         if whole:
             self._whole = True
             self._stream = self._codec.send_whole(head)
-            self.expect_answer()
+            self._waiting = True
+            self._arm(self._limits.first_byte)
+            self.flush()
         else:
             self._whole = False
             self._stream = self._codec.new_stream()

@@ -80,7 +80,11 @@ class Pool:
         if not shelf or shelf[-1].idle_since < unused_since:
             return None
         connection = shelf[-1]
-        self._take_off(shelf, connection)
+        if visitor is not None or len(shelf) == 1:
+            self._take_off(shelf, connection)
+        else:
+            shelf.pop()
+            connection.upstream.idle -= 1
         return connection
 
     def dial(
