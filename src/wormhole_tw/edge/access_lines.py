@@ -51,8 +51,6 @@ FIELDS = (
 )
 """The fields of a line of JSON, in their order; docs/observability.md says what they are."""
 
-_Texts = tuple[str, str, str, str, str, str]
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,54 +73,59 @@ def _text(value: bytes) -> str:
 _USER = re.compile(rb"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@")
 
 
-def _referer(value: bytes) -> str:
+def _referer(value: bytes) -> bytes:
     """Without query, fragment, user and password."""
-    if b"?" in value or b"#" in value:
-        value = value.partition(b"?")[0].partition(b"#")[0]
-    if b"@" in value:
-        value = _USER.sub(rb"\1", value)
-    return _text(value)
+    value = value.partition(b"?")[0].partition(b"#")[0]
+    return _USER.sub(rb"\1", value) if b"@" in value else value
 
 
-def _shown(head: RequestHead) -> _Texts:
+_Values = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
+
+
+def _shown(head: RequestHead) -> _Values:
     """Method, host, path, version, user agent and referer of a head."""
-    agent = referer = ""
+    agent = referer = b""
     for name, value in head.fields:
         length = len(name)
         if length == 10:
             if name == b"User-Agent" or name.lower() == b"user-agent":
-                agent = _text(value)
+                agent = value
         elif length == 7 and name.lower() == b"referer":
             referer = _referer(value)
-    return (
-        _text(head.method),
-        _text(head.authority),
-        _text(head.target.partition(b"?")[0]),
-        _version(head.version),
-        agent,
-        referer,
-    )
+    return head.method, head.authority, head.target.partition(b"?")[0], _version(head.version), agent, referer
 
 
 @lru_cache(maxsize=8)
-def _version(version: tuple[int, int]) -> str:
-    major, minor = version
-    return f"{major}.{minor}" if major < 2 else str(major)
+def _version(version: tuple[int, int]) -> bytes:
+    return b"%d.%d" % version if version[0] < 2 else b"%d" % version[0]
 
 
-_texts_before: dict[int, tuple[RequestHead, _Texts]] = {}
 _json_before: dict[int, tuple[RequestHead, bytes]] = {}
 _places_before: dict[tuple[str, str, str, object], bytes] = {}
 
 
-def _texts_of(head: RequestHead) -> _Texts:
-    """The same, worked out once for a head that is shared."""
+_HEAD = b'"method":"%s","host":"%s","path":"%s","http":"%s","user_agent":"%s","referer":"%s"'
+_NO_HEAD = _HEAD % (b"", b"", b"", b"", b"", b"")
+_PLAIN = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\')
+"""Octets that stand in JSON as they are."""
+
+
+def _head_json(head: RequestHead) -> bytes:
+    values = _shown(head)
+    together = b"".join(values)
+    if len(together) <= MAX_VALUE and not together.translate(None, _PLAIN):
+        return _HEAD % values
+    return _HEAD % tuple(_encode(_text(value))[1:-1] for value in values)
+
+
+def _json_of(head: RequestHead) -> bytes:
+    """What a line says of a head; worked out once for one that is shared."""
     if not head.common:
-        return _shown(head)
-    known = _texts_before.get(id(head))
+        return _head_json(head)
+    known = _json_before.get(id(head))
     if known is None or known[0] is not head:
-        known = (head, _shown(head))
-        remember(_texts_before, id(head), known)
+        known = (head, _head_json(head))
+        remember(_json_before, id(head), known)
     return known[1]
 
 
@@ -131,31 +134,8 @@ def _json(names: Iterable[str], values: Iterable[str | None]) -> bytes:
     return _encode(dict(zip(names, values, strict=True)))[1:-1]
 
 
-def _json_of(head: RequestHead) -> bytes:
-    """What a line says of a head; worked out once for one that is shared."""
-    if not head.common:
-        return _encode(_Head(*_shown(head)))[1:-1]
-    known = _json_before.get(id(head))
-    if known is None or known[0] is not head:
-        known = (head, _encode(_Head(*_shown(head)))[1:-1])
-        remember(_json_before, id(head), known)
-    return known[1]
-
-
-class _Head(msgspec.Struct):
-    """What a line says of a head; a struct is written in half the time of a dict."""
-
-    method: str
-    host: str
-    path: str
-    http: str
-    user_agent: str
-    referer: str
-
-
 _CONNECTION = FIELDS[2:5]
 _PLACE = FIELDS[11:15]
-_NO_HEAD = _encode(_Head("", "", "", "", "", ""))[1:-1]
 
 _LINE = (
     b'{"time":"%s.%03dZ","request_id":"%s",%s,%s,%s,"attempts":%d,"status":%d,"reason":%s,'
@@ -185,6 +165,7 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
         remember(_places_before, where, place)
     began = exchange.began
     first_byte = exchange.first_byte
+    duration = ended - began
     second = int(wall)
     return _LINE % (
         _second(second),
@@ -198,8 +179,8 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
         _encode(exchange.reason) if exchange.reason else b'""',
         exchange.received,
         exchange.sent,
-        b"%.6f" % max(first_byte - began, 0.0) if first_byte else b"null",
-        max(ended - began, 0.0),
+        b"%.6f" % (first_byte - began) if first_byte > began else b"0.0" if first_byte else b"null",
+        duration if duration > 0.0 else 0.0,
     )
 
 
@@ -213,19 +194,28 @@ def _quoted(text: str) -> str:
     return _UNSAFE.sub(lambda found: f"\\{found[0]}" if found[0] in '"\\' else f"\\x{ord(found[0]):02x}", text)
 
 
+_combined_before: dict[int, tuple[RequestHead, tuple[str, str]]] = {}
+
+
+def _combined(head: RequestHead) -> tuple[str, str]:
+    """The request line, and referer and user agent, quoted; worked out once for a head that is shared."""
+    known = _combined_before.get(id(head)) if head.common else None
+    if known is not None and known[0] is head:
+        return known[1]
+    method, _, path, http, agent, referer = map(_text, _shown(head))
+    parts = (_quoted(f"{method} {path} HTTP/{http}"), f'"{_quoted(referer)}" "{_quoted(agent)}"')
+    if head.common:
+        remember(_combined_before, id(head), (head, parts))
+    return parts
+
+
 def combined_line(exchange: Exchange, ended: float, wall: float) -> bytes:
     """A line in the combined format: visitor, time, request line, status, octets sent, referer, user agent."""
     head = exchange.head
-    request = "-"
-    agent = referer = ""
-    if head is not None:
-        method, _, path, http, agent, referer = _texts_of(head)
-        request = _quoted(f"{method} {path} HTTP/{http}")
+    request, rest = ("-", '"-" "-"') if head is None else _combined(head)
     address = exchange.facts.address or "-"
-    return (
-        f'{address} - - [{_clf_second(int(wall))}] "{request}" {exchange.status or LEFT} {exchange.sent or "-"}'
-        f' "{_quoted(referer)}" "{_quoted(agent)}"\n'
-    ).encode("ascii")
+    status, sent = exchange.status or LEFT, exchange.sent or "-"
+    return f'{address} - - [{_clf_second(int(wall))}] "{request}" {status} {sent} {rest}\n'.encode("ascii")
 
 
 LINES: Mapping[str, Callable[[Exchange, float, float], bytes]] = {"json": json_line, "combined": combined_line}

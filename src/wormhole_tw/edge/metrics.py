@@ -41,11 +41,9 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count one; a clock that was set back makes it nothing, never less."""
+        self.counts[bisect_left(SECONDS, value)] += 1
         if value > 0.0:
-            self.counts[bisect_left(SECONDS, value)] += 1
             self.total += value
-        else:
-            self.counts[0] += 1
 
 
 class Traffic:
@@ -97,11 +95,20 @@ class EdgeMetrics:
         requests[label] = requests.get(label, 0) + 1
         traffic.received += exchange.received
         traffic.sent += exchange.sent
-        began = exchange.began
-        if exchange.first_byte:
-            traffic.first_byte.observe(exchange.first_byte - began)
+        # observe(), twice, without the calls: this runs once a request
+        first_byte = exchange.first_byte
+        if first_byte:
+            value = first_byte - exchange.began
+            histogram = traffic.first_byte
+            histogram.counts[bisect_left(SECONDS, value)] += 1
+            if value > 0.0:
+                histogram.total += value
         if status != _SWITCHING:
-            traffic.duration.observe(now - began)
+            value = now - exchange.began
+            histogram = traffic.duration
+            histogram.counts[bisect_left(SECONDS, value)] += 1
+            if value > 0.0:
+                histogram.total += value
         if exchange.reason:
             self.refused(exchange.reason)
 
