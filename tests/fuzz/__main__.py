@@ -49,6 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz what reads strangers' octets.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(NAMES) + "; all of them unless told")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--runs", type=int, default=-1, help="inputs for each target, the same ones each time")
     parser.add_argument("--found", type=Path, default=Path("fuzz-found"), help="folder for inputs that fail")
     parser.add_argument("--input", type=Path, help="run this file alone")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
@@ -63,12 +64,13 @@ def main() -> int:
             TARGETS[name](options.input.read_bytes())
         return 0
     if options.here:
-        fuzz(options.targets[0], options.seconds, options.found)
+        fuzz(options.targets[0], options.seconds, options.runs, options.found)
     failed = []
     for name in options.targets or NAMES:
         # it never returns, and instruments what is imported: a process each
         print(f"== {name}, {options.seconds} s", flush=True)
         argv = [sys.executable, "-m", "tests.fuzz", "--here", "--seconds", str(options.seconds)]
+        argv += ["--runs", str(options.runs)]
         if subprocess.run([*argv, "--found", str(options.found), name], check=False).returncode:
             failed.append(name)
     if failed:
@@ -76,7 +78,7 @@ def main() -> int:
     return bool(failed)
 
 
-def fuzz(name: str, seconds: int, found: Path) -> None:
+def fuzz(name: str, seconds: int, runs: int, found: Path) -> None:
     """Fuzz in this process, which ends with it."""
     import atheris
 
@@ -90,10 +92,12 @@ def fuzz(name: str, seconds: int, found: Path) -> None:
         for number, seed in enumerate(seeds_of(name)):
             (inputs / f"seed-{number}").write_bytes(seed)
         words.write_text("".join(f'"{word}"\n' for word in WORDS))
-        found.mkdir(exist_ok=True)
+        found.mkdir(parents=True, exist_ok=True)
         argv = [
             sys.argv[0],
             f"-max_total_time={seconds}",
+            f"-runs={runs}",
+            f"-seed={1 if runs >= 0 else 0}",  # 0: another each time
             "-max_len=8192",
             "-timeout=10",
             "-rss_limit_mb=1024",

@@ -6,6 +6,7 @@ How they are cut is taken from a checksum of them, so an input is a plain messag
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -113,7 +114,10 @@ def _second_opinion(data: bytes, head: RequestHead, body: bytes) -> None:
     """h11, which is laxer in much, reads the same request and the same body in the same octets."""
     judge = h11.Connection(h11.SERVER)
     judge.receive_data(data)
-    found, read = _h11_message(judge)
+    opinion = _raw_h11_message(judge, data)
+    if opinion is None:
+        return
+    found, read = opinion
     assert (found.method, read) == (head.method, body), (found, read)
     assert len(found.headers) == len(head.fields) + (head.framing is not Framing.NONE) - _replaced(head, found)
 
@@ -121,6 +125,20 @@ def _second_opinion(data: bytes, head: RequestHead, body: bytes) -> None:
 def _replaced(head: RequestHead, found: h11.Request) -> int:
     """A Host that an absolute target added where there was none."""
     return int(not any(name == b"host" for name, _ in found.headers) and bool(head.authority))
+
+
+_SPACED_EXTENSION = re.compile(rb"[0-9A-Fa-f][ \t]+;")
+"""White space before a chunk's first semicolon: RFC 9112 §7.1.1 has it, h11 has not."""
+
+
+def _raw_h11_message(connection: h11.Connection, data: bytes) -> tuple[h11.Request | h11.Response, bytes] | None:
+    """h11's reading of what was not written by us; None where it is known to be the stricter one."""
+    try:
+        return _h11_message(connection)
+    except h11.RemoteProtocolError:
+        if _SPACED_EXTENSION.search(data):
+            return None
+        raise
 
 
 def _h11_message(connection: h11.Connection) -> tuple[h11.Request | h11.Response, bytes]:
@@ -151,9 +169,11 @@ def answer(data: bytes) -> None:
     judge = _h11_visitor(method)
     judge.receive_data(data)
     judge.receive_data(b"")
-    found, read = _h11_message(judge)
-    assert isinstance(found, h11.Response)
-    assert (found.status_code, read) == (head.status, body)
+    opinion = _raw_h11_message(judge, data)
+    if opinion is not None:
+        found, read = opinion
+        assert isinstance(found, h11.Response)
+        assert (found.status_code, read) == (head.status, body)
     server = H1ServerCodec()
     server.receive_data(method + b" / HTTP/1.1\r\nHost: a.test\r\n\r\n", 0.0)
     server.send(1, answer_towards_visitor(head))
@@ -201,9 +221,10 @@ def chunks(data: bytes) -> None:
         return
     judge = h11.Connection(h11.SERVER)
     judge.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
-    _, read = _h11_message(judge)
-    assert read == body
-    assert judge.trailing_data[0] == data[end:]
+    opinion = _raw_h11_message(judge, data)
+    if opinion is not None:
+        assert opinion[1] == body
+        assert judge.trailing_data[0] == data[end:]
 
 
 def _read_chunks(data: list[bytes] | Iterator[bytes]) -> tuple[int | None, bytes, object]:
