@@ -273,3 +273,34 @@ def test_opened_for_a_stream_that_is_gone_is_dropped() -> None:
     link.acceptor.reset(stream_id, ResetCode.CANCELLED, delivered=False)
     link.acceptor.take_events()
     assert link.acceptor.receive_data(encode_frame(F.OPENED, stream_id, encode(Opened())), 0.0) == []
+
+
+def test_what_is_consumed_is_counted_in_one_call_until_credit_is_due() -> None:
+    link = Link(role="edge").greet()
+    stream_id = link.stream()
+    link.dialler.send(stream_id, bytes(60_000))
+    link.settle()
+    streams = link.acceptor.streams
+    assert link.acceptor.held == 60_000
+    assert streams.consumed(stream_id, 30_000)
+    assert link.acceptor.held == 30_000
+    assert not streams.consumed(stream_id, 30_001)  # more than came: for acknowledge to refuse
+    assert not streams.consumed(stream_id, 3000)  # half a window: for acknowledge to grant
+    assert not streams.consumed(stream_id + 2, 1)
+    assert link.acceptor.held == 30_000
+    assert not link.acceptor.has_data
+    link.acceptor.acknowledge(stream_id, 3000, 0.0)
+    assert link.acceptor.has_data
+
+
+def test_queueing_tells_how_much_waits() -> None:
+    link = Link(role="edge").greet()
+    stream_id = link.stream()
+    streams = link.dialler.streams
+    assert streams.send(stream_id, b"") == 0
+    assert streams.send(stream_id, b"12") == 2
+    assert streams.send(stream_id, b"345") == 5
+    link.dialler.reset(stream_id, ResetCode.CANCELLED, delivered=True)
+    assert streams.send(stream_id, b"6") == 0  # its RESET waits
+    link.settle()
+    assert streams.send(stream_id, b"7") == 0  # it is gone

@@ -120,7 +120,7 @@ class Exchange:
         self.status = 0
         self.reason = ""
         self.attempts = 0
-        self.began = context.timers.now
+        self.began = context.timers.seconds()
         self.first_byte = 0.0
         self.request_id = context.request_ids()
         self.site = ""
@@ -336,7 +336,7 @@ class Exchange:
         self._held = None
         self.status = head.status
         if self._context.on_exchange_done is not None:
-            self.first_byte = self._context.timers.now
+            self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head)
         if head.status == 101:
             self.move(State.SWITCHED)
@@ -372,7 +372,7 @@ class Exchange:
         self.status = head.status
         self.sent = len(body)
         if self._context.on_exchange_done is not None:
-            self.first_byte = self._context.timers.now
+            self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head)
         if head.status >= 400 and self._much_is_left():
             answer.keep_alive = False
@@ -457,7 +457,7 @@ class Exchange:
         visitor = self._visitor
         self.status = head.status
         self.sent = len(body)
-        self.first_byte = self._context.timers.now
+        self.first_byte = self._context.timers.seconds()
         self._took_body()
         visitor.send(head)
         if body:

@@ -150,7 +150,7 @@ class VisitorConnection:
             if self._discarded > LINGER_BYTES:
                 self._drop()
             return
-        self._receive(self._codec.receive_data(data, self._context.timers.now))
+        self._receive(self._codec.receive_data(data, self._context.timers.seconds()))
 
     def readConnectionLost(self) -> None:
         if self._lost:

@@ -59,7 +59,7 @@ class Observer:
 
     def exchange_done(self, exchange: Exchange) -> None:
         """Take a finished exchange."""
-        now = self._timers.now
+        now = self._timers.seconds()
         if self.metrics is not None:
             self.metrics.record(exchange, now)
         if self.access_log is not None:

@@ -48,7 +48,7 @@ class _SendsAtOnce:
         buffer has emptied, so its data must go through the buffer.  What must not be sent at all (after an abort, or no
         bytes) is Twisted's to refuse.
         """
-        connection = cast(Any, self)
+        connection: Any = self
         if (
             connection.dataBuffer
             or connection._tempDataBuffer
@@ -82,7 +82,7 @@ class _SendsAtOnce:
 
     def doRead(self) -> ConnectionLost | ConnectionDone | None:
         """As Twisted does, in one call instead of two."""
-        connection = cast(Any, self)
+        connection: Any = self
         size = connection._read_size
         try:
             data = connection.socket.recv(size)
@@ -121,7 +121,7 @@ if unixEnabled:
         """Goes before a transport that may also send descriptors: they go with the data written behind them."""
 
         def write(self, data: bytes) -> None:
-            connection = cast(Any, self)
+            connection: Any = self
             if connection._sendmsgQueue:
                 FileDescriptor.write(connection, data)
             else:

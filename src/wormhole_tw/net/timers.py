@@ -65,15 +65,18 @@ class Timer:
 class TimerWheel:
     """Timers that never fire early and at most ``tick`` seconds late (plus what the reactor is busy).
 
+    :ivar seconds: ``seconds()`` is the clock's time: :attr:`now` in one call less
+
     One delayed call stands for all of them, at the next slot that holds any; none while no timer is active.
     """
 
-    __slots__ = ("_active", "_armed_slot", "_call", "_clock", "_due", "_heap", "_slots", "_tick")
+    __slots__ = ("_active", "_armed_slot", "_call", "_clock", "_due", "_heap", "_slots", "_tick", "seconds")
 
     def __init__(self, clock: IReactorTime, tick: float = DEFAULT_TICK) -> None:
         if tick <= 0:
             raise ValueError("tick is a positive number of seconds")
         self._clock = clock
+        self.seconds = clock.seconds
         self._tick = tick
         self._active = 0
         # Slots are sparse: number (deadline / tick, rounded up) → its timers. The heap holds each number once, so it is

@@ -87,8 +87,16 @@ def test_a_whole_answer_goes_in_one_call():
     told(codec, GET)
     codec.send_whole(2, ResponseHead(404, b"", []), b"")
     assert said(codec) == b"HTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n"
+    assert not codec.waits_for_answer
+    told(codec, GET)
+    assert codec.waits_for_answer
+    large = b"x" * (1 << 20)
+    codec.send_whole(3, length(len(large)), large)
+    assert not codec.waits_for_answer
+    head, body = codec.data_to_send()
+    assert body is large  # a copy costs more than a second piece
     codec.shut_down()
-    codec.send_whole(2, length(2), b"nobody hears this")
+    codec.send_whole(3, length(2), b"nobody hears this")
     assert said(codec) == b""
 
 

@@ -406,7 +406,7 @@ class UpstreamConnection:
         self._handler = None
         # what is still queued of a request that ran on is of no use to anybody
         if self._codec.reusable and self._writable and self._pool.give_back(self):
-            self.idle_since = self._timers.now
+            self.idle_since = self._timers.seconds()
             self._waiting = False
             self._arm(self._limits.idle_stream_time)
             if self._paused:

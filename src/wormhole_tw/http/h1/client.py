@@ -19,7 +19,6 @@ from wormhole_tw.http.events import (
     RawEnd,
     RequestHead,
 )
-from wormhole_tw.http.grammar import TE_TRAILERS
 from wormhole_tw.http.h1.answers import parse_response
 from wormhole_tw.http.h1.bodies import BodyReader, ChunkedReader, CloseReader, LengthReader
 from wormhole_tw.http.h1.framer import HeadBuffer
@@ -174,15 +173,19 @@ class H1ClientCodec:
     def _read_head(self, data: bytes, events: list[StreamEvent]) -> bytes:
         stream = self._stream
         try:
-            raw = self._head.take(data, skip_blank=False)
-            if raw is None:
-                return b""
+            split = self._head.split(data)
+            if split is not None:
+                raw, rest = split
+            else:
+                taken = self._head.take(data, skip_blank=False)
+                if taken is None:
+                    return b""
+                raw, rest = taken, bytes(self._head.held)
+                self._head.held.clear()
             head = parse_response(raw, self._limits, method=self._method, upgrade=self._upgrade)
         except HttpError as error:
             self._fail(stream, error, events)
             return b""
-        rest = bytes(self._head.held)
-        self._head.held.clear()
         if isinstance(head, InformationalHead):
             self._interim += len(raw)
             if self._interim > self._limits.interim:
@@ -346,30 +349,7 @@ class H1ClientCodec:
             raise MisuseError("no request can begin now")
         if stream != self._stream + 1:
             raise MisuseError(f"stream {stream} is not the next one")
-        extra = b""
-        framing = head.framing
-        if framing is _LENGTH:
-            extra = b"Content-Length: %d\r\n" % (head.length or 0)
-        elif framing is _CHUNKED:
-            extra = b"Transfer-Encoding: chunked\r\n"
-        elif framing is _CLOSE:
-            raise MisuseError("a request cannot end with its connection")
-        if head.expect_continue:
-            extra += b"Expect: 100-continue\r\n"
-        named = []
-        if head.upgrade is not None:
-            extra += b"Upgrade: %s\r\n" % head.upgrade
-            named.append(b"Upgrade")
-        if TE_TRAILERS in head.fields:
-            # RFC 9110 §10.1.4: TE is of this connection, and says so.
-            named.append(b"TE")
-        if named:
-            extra += b"Connection: %s\r\n" % b", ".join(named)
-        written = (
-            common_request_head(head, extra)
-            if head.common
-            else request_head(head.method, head.target, head.authority, head.fields, extra)
-        )
+        written = common_request_head(head) if head.common else request_head(head)
         if self.request_id:
             if b"\n" in self.request_id or b"\r" in self.request_id:
                 raise MisuseError("a request's id has a line end in it")
@@ -378,7 +358,7 @@ class H1ClientCodec:
         self._stream = stream
         self._method = head.method
         self._upgrade = head.upgrade
-        self._framing = framing
+        self._framing = head.framing
         self._left = head.length or 0
         self._interim = 0
         self._touched = False

@@ -28,6 +28,15 @@ class HeadBuffer:
         self._scanned = 0
         self._skipped = False
 
+    def split(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """A head that is whole in ``data``, with nothing of it held, and what follows it; None where :meth:`take` must
+        look closer."""
+        end = data.find(b"\r\n\r\n", 0, self._limit) + 4
+        if end > 4 and data[0] > 0x20 and not self.held:
+            self._skipped = False
+            return data[:end], data[end:]
+        return None
+
     def take(self, data: bytes, *, skip_blank: bool) -> bytes | None:
         """Add bytes; give the head when it is whole.  What follows it stays in :attr:`held`.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from wormhole_tw.errors import MisuseError
-from wormhole_tw.http.events import Fields, RequestHead, ResponseHead
+from wormhole_tw.http.events import Fields, Framing, RequestHead, ResponseHead
+from wormhole_tw.http.grammar import TE_TRAILERS
 from wormhole_tw.http.memo import remember
 
 __all__ = [
@@ -49,24 +50,47 @@ def informational_head(status: int, fields: Fields) -> bytes:
     return _lines(_status_line(status, b""), fields, b"")
 
 
-def request_head(method: bytes, target: bytes, authority: bytes, fields: Fields, extra: bytes) -> bytes:
-    """A whole head of a request, ``Host`` first (RFC 9112 §3.2)."""
+def request_head(head: RequestHead) -> bytes:
+    """A whole head of a request, ``Host`` first (RFC 9112 §3.2).
+
+    :raises MisuseError: a body that ends with the connection, or an octet that would break the lines
+    """
+    extra = b""
+    framing = head.framing
+    if framing is Framing.LENGTH:
+        extra = b"Content-Length: %d\r\n" % (head.length or 0)
+    elif framing is Framing.CHUNKED:
+        extra = b"Transfer-Encoding: chunked\r\n"
+    elif framing is Framing.CLOSE:
+        raise MisuseError("a request cannot end with its connection")
+    if head.expect_continue:
+        extra += b"Expect: 100-continue\r\n"
+    named = []
+    if head.upgrade is not None:
+        extra += b"Upgrade: %s\r\n" % head.upgrade
+        named.append(b"Upgrade")
+    if TE_TRAILERS in head.fields:
+        # RFC 9110 §10.1.4: TE is of this connection, and says so.
+        named.append(b"TE")
+    if named:
+        extra += b"Connection: %s\r\n" % b", ".join(named)
+    method, target, authority = head.method, head.target, head.authority
     if b" " in target or b" " in method or b"\n" in target or b"\n" in authority:
         raise MisuseError("a request line has a space or line end in it")
-    return _lines(b"%s %s HTTP/1.1\r\n" % (method, target), [(b"Host", authority), *fields], extra)
+    return _lines(b"%s %s HTTP/1.1\r\n" % (method, target), [(b"Host", authority), *head.fields], extra)
 
 
-_requests: dict[tuple[int, bytes], tuple[RequestHead, bytes]] = {}
+_requests: dict[int, tuple[RequestHead, bytes]] = {}
 _answers: dict[tuple[int, int, bytes, bytes], tuple[Fields, bytes]] = {}
 
 
-def common_request_head(head: RequestHead, extra: bytes) -> bytes:
+def common_request_head(head: RequestHead) -> bytes:
     """:func:`request_head` of a head that is shared, written once."""
-    key = (id(head), extra)
+    key = id(head)
     known = _requests.get(key)
     if known is not None and known[0] is head:
         return known[1]
-    written = request_head(head.method, head.target, head.authority, head.fields, extra)
+    written = request_head(head)
     remember(_requests, key, (head, written))
     return written
 
