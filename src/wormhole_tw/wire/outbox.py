@@ -99,7 +99,7 @@ class Outbox:
         if stream.in_ready:
             stream.in_ready = False
             self._ready.remove(stream)
-        stream.queue.clear()
+        stream.queue = None
         stream.queued = 0
         stream.end_pending = False
         stream.reset_payload = None
@@ -179,6 +179,7 @@ class Outbox:
             stream.queued = after
             stream.touched = True
             queue = stream.queue
+            assert queue is not None
             while amount:
                 piece = queue.popleft()
                 length = len(piece)
@@ -189,6 +190,8 @@ class Outbox:
                     break
                 out.append(piece)
                 amount -= length
+            if not after:
+                stream.queue = None
             if after <= self._low_water < before:
                 self._events.append(SendReady(stream.id))
         if end:

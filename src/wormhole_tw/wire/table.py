@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from wormhole_tw.errors import MisuseError, TunnelProtocolError
 from wormhole_tw.wire.codes import GoawayCode, ResetCode, broken
 from wormhole_tw.wire.config import SessionConfig
@@ -155,7 +157,11 @@ class StreamTable:
             return stream.queued
         if state is _OFFERED or state is _OFFERED_ENDED:
             self.accept(stream_id, None)
-        stream.queue.append(data)
+        queue = stream.queue
+        if queue is None:
+            stream.queue = deque((data,))
+        else:
+            queue.append(data)
         stream.queued = queued = stream.queued + len(data)
         if not stream.in_ready:
             self._outbox.ready(stream)
