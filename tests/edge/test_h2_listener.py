@@ -512,3 +512,72 @@ def test_an_exchange_with_a_bug_ends_alone(house: House, logged_failures) -> Non
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     house.stream.deliver(OK)
     assert visitor[good].body == b"ok"
+
+
+def test_a_bug_on_a_visitors_leaving_is_no_others(house: House, logged_failures) -> None:  # type: ignore[no-untyped-def]
+    visitor = visitor_of(house)
+    bad, good = visitor.ask(), visitor.ask()
+    assert bad < good
+    running = visitor.connection._streams[bad]
+    exchange = running.exchange
+    running.exchange = Broken()  # type: ignore[assignment]
+    visitor.lose()
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert house.streams[1].aborted
+    assert exchange is not None
+    exchange.visitor_gone()
+
+
+class Broken:
+    """An exchange with a bug."""
+
+    def visitor_gone(self) -> None:
+        raise ZeroDivisionError
+
+
+def test_who_goes_on_sending_after_the_end_is_cut_off(house: House) -> None:
+    visitor = visitor_of(house)
+    house.context.drain()
+    for _ in range(16):
+        visitor.deliver(bytes(1 << 20))
+    assert not visitor.disconnected
+    visitor.deliver(b"x")
+    assert visitor.disconnected
+    visitor.connection.readConnectionLost()
+
+
+def test_trailers_that_are_refused_after_the_answer(house: House) -> None:
+    visitor = visitor_of(house, greedy=False)
+    stream = visitor.ask(POST, end=False)
+    house.stream.deliver(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+    assert visitor[stream].status == 403
+    visitor.client.send_headers(stream, [("x", "y")] * 101, end_stream=True)
+    visitor.say()
+    other = visitor.ask()
+    house.streams[-1].deliver(OK)
+    assert visitor[other].body == b"ok"
+
+
+def test_trailers_that_are_too_many(house: House) -> None:
+    visitor = visitor_of(house)
+    stream = visitor.ask(POST, end=False)
+    visitor.client.send_headers(stream, [("x", "y")] * 101, end_stream=True)
+    visitor.say()
+    assert visitor[stream].status == 431
+    assert house.stream.aborted
+
+
+def test_a_websocket_ends_with_its_visitor(house: House) -> None:
+    visitor = visitor_of(house)
+    stream = visitor.ask(WEBSOCKET, end=False)
+    key = house.stream.read().partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+    house.stream.deliver(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept_of(key) + b"\r\n\r\n"
+    )
+    visitor.hear()
+    visitor.data(stream, b"last words")
+    visitor.client.reset_stream(stream, 8)
+    visitor.say()
+    assert house.stream.read() == b"last words"
+    assert house.stream.disconnected

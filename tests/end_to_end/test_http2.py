@@ -282,9 +282,10 @@ def test_a_websocket_over_http2(house: House) -> None:
 
 
 def test_a_stop_lets_a_running_request_end(house: House, origin: Origin) -> None:
-    go_on = threading.Event()
+    began, go_on = threading.Event(), threading.Event()
 
     def slow(call: Call) -> None:
+        began.set()
         assert go_on.wait(20)
         call.answer(b"late")
 
@@ -294,6 +295,7 @@ def test_a_stop_lets_a_running_request_end(house: House, origin: Origin) -> None
     with Client(house) as client:
         stream = client.ask("/slow")
         client.flush()
+        assert began.wait(10)
         house.edge.send(signal.SIGTERM)
         client.until(lambda event: isinstance(event, ConnectionTerminated))
         go_on.set()

@@ -61,6 +61,17 @@ class RememberingEncoder(Encoder):
         super().__init__()
         self._known: dict[tuple[Any, ...], bytes] = {}
 
+    @property
+    def header_table_size(self) -> int:
+        """The size of the table; the library forgets a change that is made twice before it is told, and we do not."""
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        if value != self.header_table.maxsize:
+            self.header_table.maxsize = value
+            self.table_size_changes.append(value)
+
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
         """See the base class; ``headers`` is a list of HeaderTuple."""
         key = tuple(headers)

@@ -1,6 +1,6 @@
 """The ``h2`` library's connection, set up so that nothing in it decides what is ours to decide.
 
-It keeps the states of streams, the windows and the settings, and writes HEADERS.  It sees only frames that were judged
+It keeps the states of streams, the windows and the settings.  It sees only frames that were judged
 before (``server``), because it ends the whole connection for many a fault of one stream; and header blocks are decoded
 by us and shown to it empty, for its own judgement of them (Content-Length among it) cannot be switched off.
 """
@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
+from h2.stream import H2Stream, StreamInputs
 from hpack import Decoder, HeaderTuple
 
-from wormhole_tw.http.h2.frames import PREFACE
+from wormhole_tw.http.h2.frames import CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame_header
 from wormhole_tw.http.h2.headers import RememberingEncoder
 from wormhole_tw.http.h2.limits import MAX_FRAME, REMEMBERED, TABLE_SIZE, H2Limits
 
@@ -41,7 +42,11 @@ class _Blank(Decoder):
 
 
 class Library(H2Connection):
-    """The server's side of a connection, its SETTINGS queued."""
+    """The server's side of a connection, its SETTINGS queued.
+
+    Of what leaves, the library keeps the states; :meth:`head` and :meth:`ended` tell it, and its own way of writing
+    (which costs more than all else of a small answer) is not gone.
+    """
 
     MAX_CLOSED_STREAMS = REMEMBERED
 
@@ -64,3 +69,30 @@ class Library(H2Connection):
         if limits.connection_window > _FIRST_WINDOW:
             self.increment_flow_control_window(limits.connection_window - _FIRST_WINDOW)
         self.receive_data(PREFACE)
+
+    def head(
+        self, stream: H2Stream, fields: list[tuple[bytes, bytes]], *, end: bool, interim: bool = False
+    ) -> list[bytes]:
+        """A header block as frames: an answer's head, an interim one, or trailers."""
+        machine = stream.state_machine
+        machine.process_input(StreamInputs.SEND_INFORMATIONAL_HEADERS if interim else StreamInputs.SEND_HEADERS)
+        if end:
+            machine.process_input(StreamInputs.SEND_END_STREAM)
+        block = self.encoder.encode(fields)
+        flags = END_STREAM if end else 0
+        size = len(block)
+        if size <= MAX_FRAME:
+            return [frame_header(size, HEADERS, flags | END_HEADERS, stream.stream_id) + block]
+        out: list[bytes] = []
+        kind = HEADERS
+        for at in range(0, size, MAX_FRAME):
+            piece = block[at : at + MAX_FRAME]
+            if at + MAX_FRAME >= size:
+                flags |= END_HEADERS
+            out.append(frame_header(len(piece), kind, flags, stream.stream_id) + piece)
+            kind, flags = CONTINUATION, 0
+        return out
+
+    def ended(self, stream: H2Stream) -> None:
+        """A frame with END_STREAM is written."""
+        stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)

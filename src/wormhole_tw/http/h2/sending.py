@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from hpack import HeaderTuple
+
 from wormhole_tw.errors import MisuseError
 from wormhole_tw.http.events import Framing, ResponseHead, Writable
 from wormhole_tw.http.h2.answers import answer_fields, plain_fields
-from wormhole_tw.http.h2.frames import DATA, frame_header
+from wormhole_tw.http.h2.frames import DATA, END_STREAM, frame_header
 from wormhole_tw.http.h2.limits import MAX_FRAME, H2Limits
 from wormhole_tw.http.h2.streams import ENDED, SENDING, TUNNEL, Stream
 
@@ -68,7 +70,9 @@ class Sender:
 
     def interim(self, stream: Stream, head: InformationalHead) -> None:
         """A 1xx."""
-        self._library.send_headers(stream.id, [(b":status", b"%d" % head.status), *plain_fields(head.fields)])
+        fields: list[tuple[bytes, bytes]] = [HeaderTuple(b":status", b"%d" % head.status), *plain_fields(head.fields)]
+        self._collect()
+        self._out += self._library.head(stream.machine, fields, end=False, interim=True)
 
     def head(self, stream: Stream, head: ResponseHead) -> None:
         """The final head."""
@@ -84,6 +88,11 @@ class Sender:
         stream.head = answer_fields(head, status, length)
         stream.state = SENDING
         self._heads[stream.id] = stream
+
+    def whole(self, stream: Stream, fields: list[tuple[bytes, bytes]]) -> None:
+        """A head that is the whole answer."""
+        self._collect()
+        self._out += self._library.head(stream.machine, fields, end=True)
 
     def switch(self, stream: Stream, fields: list[tuple[bytes, bytes]]) -> None:
         """The stream carries octets from now on."""
@@ -121,7 +130,7 @@ class Sender:
         if head is not None and not stream.pieces and not stream.trailers:
             stream.head = None
             del self._heads[stream.id]
-            self._library.send_headers(stream.id, head, end_stream=True)
+            self.whole(stream, head)
             self._owner.sent(stream)
         elif not stream.blocked:
             self._ready[stream.id] = stream
@@ -170,9 +179,10 @@ class Sender:
     def take(self, room: int) -> list[bytes]:
         """What can leave now."""
         if self._heads:
+            self._collect()
             for stream in self._heads.values():
                 assert stream.head is not None
-                self._library.send_headers(stream.id, stream.head)
+                self._out += self._library.head(stream.machine, stream.head, end=False)
                 stream.head = None
             self._heads.clear()
         self._collect()
@@ -217,22 +227,22 @@ class Sender:
             if size >= SMALL or not stream.pieces:
                 self._owner.earned()
             del ready[stream.id]
-            if stream.state is ENDED and not stream.pieces and not stream.trailers:
-                library.send_data(stream.id, data, end_stream=True)
-                self._collect()
-                self._owner.sent(stream)
-                continue
             # Written here, and not by the library, which would copy it three times.
             library.outbound_flow_control_window -= size
             machine.outbound_flow_control_window -= size
+            if stream.state is ENDED and not stream.pieces and not stream.trailers:
+                out += (frame_header(size, DATA, END_STREAM, stream.id), data)
+                library.ended(machine)
+                self._owner.sent(stream)
+                continue
             out += (frame_header(size, DATA, 0, stream.id), data)
             if stream.pieces or stream.state is ENDED:
                 ready[stream.id] = stream
 
     def _finish(self, stream: Stream) -> None:
         if stream.trailers:
-            self._library.send_headers(stream.id, stream.trailers, end_stream=True)
+            self._out += self._library.head(stream.machine, stream.trailers, end=True)
         else:
-            self._library.end_stream(stream.id)
-        self._collect()
+            self._out.append(frame_header(0, DATA, END_STREAM, stream.id))
+            self._library.ended(stream.machine)
         self._owner.sent(stream)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from secrets import token_bytes
 
+from hpack import HeaderTuple
+
 from wormhole_tw.errors import MisuseError
 from wormhole_tw.http.events import (
     Abandoned,
@@ -36,6 +38,12 @@ EVERYTHING = 1 << 40
 """More room than there is."""
 
 _END = End()
+
+_BAD_ANSWER: list[tuple[bytes, bytes]] = [
+    HeaderTuple(b":status", b"502"),
+    HeaderTuple(b"x-wormhole-error", b"bad-answer"),
+    HeaderTuple(b"content-length", b"0"),
+]
 
 
 class H2ServerCodec:
@@ -226,17 +234,13 @@ class H2ServerCodec:
     def _switch(self, stream: Stream, head: ResponseHead) -> None:
         if head.status != 101 or not is_accepted(stream.key, head.fields):
             # a success that opens no WebSocket would be taken for one (RFC 8441 §5)
-            self._connection.library.send_headers(
-                stream.id,
-                [(b":status", b"502"), (b"x-wormhole-error", b"bad-answer"), (b"content-length", b"0")],
-                end_stream=True,
-            )
+            self._sender.whole(stream, _BAD_ANSWER)
             self._connection.reset(stream, ErrorCode.NO_ERROR)
             self._connection.events.append((stream.id, Abandoned(ErrorCode.NO_ERROR)))
             return
         lines = plain_fields(head.fields)
         fields = [line for line in lines if line[0] != b"sec-websocket-accept"]
-        self._sender.switch(stream, [(b":status", b"200"), *fields])
+        self._sender.switch(stream, [HeaderTuple(b":status", b"200"), *fields])
         early, stream.early = stream.early, []
         self._connection.events += [(stream.id, Raw(piece)) for piece in early]
         if stream.early_end:
