@@ -26,7 +26,7 @@ from wormhole_tw.wire.events import DataReceived
 from wormhole_tw.wire.session import Session, SessionConfig, Side
 
 from .ending import ALPN, Farewell, why_lost
-from .streams import LinkStreams
+from .streams import OF_A_STREAM, LinkStreams
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -108,19 +108,6 @@ class LinkProtocol(Protocol):
         self._lost = False
         self._waiters: list[Deferred[None]] = []
         self._farewell = Farewell(self)
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            **self._streams.handlers,
-            wire.HelloReceived: self._on_hello,
-            wire.Welcomed: self._on_welcomed,
-            wire.StatusChanged: self._on_status,
-            wire.StreamOpened: self._on_opened,
-            wire.GoawayReceived: self._on_goaway,
-            wire.IdsLow: self._on_ids_low,
-            wire.Drained: self._on_drained,
-            wire.LinkFailed: self._on_failed,
-            wire.LinkDead: self._on_dead,
-            wire.LinkClosed: self._on_link_closed,
-        }
 
     # Facts.
 
@@ -340,15 +327,16 @@ class LinkProtocol(Protocol):
     # Events.
 
     def _handle(self, events: list[wire.Event]) -> None:
-        handlers = self._handlers
         streams = self._streams.by_id
         for event in events:
             if type(event) is DataReceived:
                 stream = streams.get(event.stream_id)
                 if stream is not None:
                     stream.data_came(event.data)
+            elif (handler := OF_A_STREAM.get(type(event))) is not None:
+                handler(self._streams, event)
             else:
-                handlers[type(event)](event)
+                _OF_THE_LINK[type(event)](self, event)
 
     def _tell(self, method: Callable[..., None], *args: object) -> None:
         try:
@@ -427,3 +415,17 @@ class LinkProtocol(Protocol):
             transport.loseWriteConnection()
         else:
             transport.loseConnection()
+
+
+_OF_THE_LINK: dict[type, Callable[[LinkProtocol, Any], None]] = {
+    wire.HelloReceived: LinkProtocol._on_hello,
+    wire.Welcomed: LinkProtocol._on_welcomed,
+    wire.StatusChanged: LinkProtocol._on_status,
+    wire.StreamOpened: LinkProtocol._on_opened,
+    wire.GoawayReceived: LinkProtocol._on_goaway,
+    wire.IdsLow: LinkProtocol._on_ids_low,
+    wire.Drained: LinkProtocol._on_drained,
+    wire.LinkFailed: LinkProtocol._on_failed,
+    wire.LinkDead: LinkProtocol._on_dead,
+    wire.LinkClosed: LinkProtocol._on_link_closed,
+}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wormhole_tw.wire.messages import Open, Opened
     from wormhole_tw.wire.session import Session
 
-__all__ = ["LinkStreams"]
+__all__ = ["OF_A_STREAM", "LinkStreams"]
 
 
 class LinkStreams:
@@ -26,7 +26,6 @@ class LinkStreams:
 
     :param touch: has the link look after everything at the end of this turn
     :ivar session_id: the session's name from WELCOME, empty before
-    :ivar handlers: the events of the session that are for a stream, but for data
     :ivar by_id: the streams
     :ivar consumed: ``consumed(stream_id, n)``: :meth:`acknowledge` where no credit is due yet; else False
     """
@@ -43,13 +42,6 @@ class LinkStreams:
         self._half_told: list[TunnelStream] = []
         self._pulled: dict[TunnelStream, None] = {}
         self._lingering: OrderedDict[TunnelStream, float] = OrderedDict()  # by deadline; they all wait as long
-        self.handlers: dict[type, Callable[[Any], None]] = {
-            wire.StreamAccepted: self._on_accepted,
-            wire.StreamEnded: self._on_ended,
-            wire.StreamWasReset: self._on_reset,
-            wire.StreamClosed: self._on_closed,
-            wire.SendReady: self._on_send_ready,
-        }
 
     def __len__(self) -> int:
         return len(self.by_id)
@@ -183,3 +175,13 @@ class LinkStreams:
     def queued(self, stream_id: int) -> int:
         """Octets that have not left."""
         return self._session.queued(stream_id)
+
+
+OF_A_STREAM: dict[type, Callable[[LinkStreams, Any], None]] = {
+    wire.StreamAccepted: LinkStreams._on_accepted,
+    wire.StreamEnded: LinkStreams._on_ended,
+    wire.StreamWasReset: LinkStreams._on_reset,
+    wire.StreamClosed: LinkStreams._on_closed,
+    wire.SendReady: LinkStreams._on_send_ready,
+}
+"""The events of a session that are for a stream, and who takes them; data goes to the stream itself."""

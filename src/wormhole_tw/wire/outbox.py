@@ -49,9 +49,10 @@ class Outbox:
         self.slice = slice_size
         self.max_data = FULL_FRAME
         self._low_water = low_water
-        self._control: deque[bytes] = deque()
+        # lists, for they are short and mostly empty, and an empty deque has 600 octets
+        self._control: list[bytes] = []
         self._windows: dict[int, int] = {}
-        self._heads: deque[bytes | Stream] = deque()
+        self._heads: list[bytes | Stream] = []
         self._ready: deque[Stream] = deque()
 
     @property
@@ -125,13 +126,13 @@ class Outbox:
         out: list[bytes | memoryview] = []
         room = limit
         while self._control and room > 0:
-            frame = self._control.popleft()
+            frame = self._control.pop(0)
             out.append(frame)
             room -= len(frame)
         if self._windows and room > 0:
             room -= self._take_windows(out, room)
         while self._heads and room > 0:
-            head = self._heads.popleft()
+            head = self._heads.pop(0)
             if isinstance(head, Stream):
                 head = self._open_frame(head)
             out.append(head)
