@@ -33,6 +33,7 @@ from tests.end_to_end.house import APP, House, open_house
 from tests.end_to_end.origin import Call, Origin
 from tests.end_to_end.test_websocket import websocket_service
 from tests.http.h2.talk import patient
+from tests.http.h2.test_floods import FLOODS
 
 MIB = 1024 * 1024
 SIZE = sized(8, 64) * MIB
@@ -318,3 +319,26 @@ def test_a_visitor_that_does_not_read_is_shed(tmp_path_factory: pytest.TempPathF
             reset = client.until(lambda event: isinstance(event, StreamReset))
             assert isinstance(reset, StreamReset)
             assert reset.stream_id == stuck
+
+
+@pytest.mark.parametrize(
+    "name", ["rapid reset", "MadeYouReset, DATA", "CONTINUATION", "PING", "WINDOW_UPDATE", "HPACK bomb"]
+)
+def test_a_flood_costs_little(served: House, name: str) -> None:
+    """RELIABILITY 9, seen from outside: at most 20 MB and 2 s of CPU, and others are served."""
+
+    def seconds() -> float:
+        with open(f"/proc/{served.edge.pid}/stat") as file:
+            figures = file.read().rpartition(")")[2].split()
+        return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
+
+    before, memory = seconds(), served.edge.peak_memory()
+    with Client(served) as client:
+        try:
+            for _, data in zip(range(sized(10_000, 100_000)), FLOODS[name](), strict=False):
+                client.socket.sendall(data)
+        except OSError:
+            pass  # it was told to calm down, and did not listen
+        assert served.get("/1").status == 200
+    assert seconds() - before < 2.0
+    assert served.edge.peak_memory() - memory < 20 * MIB
