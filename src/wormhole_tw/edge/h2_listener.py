@@ -22,6 +22,7 @@ from wormhole_tw.edge.upstreams.client import joined
 from wormhole_tw.http.events import Abandoned, Closed, Event, Failed, RequestHead, Writable
 from wormhole_tw.http.h2 import H2ServerCodec
 from wormhole_tw.http.h2.faults import ErrorCode
+from wormhole_tw.net.tls_transport import write_at_once
 from wormhole_tw.net.transport import unsent
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class H2VisitorConnection:
         context = self._context
         context.connections.add(self)
         self._timer = context.timers.start(context.limits.head, self._timed_out)
+        write_at_once(transport)  # what one read brings is written at its end
         self._transport.registerProducer(self, True)
         # our SETTINGS do not wait for the visitor's (RFC 9113 §3.4)
         self._write()

@@ -403,6 +403,17 @@ def test_what_is_sent_while_the_window_is_empty_waits() -> None:
     assert peer.listen() == [("DATA", 1, b"cdef", "end")]
 
 
+def test_a_setting_does_not_reach_a_stream_that_is_closed() -> None:
+    peer = Peer()
+    peer.ask(1)
+    peer.window(1, 0x7FFFFFFF - 65535)
+    peer.answer(1, b"")
+    peer.listen()
+    peer.settings(window=100_000)
+    assert peer.lives(3)
+    assert peer.goaway is None
+
+
 def test_what_is_remembered_of_old_streams_is_bounded() -> None:
     peer = Peer()
     for number in range(600):

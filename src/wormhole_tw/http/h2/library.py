@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection
 from h2.settings import SettingCodes, Settings
 from h2.stream import H2Stream, StreamInputs
 from hpack import Decoder, HeaderTuple
@@ -19,7 +19,7 @@ from wormhole_tw.http.h2.frames import CONTINUATION, END_HEADERS, END_STREAM, HE
 from wormhole_tw.http.h2.headers import RememberingEncoder
 from wormhole_tw.http.h2.limits import MAX_FRAME, REMEMBERED, TABLE_SIZE, H2Limits
 
-__all__ = ["Library"]
+__all__ = ["SWEEP", "Library"]
 
 _CONFIG = H2Configuration(
     client_side=False,
@@ -29,6 +29,9 @@ _CONFIG = H2Configuration(
     validate_outbound_headers=False,
     normalize_outbound_headers=False,
 )
+
+SWEEP = 64
+"""New streams between two looks for closed ones."""
 
 _FIRST_WINDOW = 65535
 """What every connection begins with (RFC 9113 §6.9.2)."""
@@ -52,6 +55,7 @@ class Library(H2Connection):
 
     def __init__(self, limits: H2Limits) -> None:
         super().__init__(_CONFIG)
+        self._opened = 0
         self.decoder = _Blank()
         self.encoder = RememberingEncoder()
         self.local_settings = Settings(
@@ -69,6 +73,26 @@ class Library(H2Connection):
         if limits.connection_window > _FIRST_WINDOW:
             self.increment_flow_control_window(limits.connection_window - _FIRST_WINDOW)
         self.receive_data(PREFACE)
+
+    def sweep(self) -> None:
+        """Forget what is closed; no setting shall reach it any more."""
+        # asked for what it does beside counting
+        _ = self.open_inbound_streams
+
+    def opened(self, stream_id: int, *, ended: bool) -> H2Stream:
+        """The peer has opened a stream, with a head that is judged elsewhere.
+
+        The same as showing it an empty header block, at a fifth of the cost.
+        """
+        self._opened += 1
+        if self._opened % SWEEP == 0:
+            self.sweep()
+        self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
+        stream.state_machine.process_input(StreamInputs.RECV_HEADERS)
+        if ended:
+            stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+        return stream
 
     def head(
         self, stream: H2Stream, fields: list[tuple[bytes, bytes]], *, end: bool, interim: bool = False

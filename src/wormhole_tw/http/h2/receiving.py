@@ -143,11 +143,9 @@ class Receiver:
             self._connection.library.highest_inbound_stream_id = stream
             self._connection.refuse(stream, ErrorCode.REFUSED_STREAM)
             return
-        self._show(HEADERS, shown, stream)
         ended = bool(flags & END_STREAM)
-        self._connection.streams[stream] = known = Stream(
-            stream, self._connection.library.streams[stream], remote_ended=ended
-        )
+        machine = self._connection.library.opened(stream, ended=ended)
+        self._connection.streams[stream] = known = Stream(stream, machine, remote_ended=ended)
         try:
             if flags & frames.DEPENDS_ON_ITSELF:
                 raise StreamFault("a stream that depends on itself")
@@ -315,6 +313,7 @@ class Receiver:
         shown = [
             name.to_bytes(2, "big") + settings[name].to_bytes(4, "big") for name in _KNOWN_SETTINGS if name in settings
         ]
+        self._connection.library.sweep()
         self._show(frame.kind, 0, 0, b"".join(shown))
         self._connection.sender.windows_opened()
 
