@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
-    from wormhole_tw.http.interfaces import ServerCodec, StreamEvent
+    from wormhole_tw.http.interfaces import OneStreamCodec, StreamEvent
     from wormhole_tw.net.timers import Timer
 
 __all__ = ["IDLE_CLOSE", "LINGER_BYTES", "VisitorConnection"]
@@ -107,13 +107,13 @@ class VisitorConnection:
         "writable",
     )
 
-    def __init__(self, context: EdgeContext, facts: ConnectionFacts, codec: ServerCodec | None = None) -> None:
+    def __init__(self, context: EdgeContext, facts: ConnectionFacts, codec: OneStreamCodec | None = None) -> None:
         self.facts = facts
         self.factory = None
         self.requests = 0
         self.writable = True
         self._context = context
-        self._codec: ServerCodec = codec or H1ServerCodec(context.http_limits)
+        self._codec: OneStreamCodec = codec or H1ServerCodec(context.http_limits)
         self._transport: Any = None
         self._exchange: Exchange | None = None
         self._stream = 0
@@ -150,7 +150,12 @@ class VisitorConnection:
             if self._discarded > LINGER_BYTES:
                 self._drop()
             return
-        self._receive(self._codec.receive_data(data, self._context.timers.seconds()))
+        codec = self._codec
+        whole = codec.receive_whole(data)
+        if whole is not None:
+            self._receive((), whole)
+        else:
+            self._receive(codec.receive_data(data, self._context.timers.seconds()))
 
     def readConnectionLost(self) -> None:
         if self._lost:
@@ -288,22 +293,25 @@ class VisitorConnection:
         """What waits in the codec has its turn: a next request's comes when the visitor takes answers, not before."""
         return self._codec.has_held and (self._phase is _Phase.RAW or (self._exchange is None and self.writable))
 
-    def _receive(self, events: Sequence[StreamEvent]) -> None:
+    def _receive(self, events: Sequence[StreamEvent], whole: tuple[int, RequestHead] | None = None) -> None:
         codec = self._codec
         self._feeding = True
         try:
             if (
-                len(events) == 2
+                whole is None
+                and len(events) == 2
                 and codec.waits_for_answer
                 and type(head := events[0][1]) is RequestHead
                 and head.framing is _NO_BODY
             ):
-                # as most requests come: whole, alone, and without a body (an empty one has an end to be told)
-                self._stream = events[0][0]
-                self._begin(head)
-                if self._exchange is not None and codec.waits_for_answer and not self._paused:
-                    return
+                whole = events[0][0], head
                 events = ()
+            if whole is not None:
+                # as most requests come: alone, and without a body (an empty one has an end to be told)
+                self._stream, head = whole
+                self._begin(head)
+                if self._exchange is not None and not self._paused and codec.waits_for_answer:
+                    return
             while True:
                 for stream, event in events:
                     self._hand_over(stream, event)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from wormhole_tw.http.events import Event, RequestHead, ResponseHead
 
-__all__ = ["ClientCodec", "Codec", "ManyStreamsCodec", "ServerCodec", "StreamEvent"]
+__all__ = ["ClientCodec", "Codec", "ManyStreamsCodec", "OneStreamCodec", "ServerCodec", "StreamEvent"]
 
 StreamEvent = tuple[int, Event]
 """An event and the stream it belongs to.  HTTP/1 counts its requests 1, 2, 3 …"""
@@ -77,12 +77,22 @@ class ServerCodec(Codec, Protocol):
         """:meth:`send` of a head, a body (may be empty) and an end without trailers."""
 
     @property
-    def waits_for_answer(self) -> bool:
-        """The one request is whole, nothing of another has come, and nothing waits to be sent."""
-
-    @property
     def idle(self) -> bool:
         """No request is begun, read or unanswered."""
+
+
+class OneStreamCodec(ServerCodec, Protocol):
+    """A server codec whose requests come one after the other: HTTP/1."""
+
+    def receive_whole(self, data: bytes) -> tuple[int, RequestHead] | None:
+        """A shorter way than :meth:`receive_data` for a request without a body that is all of ``data``.
+
+        :returns: its stream and head, no ``End`` follows; None where it is not so, or not known to be: nothing was done
+        """
+
+    @property
+    def waits_for_answer(self) -> bool:
+        """The one request is whole, nothing of another has come, and nothing waits to be sent."""
 
 
 class ManyStreamsCodec(ServerCodec, Protocol):
@@ -139,6 +149,12 @@ class ClientCodec(Codec, Protocol):
         """The id for the next request, to pass to ``send`` with its head.
 
         :raises MisuseError: when no request can begin (see :attr:`reusable`)
+        """
+
+    def receive_whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """A shorter way than :meth:`receive_data` for a whole answer that is all of ``data``.
+
+        :returns: its head and body; None where it is not so, or not known to be: nothing was done
         """
 
     def send_whole(self, head: RequestHead) -> int:

@@ -87,6 +87,53 @@ def test_a_request_with_a_body_does_not(framing):
         H1ClientCodec().send_whole(head(b"POST", **framing))
 
 
+def test_an_answer_whose_head_came_before_is_taken_in_one_step():
+    limits = H1Limits()
+    codec = H1ClientCodec(limits)
+    assert codec.receive_whole(ANSWER) is None  # nothing was asked
+    ask(codec)
+    assert codec.receive_whole(ANSWER) is None  # nobody has judged its head yet
+    assert told(codec, ANSWER) == seen(1)
+    ask(codec)
+    head, body = codec.receive_whole(ANSWER)
+    assert (head.status, body) == (200, b"hi")
+    assert codec.reusable
+    ask(codec)
+    assert codec.receive_whole(ANSWER + b"x") is None  # too much: for receive_data to judge
+    assert codec.receive_whole(ANSWER[:-1]) is None
+    assert codec.receive_whole(ANSWER.replace(b"OK", b"KO")) is None
+    assert told(codec, ANSWER[:3]) == []
+    assert codec.receive_whole(ANSWER) is None  # one has begun
+    assert told(codec, ANSWER[3:]) == seen(3)
+
+
+@pytest.mark.parametrize(
+    ("method", "raw"),
+    [
+        (b"GET", ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")),
+        (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ],
+)
+def test_other_answers_are_not(method, raw):
+    limits = H1Limits()
+    first, codec = H1ClientCodec(limits), H1ClientCodec(limits)
+    ask(first, method)
+    first.receive_data(raw, 0.0)
+    ask(codec, method)
+    assert codec.receive_whole(raw) is None
+
+
+def test_no_answer_to_an_upgrade_is_taken_in_one_step():
+    limits = H1Limits()
+    first, codec = H1ClientCodec(limits), H1ClientCodec(limits)
+    ask(first)
+    first.receive_data(ANSWER, 0.0)
+    ask(codec, upgrade=b"websocket")
+    assert codec.receive_whole(ANSWER) is None
+
+
 def test_a_connection_is_used_again():
     codec = H1ClientCodec()
     for stream in (1, 2, 3):

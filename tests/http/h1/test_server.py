@@ -93,11 +93,37 @@ def test_a_whole_answer_goes_in_one_call():
     large = b"x" * (1 << 20)
     codec.send_whole(3, length(len(large)), large)
     assert not codec.waits_for_answer
-    head, body = codec.data_to_send()
+    _, body = codec.data_to_send()
     assert body is large  # a copy costs more than a second piece
     codec.shut_down()
     codec.send_whole(3, length(2), b"nobody hears this")
     assert said(codec) == b""
+
+
+def test_a_request_that_came_before_begins_in_one_step():
+    limits = H1Limits()
+    first, codec = H1ServerCodec(limits), H1ServerCodec(limits)
+    assert codec.receive_whole(GET) is None  # nobody has judged it yet
+    [(_, head), _] = first.receive_data(GET, 0.0)
+    assert codec.receive_whole(GET) == (1, head)
+    assert codec.waits_for_answer
+    assert codec.receive_whole(GET) is None  # its answer is not out
+    assert answer(codec, 1) == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    assert codec.receive_whole(GET + GET) is None  # two are not one
+    assert told(codec, GET[:5]) == []
+    assert codec.receive_whole(GET) is None  # another has begun
+    assert told(codec, GET[5:]) == [(2, "request", b"GET", b"/"), (2, "end")]
+    answer(codec, 2)
+    assert told(codec, b"\r\n") == []
+    assert codec.receive_whole(GET) is None  # a blank line came, and may come once
+    assert told(codec, GET) == [(3, "request", b"GET", b"/"), (3, "end")]
+
+
+def test_a_request_with_a_body_does_not_begin_in_one_step():
+    limits = H1Limits()
+    raw = POST + b"Content-Length: 2\r\n\r\n"
+    H1ServerCodec(limits).receive_data(raw, 0.0)
+    assert H1ServerCodec(limits).receive_whole(raw) is None
 
 
 def test_trailers_go_out_behind_chunks_only():

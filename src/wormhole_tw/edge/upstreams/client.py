@@ -341,6 +341,13 @@ class UpstreamConnection:
         assert handler is not None
         self._feeding = True
         try:
+            whole = self._codec.receive_whole(data)
+            if whole is not None:
+                self._answered = True
+                self._finished()
+                self._feeding = False
+                handler.on_answer(*whole)
+                return
             events = self._codec.receive_data(data, 0.0)
             if len(events) == 3 and type(events[0][1]) is ResponseHead:
                 head, body, end = events[0][1], events[1][1], events[2][1]

@@ -18,6 +18,7 @@ from wormhole_tw.http.events import (
     Raw,
     RawEnd,
     RequestHead,
+    ResponseHead,
 )
 from wormhole_tw.http.h1.answers import parse_response
 from wormhole_tw.http.h1.bodies import BodyReader, ChunkedReader, CloseReader, LengthReader
@@ -25,6 +26,7 @@ from wormhole_tw.http.h1.framer import HeadBuffer
 from wormhole_tw.http.h1.limits import DEFAULT_LIMITS, UNLIMITED, H1Limits
 from wormhole_tw.http.h1.writer import common_request_head, last_chunk, request_head, write_chunk
 from wormhole_tw.http.interfaces import StreamEvent
+from wormhole_tw.http.memo import MAX_HEAD
 
 __all__ = ["H1ClientCodec"]
 
@@ -169,6 +171,31 @@ class H1ClientCodec:
             else:
                 break
         return events
+
+    def receive_whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """A whole answer that is all of ``data``, with a head that came before, octet for octet, and a body of the
+        length that it says: taken in one step.
+
+        :returns: its head and body, and the codec is ready for the next request; or None where :meth:`receive_data`
+            must look, and nothing was done
+        """
+        if self._reading is not READING_HEAD or self._writing is not WRITING_SENT or self._touched or self._closing:
+            return None
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
+        head = self._limits.answers.get((self._method == b"HEAD", data[:end]))
+        if (
+            head is None
+            or head.framing is not _LENGTH
+            or head.length != len(data) - end
+            or not head.length
+            or not head.keep_alive
+            or self._upgrade is not None
+        ):
+            return None
+        head.common = True
+        self._reading = READING_IDLE
+        self._writing = WRITING_IDLE
+        return head, data[end:]
 
     def _read_head(self, data: bytes, events: list[StreamEvent]) -> bytes:
         stream = self._stream

@@ -28,6 +28,11 @@ class HeadBuffer:
         self._scanned = 0
         self._skipped = False
 
+    @property
+    def busy(self) -> bool:
+        """Something of a head, or the blank line before it, has come."""
+        return self._skipped or bool(self.held)
+
     def split(self, data: bytes) -> tuple[bytes, bytes] | None:
         """A head that is whole in ``data``, with nothing of it held, and what follows it; None where :meth:`take` must
         look closer."""

@@ -174,6 +174,21 @@ class H1ServerCodec:
             self._judge_end(events)
         return events
 
+    def receive_whole(self, data: bytes) -> tuple[int, RequestHead] | None:
+        """A request without a body that is all of ``data``, and came before, octet for octet: one look-up begins it.
+
+        :returns: its stream and head (and no ``End`` follows), or None where :meth:`receive_data` must look; nothing
+            was done then
+        """
+        if self._reading is not READING_HEAD or self._ended or self._head.busy:
+            return None
+        request = self._limits.requests.get(data)
+        if request is None or request.framing is not _NONE:
+            return None
+        request.common = True
+        self._reading = READING_HELD
+        return self._begin(request), request
+
     def _read_head(self, data: bytes, now: float, events: list[StreamEvent]) -> bool:
         head: bytes | bytearray | None = None
         request = REFUSED
