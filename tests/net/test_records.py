@@ -120,6 +120,19 @@ def test_every_size_arrives_whole_in_bounded_pieces(make: Callable[[SSL.Connecti
     assert got == data
 
 
+def test_views_are_the_same_octets(make: Callable[[SSL.Connection], Records]) -> None:
+    pair = Pair(make)
+    pair.client.write(b"a question")
+    assert bytes(pair.records.look(pair.outgoing.read())) == b"a question"
+    assert pair.records.emptied
+    assert bytes(pair.records.peek()) == b""
+    assert pair.records.write(memoryview(b"an answer")) == 9
+    pair.incoming.write(pair.records.peek())
+    assert pair.heard() == b"an answer"
+    pair.incoming.write(pair.records.seal(b"and more"))
+    assert pair.heard() == b"and more"
+
+
 def test_ciphertext_in_single_octets(make: Callable[[SSL.Connection], Records]) -> None:
     pair = Pair(make)
     pair.client.write(b"slowly")

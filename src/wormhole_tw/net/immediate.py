@@ -41,6 +41,31 @@ class _SendsAtOnce:
 
     _read_size = READ_SIZE
 
+    def write_view(self, data: bytes | memoryview) -> None:
+        """:meth:`write` of bytes that are the caller's again when this returns: what cannot be sent now is copied."""
+        if type(data) is memoryview:
+            connection: Any = self
+            sent = 0
+            if not (
+                connection.dataBuffer
+                or connection._tempDataBuffer
+                or not connection.connected
+                or connection._writeDisconnected
+                or connection._writeDisconnecting
+                or connection._aborting
+                or connection.TLS
+                or not (connection.streamingProducer or connection.producer is None)
+            ):
+                try:
+                    sent = connection.socket.send(data)
+                except OSError:
+                    pass  # full, or broken: the buffered way finds out which, and says so
+                if sent == len(data):
+                    self._sent_all(sent)
+                    return
+            data = bytes(data[sent:])
+        self.write(data)
+
     def write(self, data: bytes) -> None:
         """Send now what the socket takes; the rest as Twisted does.
 
@@ -68,8 +93,13 @@ class _SendsAtOnce:
             sent = 0  # full, or broken: the buffered way finds out which, and says so
         if sent < len(data):
             super().write(data[sent:] if sent else data)  # type: ignore[misc]
-        elif (
-            sent > LOOK_BEYOND
+        elif sent > LOOK_BEYOND:
+            self._sent_all(sent)
+
+    def _sent_all(self, size: int) -> None:
+        connection: Any = self
+        if (
+            size > LOOK_BEYOND
             and connection.producer is not None
             and not connection.producerPaused
             and not_sent(connection.socket) > NOTSENT_LOWAT

@@ -57,6 +57,12 @@ class Records(Protocol):
     def take(self) -> bytes:
         """Ciphertext for the network, at most :data:`CIPHER_SIZE` bytes; empty when there is none."""
 
+    def peek(self) -> bytes | memoryview:
+        """:meth:`take`, perhaps without a copy: good until anything else is asked of any connection of this reactor."""
+
+    def look(self, ciphertext: bytes) -> bytes | memoryview:
+        """:meth:`open`, perhaps without a copy: good for as long as that of :meth:`peek`."""
+
     def seal(self, data: bytes) -> bytes:
         """:meth:`write` and :meth:`take` at once, for one record: at most :data:`RECORD_SIZE` bytes, at least one.
 
@@ -114,6 +120,10 @@ class PublicRecords:
         except WantReadError:
             return b""
 
+    peek = take
+
+    look = open
+
     def seal(self, data: bytes) -> bytes:
         try:
             self._connection.send(data)
@@ -158,6 +168,14 @@ class DirectRecords:
             raise MemoryError("OpenSSL has no room for what came from the network")
 
     def read(self) -> bytes:
+        return bytes(self._read())
+
+    def look(self, ciphertext: bytes) -> memoryview:
+        if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
+            raise MemoryError("OpenSSL has no room for what came from the network")
+        return self._read()
+
+    def _read(self) -> memoryview:
         scratch = self._scratch
         ssl, clear, ssl_read = self._ssl, scratch.clear, _lib.SSL_read
         size = 0
@@ -175,12 +193,12 @@ class DirectRecords:
                     self.emptied = True
                 break
             size += got
-        return bytes(scratch.clear_view[:size])
+        return scratch.clear_view[:size]
 
     def open(self, ciphertext: bytes) -> bytes:
         if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
             raise MemoryError("OpenSSL has no room for what came from the network")
-        return self.read()
+        return bytes(self._read())
 
     def write(self, data: memoryview) -> int:
         ssl, ssl_write = self._ssl, _lib.SSL_write
@@ -199,6 +217,10 @@ class DirectRecords:
     def take(self) -> bytes:
         got = _lib.BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
         return bytes(self._scratch.cipher_view[:got]) if got > 0 else b""
+
+    def peek(self) -> memoryview:
+        got = _lib.BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
+        return self._scratch.cipher_view[: max(got, 0)]
 
     def seal(self, data: bytes) -> bytes:
         ssl = self._ssl

@@ -10,6 +10,7 @@ reactor turn, and with fewer calls and copies for a record. `wormhole_tw.net.cho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -37,7 +38,15 @@ from wormhole_tw.net.records import CIPHER_SIZE, RECORD_SIZE, Records, records_f
 from wormhole_tw.net.tls_halves import HalfClosingTls
 from wormhole_tw.net.turn import turn_end_of
 
-__all__ = ["HANDSHAKE_TIMEOUT", "TlsAcceptor", "TlsTransport", "tls_connection_of", "wrap_client_tls", "write_at_once"]
+__all__ = [
+    "HANDSHAKE_TIMEOUT",
+    "TlsAcceptor",
+    "TlsTransport",
+    "exchange_views",
+    "tls_connection_of",
+    "wrap_client_tls",
+    "write_at_once",
+]
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that the other side has for its part of a handshake that we began."""
@@ -45,6 +54,15 @@ HANDSHAKE_TIMEOUT = 10.0
 WRITE_BUFFER = 256 * 1024
 """Bytes that may wait for the end of the turn; beyond, they are encrypted at once, so that the transport below sees
 them and its backpressure works."""
+
+
+def exchange_views(transport: object) -> TlsTransport | None:
+    """For a protocol that copies what it keeps of ``dataReceived`` before it does anything else, and has many pieces to
+    write: it is given views, and gets the transport where that has :meth:`TlsTransport.write_pieces`, else None."""
+    if isinstance(transport, TlsTransport):
+        transport.gives_views = True
+        return transport
+    return None
 
 
 def tls_connection_of(transport: object) -> SSL.Connection | None:
@@ -67,6 +85,9 @@ class TlsTransport(HalfClosingTls):
 
     collect_writes = True
     """Whether short writes wait for the end of the turn; who collects them itself says no (:func:`write_at_once`)."""
+    gives_views = False
+    """Whether the wrapped protocol's ``dataReceived`` may be given a memoryview, good until it returns or calls
+    anything that reads or writes; see :func:`exchange_views`."""
     _records: Records
 
     def __init__(self, factory: _TlsFactory, wrappedProtocol: Any, _connectWrapped: bool = True) -> None:
@@ -106,7 +127,12 @@ class TlsTransport(HalfClosingTls):
         self._unsent = []
         self._unsent_size = 0
         if self.connected and not self._lostTLSConnection and not self._aborted:
-            self._write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+            if len(unsent) == 1:
+                self._write(unsent[0])
+            elif self._appSendBuffer or not self._handshakeDone:
+                self._write(b"".join(unsent))
+            else:
+                self._write_pieces(unsent)
 
     def _write(self, bytes: bytes) -> None:
         if self._lostTLSConnection:
@@ -117,7 +143,49 @@ class TlsTransport(HalfClosingTls):
         if 0 < len(bytes) <= RECORD_SIZE:
             self._seal(bytes)
             return
-        view = memoryview(bytes)
+        self._encrypt(memoryview(bytes))
+        self._flushSendBIO()
+
+    def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Write several pieces, now, as if they were one; long ones are not copied together."""
+        if self._unsent or self._appSendBuffer or not self._handshakeDone:
+            self.write(b"".join(pieces))
+            return
+        if self._write_closing or (self.disconnecting and self._producer is None):
+            return
+        if not self.connected or self._lostTLSConnection or self._aborted:
+            return
+        self._write_pieces(pieces)
+
+    def _write_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
+        short: list[bytes | memoryview] = []
+        size = 0
+        for piece in pieces:
+            length = len(piece)
+            if length >= RECORD_SIZE:
+                # what is short before it shares its first record
+                rest = memoryview(piece)
+                if short:
+                    share = -size % RECORD_SIZE
+                    short.append(rest[:share])
+                    rest = rest[share:]
+                    self._encrypt(memoryview(b"".join(short)))
+                    short, size = [], 0
+                self._encrypt(rest)
+            else:
+                short.append(piece)
+                size += length
+        if short:
+            self._encrypt(memoryview(b"".join(short)))
+        if not self._lostTLSConnection:
+            self._flushSendBIO()
+
+    def _encrypt(self, view: memoryview) -> None:
+        if self._lostTLSConnection:
+            return
+        if self._appSendBuffer:
+            self._bufferedWrite(view.tobytes())  # nothing may overtake it
+            return
         while view:
             piece = view[:WRITE_BUFFER]
             try:
@@ -129,8 +197,8 @@ class TlsTransport(HalfClosingTls):
             if sent < len(piece):
                 self._bufferedWrite(view.tobytes())
                 break
-            self._flushSendBIO()
-        self._flushSendBIO()
+            if len(view) >= WRITE_BUFFER:
+                self._flushSendBIO()
 
     def _seal(self, data: bytes) -> None:
         """One record."""
@@ -148,9 +216,17 @@ class TlsTransport(HalfClosingTls):
             self._flushSendBIO()
 
     def _flushSendBIO(self) -> None:
-        while ciphertext := self._records.take():
-            self.transport.write(ciphertext)
-            if len(ciphertext) < CIPHER_SIZE:
+        write_view = getattr(self.transport, "write_view", None)
+        if write_view is None:
+            while ciphertext := self._records.take():
+                self.transport.write(ciphertext)
+                if len(ciphertext) < CIPHER_SIZE:
+                    break
+            return
+        while view := self._records.peek():
+            size = len(view)
+            write_view(view)
+            if size < CIPHER_SIZE:
                 break
 
     # Reading.
@@ -165,7 +241,7 @@ class TlsTransport(HalfClosingTls):
             return
         records = self._records
         try:
-            clear = records.open(data)
+            clear = cast(bytes, records.look(data)) if self.gives_views else records.open(data)
         except ZeroReturnError:
             self._peer_closed()
         except Error:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.errors import LinkLost, MisuseError
-from wormhole_tw.net.tls_transport import write_at_once
+from wormhole_tw.net.tls_transport import exchange_views, write_at_once
 from wormhole_tw.net.transport import tune
 from wormhole_tw.wire import events as wire
 from wormhole_tw.wire.codes import GoawayCode
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.internet.protocol import Factory
 
+    from wormhole_tw.net.tls_transport import TlsTransport
     from wormhole_tw.net.turn import TurnEnd
     from wormhole_tw.wire.messages import Hello, Open, Welcome
 
@@ -45,6 +46,9 @@ log = Logger()
 BITE = 64 * 1024
 """Octets taken from the session at a time. Twisted's transports pause their producer above 64 KiB: after one bite, or
 two small ones, they have enough. Pieces under 128 KiB also stay below malloc's mmap threshold."""
+
+SHORT = 16 * 1024
+"""Octets up to which frames are joined into one piece."""
 
 BULK_BITE = 256 * 1024
 """The same while the transport takes two bites a turn without pausing: what was written leaves, so nothing that is
@@ -102,6 +106,7 @@ class LinkProtocol(Protocol):
         self._streams = LinkStreams(self._session, clock, self.touch)
         self._scheduled = False
         self._paused = False  # by the transport
+        self._gathers: TlsTransport | None = None
         self._bite = BITE
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
@@ -220,6 +225,7 @@ class LinkProtocol(Protocol):
             self._session.hello(self.hello_message, self._clock.seconds())
         tune(transport)
         write_at_once(transport)  # the end of the turn is ours
+        self._gathers = exchange_views(transport)  # the session copies what came before it tells of it
         transport.registerProducer(self, True)
         self._arm_timer()
         self.touch()
@@ -287,9 +293,12 @@ class LinkProtocol(Protocol):
         while True:
             taken = session.data_to_send(min(bite, room)) if room > 0 and not self._paused else None
             if taken:
-                data = taken[0] if len(taken) == 1 else b"".join(taken)
-                self.transport.write(data if type(data) is bytes else bytes(data))
-                room -= len(data)
+                size = sum(map(len, taken))
+                if size > SHORT and self._gathers is not None:
+                    self._gathers.write_pieces(taken)
+                else:
+                    self.transport.write(b"".join(taken))
+                room -= size
             self._handle(session.take_events())
             self._streams.pull()
             if not taken:
