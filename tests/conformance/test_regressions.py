@@ -150,5 +150,7 @@ def test_what_is_left_of_a_body_is_no_request(size: int, house: House, early: Ea
         assert lines in (
             [b"POST / HTTP/1.1"],
             [b"POST / HTTP/1.1", b"GET /last HTTP/1.1"],
+            # the whole body had gone to the service before it answered: its end stands before the next head there
+            [b"POST / HTTP/1.1", body[size // len(inner) * len(inner) :].rpartition(b"\n")[2] + b"GET /last HTTP/1.1"],
         )
         assert (len(lines) == 2) == (len(talk.answers) == 2)

@@ -224,9 +224,21 @@ def resuming_client(version: str, session: Any) -> LimitedClient:
     return LimitedClient(_with_tickets(), version, session)
 
 
+TRIES = 12
+"""OpenSSL's server shakes hands in full now and then where TLS 1.2 could resume (one in thirty here, whoever serves),
+as RFC 5077 section 3.1 lets it."""
+
+
+def judge(resumed: list[bool], version: str) -> None:
+    first, *then = resumed
+    assert not first
+    assert all(then) if version == "TLSv1.3" else any(then)
+
+
 def test_a_session_is_resumed_by_a_server_of_ours(other: str, version: str) -> None:
     session: Any = None
-    for again in (False, True, True):
+    resumed = []
+    for _ in range(TRIES):
         if other == "ssl":
             talk = Conversation("server", other, version, far_session=session)
         else:
@@ -235,24 +247,27 @@ def test_a_session_is_resumed_by_a_server_of_ours(other: str, version: str) -> N
         talk.tls.write(b"x")  # a ticket of TLS 1.3 comes after the handshake, and is read with what follows
         talk.run()
         assert talk.far.received == b"x"
-        assert reused(talk.tls.getHandle()) is again
+        resumed.append(reused(talk.tls.getHandle()))
         if other == "ssl":
-            assert talk.far.app.tls.session_reused is again
+            assert talk.far.app.tls.session_reused is resumed[-1]
             session = talk.far.app.tls.session
         else:
             session = talk.far.protocol.getHandle().get_session()
+    judge(resumed, version)
 
 
 def test_a_session_is_resumed_by_a_client_of_ours(other: str, version: str) -> None:
     session = None
-    for again in (False, True, True):
+    resumed = []
+    for _ in range(TRIES):
         talk = Conversation("client", other, version, creator=resuming_client(version, session))
         talk.shake()
         talk.far.send(b"x")
         talk.run()
         assert talk.app.received == b"x"
-        assert reused(talk.tls.getHandle()) is again
+        resumed.append(reused(talk.tls.getHandle()))
         session = talk.tls.getHandle().get_session()
+    judge(resumed, version)
 
 
 def unlimited(role: str) -> Any:

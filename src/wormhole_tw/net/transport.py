@@ -16,7 +16,7 @@ if sys.platform == "linux":
 
 __all__ = ["BULK_READ", "NOTSENT_LOWAT", "READ_SIZE", "not_sent", "socket_of", "transport_below", "tune", "unsent"]
 
-NOTSENT_LOWAT = 128 * 1024
+NOTSENT_LOWAT = 64 * 1024
 """Bytes that the kernel may hold unsent before it stops saying "writable". Enough to keep any path busy between two
 reactor turns, and little enough that what is urgent waits behind a few milliseconds and not behind megabytes."""
 

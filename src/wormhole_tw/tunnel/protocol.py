@@ -43,9 +43,9 @@ __all__ = ["BITE", "BITES_A_TURN", "BULK_BITE", "LinkProtocol", "Side"]
 
 log = Logger()
 
-BITE = 64 * 1024
-"""Octets taken from the session at a time. Twisted's transports pause their producer above 64 KiB: after one bite, or
-two small ones, they have enough. Pieces under 128 KiB also stay below malloc's mmap threshold."""
+BITE = 32 * 1024
+"""Octets taken from the session at a time, at first and after every pause: what is urgent waits behind them on a slow
+path. Twisted's transports pause their producer above 64 KiB of their own."""
 
 SHORT = 16 * 1024
 """Octets up to which frames are joined into one piece."""
