@@ -72,8 +72,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     waiting: CountOrOff = 100
     #: How long each of them may wait: an agent comes back within 5 s, and no visitor looks at a white page for longer.
     waiting_time: Seconds = 5.0
-    #: Idle streams kept for the next request, for each agent session: the width of a burst from one browser, tenfold.
-    idle_streams: CountOrOff = 64
+    #: Idle streams kept for the next request, for each agent session: with fewer than there are
+    #: requests at once, each of the others opens a stream and a connection at the service.
+    idle_streams: CountOrOff = 128
     #: How long each is kept: under the 5 s after which Node and uvicorn close an idle connection, so that a request
     #: does not run into a closing one.
     idle_stream_time: Seconds = 4.0
