@@ -124,8 +124,9 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
 
     def abortConnection(self) -> None:
         """Give the connection up. Twisted's says close_notify first, which a transport that sends at once would
-        deliver: an answer that was cut off would look whole."""
-        if self._aborted or self._lostTLSConnection or not self.connected:
+        deliver: an answer that was cut off would look whole. Where TLS is over already, it drops what the peer does not
+        take."""
+        if self._aborted or not self.connected:
             return
         self._aborted = True
         self.disconnecting = True
@@ -143,6 +144,11 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
         self._reason = reason
 
     # Reading.
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._aborted or self._lostTLSConnection or self._read_closed:
+            return  # nothing of it would be read, and OpenSSL would keep it all
+        super().dataReceived(data)
 
     def _flushReceiveBIO(self) -> None:
         connection = self._tlsConnection
@@ -193,8 +199,15 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
             if code and "certificate verify failed" in str(reason.value):
                 reason = Failure(CertificateRejected(cast(Error, reason.value).args[0], code))
         super()._tlsShutdownFinished(reason)
+        # Nothing more is taken of a producer, and a Twisted transport whose producer is paused would wait for more of
+        # it, and neither read nor close.
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self.transport.unregisterProducer()
+            producer.stopProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._producer = None  # the transport has told it
         if self._read_closed or self._aborted:
             # The peer said that it was done, or we gave it up: that nothing more comes is no truncation.
             self._lostTLSConnection = True

@@ -232,12 +232,10 @@ class TlsTransport(HalfClosingTls):
     # Reading.
 
     def dataReceived(self, data: bytes) -> None:
+        if self._aborted or self._lostTLSConnection or self._read_closed:
+            return
         if not self._handshakeDone or self._appSendBuffer:
             super().dataReceived(data)
-            return
-        if self._aborted or self._lostTLSConnection or self._read_closed:
-            self._records.feed(data)
-            self._flushReceiveBIO()
             return
         records = self._records
         try:
