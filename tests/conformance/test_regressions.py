@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
 from tests.conformance.origin import JudgingOrigin
 from tests.conformance.recordings import HOST
-from tests.conformance.visitors import Dial, as_many, converse, dialler, source_address
+from tests.conformance.visitors import Dial, Talk, answers_in, as_many, converse, dialler, source_address
 from tests.end_to_end.house import OTHER, House
 
 POST = b"POST / HTTP/1.1\r\nHost: " + HOST + b"\r\n"
@@ -129,6 +129,23 @@ def early(house: House) -> Iterator[EarlyOrigin]:
         agent.stop()
 
 
+def converse_in_turn(dial: Dial, source: str, first: bytes, awaited: bytes, then: bytes) -> Talk:
+    """Send the rest once the answer to the first is there, and read until the server ends the connection."""
+    talk = Talk()
+    with dial(source) as visitor:
+        visitor.sendall(first)
+        while awaited not in talk.raw:
+            data = visitor.recv(65536)
+            assert data, talk.raw
+            talk.raw += data
+        with suppress(OSError):  # it may be closed already
+            visitor.sendall(then)
+            while data := visitor.recv(65536):
+                talk.raw += data
+    talk.answers, talk.broken = answers_in(talk.raw, [b"POST"])
+    return talk
+
+
 @pytest.mark.parametrize("size", [100, 60_000, 3_000_000])
 def test_what_is_left_of_a_body_is_no_request(size: int, house: House, early: EarlyOrigin) -> None:
     """Pingora CVE-2025-4366: a service answers early; neither its next request nor the visitor's begins in that body.
@@ -139,10 +156,14 @@ def test_what_is_left_of_a_body_is_no_request(size: int, house: House, early: Ea
     body = (inner * (size // len(inner) + 1))[:size]
     dial = dialler(house.port, house.context, OTHER)
     head = b"POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n" % (OTHER.encode(), size)
-    last = b"GET /last HTTP/1.1\r\nHost: " + OTHER.encode() + b"\r\n\r\n"
+    last = b"GET /last HTTP/1.1\r\nHost: " + OTHER.encode() + b"\r\nConnection: close\r\n\r\n"
     for number in range(4):
         early.heads.clear()
-        talk = converse(dial, source_address(40200 + number), [head, body + last], [0.0, 0.05 * (number % 2)])
+        if size > 1_000_000:
+            talk = converse(dial, source_address(40200 + number), [head, body + last], [0.0, 0.05 * (number % 2)])
+        else:
+            # so little could be at the service before its answer, and whoever takes it for requests there is lost
+            talk = converse_in_turn(dial, source_address(40200 + number), head, b"\r\n\r\nno", body + last)
         assert talk.status == 403
         assert [answer.status for answer in talk.answers] in ([403], [403, 200])
         # the origin itself takes the rest of a body for requests, so what counts is what the edge wrote as heads
@@ -150,7 +171,5 @@ def test_what_is_left_of_a_body_is_no_request(size: int, house: House, early: Ea
         assert lines in (
             [b"POST / HTTP/1.1"],
             [b"POST / HTTP/1.1", b"GET /last HTTP/1.1"],
-            # the whole body had gone to the service before it answered: its end stands before the next head there
-            [b"POST / HTTP/1.1", body[size // len(inner) * len(inner) :].rpartition(b"\n")[2] + b"GET /last HTTP/1.1"],
         )
         assert (len(lines) == 2) == (len(talk.answers) == 2)
