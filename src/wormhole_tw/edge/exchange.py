@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from wormhole_tw.edge.answers import options_answer, redirect_answer
+from wormhole_tw.edge.flow import Flow
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IVisitor
 from wormhole_tw.edge.refusals import refusal
 from wormhole_tw.edge.request_ids import given_id
@@ -24,8 +25,6 @@ from wormhole_tw.http.events import (
     End,
     Framing,
     InformationalHead,
-    Raw,
-    RawEnd,
     RequestHead,
     ResponseHead,
 )
@@ -55,7 +54,7 @@ REPLAY_LIMIT = 64 * 1024
 
 
 @implementer(IAnswerHandler)
-class Exchange:
+class Exchange(Flow):
     """One request and its answer.
 
     :ivar head: the request as it came; None where the head itself was refused
@@ -77,17 +76,11 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection",
         "_context",
         "_held",
         "_held_size",
-        "_raw_in_ended",
-        "_raw_out_ended",
         "_search",
         "_trailers",
-        "_unread",
-        "_untaken",
-        "_visitor",
         "_whole",
         "attempts",
         "backend",
@@ -98,12 +91,9 @@ class Exchange:
         "head",
         "host",
         "reason",
-        "received",
         "request_id",
         "route",
-        "sent",
         "site",
-        "state",
         "status",
         "upstream",
     )
@@ -230,37 +220,10 @@ class Exchange:
         """The request is refused, or what is left of it is not valid or did not come."""
         self.give_up(error.reason, status=error.status, message=error.message, close=True)
 
-    def request_raw(self, event: Raw) -> None:
-        """Octets after a 101."""
-        connection = self._connection
-        if connection is None or self.state is not State.SWITCHED:
-            return
-        size = len(event.data)
-        self.received += size
-        self._untaken += size
-        connection.send(event)
-        if connection.writable:
-            self._took_body()
-
-    def request_raw_end(self, event: RawEnd) -> None:
-        """The visitor ended its direction of a switched connection."""
-        if self.state is not State.SWITCHED or self._connection is None or self._raw_in_ended:
-            return
-        self._raw_in_ended = True
-        self._connection.send(event)
-        self._connection.flush()
-        self._end_switched()
-
     def flush_request(self) -> None:
         """All of what one read brought has been handed over: let it leave."""
         if self._connection is not None:
             self._connection.flush()
-
-    def visitor_resumed(self) -> None:
-        """The visitor takes more of the answer."""
-        unread, self._unread = self._unread, 0
-        if unread and self._connection is not None:
-            self._connection.consumed(unread)
 
     def visitor_gone(self) -> None:
         """The visitor's connection is over; nothing can be said to it any more."""
@@ -319,11 +282,6 @@ class Exchange:
         if connection.writable:
             self._took_body()
 
-    def _took_body(self) -> None:
-        untaken, self._untaken = self._untaken, 0
-        if untaken:
-            self._visitor.consumed(untaken)
-
     # what the upstream connection calls
 
     def on_informational(self, head: InformationalHead) -> None:
@@ -346,17 +304,6 @@ class Exchange:
                 # an early refusal: the rest of the body is of no use, and the visitor is told so
                 answer.keep_alive = False
         self._visitor.send(answer)
-
-    def on_body(self, event: Body) -> None:
-        """See IAnswerHandler."""
-        size = len(event.data)
-        self.sent += size
-        self._visitor.send(event)
-        if self._visitor.writable and not self._unread:
-            assert self._connection is not None
-            self._connection.consumed(size)
-        else:
-            self._unread += size
 
     def on_end(self, event: End) -> None:
         """See IAnswerHandler."""
@@ -381,24 +328,6 @@ class Exchange:
         self._done()
         visitor.flush()
 
-    def on_raw(self, event: Raw) -> None:
-        """See IAnswerHandler."""
-        size = len(event.data)
-        self.sent += size
-        self._visitor.send(event)
-        if self._visitor.writable and not self._unread:
-            assert self._connection is not None
-            self._connection.consumed(size)
-        else:
-            self._unread += size
-
-    def on_raw_end(self, event: RawEnd) -> None:
-        """See IAnswerHandler."""
-        if self.state is State.SWITCHED and not self._raw_out_ended:
-            self._raw_out_ended = True
-            self._visitor.send(event)
-            self._end_switched()
-
     def on_failure(self, error: Exception, begun: bool) -> None:
         """See IAnswerHandler."""
         connection, self._connection = self._connection, None
@@ -410,13 +339,6 @@ class Exchange:
             self._search = Search(self._context, self)
         self._search.failed(error, reused=connection is not None and connection.reused, begun=begun)
         self.flush()
-
-    def on_pause(self) -> None:
-        """See IAnswerHandler: from now on the visitor's body is not acknowledged, so that reading stops."""
-
-    def on_resume(self) -> None:
-        """See IAnswerHandler."""
-        self._took_body()
 
     def on_turn_end(self) -> None:
         """See IAnswerHandler."""
@@ -465,14 +387,6 @@ class Exchange:
         visitor.send(End())
         self._done()
         visitor.exchange_done()
-
-    def _end_switched(self) -> None:
-        if self._raw_in_ended and self._raw_out_ended:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.finish()
-            self._done()
-            self._visitor.exchange_done()
 
     def _took_too_long(self) -> None:
         self.give_up("service-timeout")

@@ -6,24 +6,19 @@ failure is its own; the connection ends by GOAWAY.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITransport
+from twisted.internet.interfaces import IProtocol, IPushProducer, ITransport
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.edge.connection import IDLE_CLOSE, Connection, Phase
 from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.h2_stream import VisitorStream
-from wormhole_tw.edge.interfaces import IDrainable
-from wormhole_tw.edge.listener import IDLE_CLOSE, LINGER_BYTES
 from wormhole_tw.edge.upstreams.client import joined
 from wormhole_tw.http.events import Abandoned, Closed, Event, Failed, RequestHead, Writable
 from wormhole_tw.http.h2 import H2ServerCodec
 from wormhole_tw.http.h2.faults import ErrorCode
-from wormhole_tw.net.tls_transport import write_at_once
-from wormhole_tw.net.transport import unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,120 +42,55 @@ LINGER = 0.5
 request: time for the visitor to read the first, and to end the second itself."""
 
 
-class _Phase(Enum):
-    """What the connection waits for, and with it which timeout counts."""
-
-    IDLE = "idle"
-    HEAD = "head"
-    BUSY = "busy"
-    """the streams have their own timeouts"""
-    CLOSING = "closing"
-
-
-@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IDrainable)
-class H2VisitorConnection:
+@implementer(IProtocol, IPushProducer)
+class H2VisitorConnection(Connection):
     """One connection of a visitor, with many requests at once.
 
-    :ivar facts: what is known of it
-    :ivar writable: the transport has room
-    :ivar requests: how many have begun on it
     :ivar codec: for its streams
     """
 
     __slots__ = (
         "_begun",
-        "_context",
-        "_discarded",
-        "_feeding",
         "_head_since",
         "_leaving",
         "_linger",
-        "_lost",
-        "_phase",
-        "_read_ended",
-        "_stall",
         "_streams",
-        "_timer",
-        "_transport",
-        "_until",
         "codec",
         "counters",
-        "factory",
-        "facts",
         "limits",
-        "requests",
         "timers",
-        "writable",
     )
 
     def __init__(self, context: EdgeContext, facts: ConnectionFacts, codec: ManyStreamsCodec | None = None) -> None:
-        self.facts = facts
-        self.factory = None
-        self.requests = 0
-        self.writable = True
+        super().__init__(context, facts)
         self.limits: Limits = context.limits
         self.timers: TimerWheel = context.timers
         self.counters: Counters = context.counters
         self.codec: ManyStreamsCodec = codec or H2ServerCodec(context.h2_limits)
-        self._context = context
-        self._transport: Any = None
         self._streams: dict[int, VisitorStream] = {}
         self._begun = False
-        self._feeding = False
         self._leaving = False
-        self._lost = False
-        self._read_ended = False
-        self._discarded = 0
         self._head_since: float | None = None
-        self._until = 0.0  # who has not got the whole of its last answer may take until then
-        self._phase = _Phase.HEAD
-        self._timer: Timer | None = None
-        self._stall: Timer | None = None
         self._linger: Timer | None = None
 
     # IProtocol
 
     def makeConnection(self, transport: ITransport) -> None:
-        self._transport = transport
-        context = self._context
-        context.connections.add(self)
-        self._timer = context.timers.start(context.limits.head, self._timed_out)
-        write_at_once(transport)  # what one read brings is written at its end
-        self._transport.registerProducer(self, True)
+        super().makeConnection(transport)
         # our SETTINGS do not wait for the visitor's (RFC 9113 §3.4)
         self._write()
 
-    def connectionMade(self) -> None:
-        """All is done in :meth:`makeConnection`."""
-
-    def logPrefix(self) -> str:
-        return "visitor"
-
     def dataReceived(self, data: bytes) -> None:
-        if self._phase is _Phase.CLOSING:
-            self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
-                self._drop()
+        if self._phase is Phase.CLOSING:
+            self._discard(data)
             return
         self._begun = True
         self._receive(self.codec.receive_data(data, self.timers.now))
 
-    def readConnectionLost(self) -> None:
-        if self._lost:
-            return
-        self._read_ended = True
-        if self._phase is _Phase.CLOSING:
-            self._transport.loseConnection()
-            return
+    def _read_over(self) -> None:
         self._receive(self.codec.receive_eof(self.timers.now))
 
-    def writeConnectionLost(self) -> None:
-        """Our own direction is closed: nothing to do."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._lost = True
-        self._cancel_timers()
-        self._context.connections.discard(self)
+    def _gone(self) -> None:
         streams = list(self._streams.values())
         self._streams.clear()
         for stream in streams:
@@ -168,17 +98,12 @@ class H2VisitorConnection:
                 stream.gone()
             except Exception:  # noqa: BLE001 - one exchange's bug
                 log.failure("an exchange failed on its visitor's leaving")
-        self._context.pool.visitor_gone(self.facts)
 
-    # IPushProducer: the transport is full, has room, is gone
+    def _leave(self) -> None:
+        self._say_goodbye()
+        self.flush()
 
-    def pauseProducing(self) -> None:
-        if self.writable:
-            self.writable = False
-            if self._stall is None:
-                self._stall = self.timers.start(self.limits.stall, self._stalled)
-            else:
-                self._stall.restart(self.limits.stall)
+    # IPushProducer: the transport has room
 
     def resumeProducing(self) -> None:
         if self.writable:
@@ -192,23 +117,6 @@ class H2VisitorConnection:
                 break
             self._guarded(stream, stream.resume)
         self.flush()
-
-    def stopProducing(self) -> None:
-        """connectionLost follows."""
-
-    # IDrainable
-
-    def drain(self) -> None:
-        """See the interface."""
-        if self._lost or self._phase is _Phase.CLOSING:
-            return
-        self._leave()
-        self.flush()
-
-    def abort(self) -> None:
-        """See the interface."""
-        if not self._lost:
-            self._drop()
 
     # for its streams
 
@@ -226,12 +134,12 @@ class H2VisitorConnection:
         self._guarded(visitor, visitor.gone)
         if not self._streams:
             # it was all that this visitor wanted, and not even that did it take
-            self._leave()
+            self._say_goodbye()
         self.flush()
 
     # within
 
-    def _leave(self) -> None:
+    def _say_goodbye(self) -> None:
         """Take no new request soon; close when the running ones are done."""
         if not self._leaving:
             self._leaving = True
@@ -249,7 +157,7 @@ class H2VisitorConnection:
                     if exchange is not None:
                         self._guarded(visitor, exchange.flush_request)
                 touched.clear()
-                wrote = self._phase is not _Phase.CLOSING and self._write()
+                wrote = self._phase is not Phase.CLOSING and self._write()
                 events = self.codec.take_events()
                 if not events and not (wrote and self.writable):
                     break
@@ -267,7 +175,7 @@ class H2VisitorConnection:
             if type(event) is RequestHead:
                 self.requests += 1
                 if self.requests == self.limits.requests_per_connection:
-                    self._leave()
+                    self._say_goodbye()
                 self._guarded(visitor, visitor.begin, event)
             elif type(event) is Failed and visitor.exchange is not None:
                 self._guarded(visitor, visitor.exchange.request_failed, event.error)
@@ -306,7 +214,7 @@ class H2VisitorConnection:
         return bool(pieces)
 
     def _after(self) -> None:
-        if self._lost or self._phase is _Phase.CLOSING:
+        if self._lost or self._phase is Phase.CLOSING:
             return
         codec = self.codec
         if self._leaving and not self._streams:
@@ -323,47 +231,23 @@ class H2VisitorConnection:
         since = codec.head_since
         if since is not None and self._begun:
             if since != self._head_since:
-                self._enter(_Phase.HEAD, self.limits.head)
+                self._enter(Phase.HEAD, self.limits.head)
         elif self._streams:
-            self._phase = _Phase.BUSY
-        elif self._phase is not _Phase.IDLE and self._begun:
-            self._enter(_Phase.IDLE, self.limits.keep_alive)
+            self._phase = Phase.BUSY
+        elif self._phase is not Phase.IDLE and self._begun:
+            self._enter(Phase.IDLE, self.limits.keep_alive)
         self._head_since = since
 
-    def _enter(self, phase: _Phase, seconds: float) -> None:
-        self._phase = phase
-        assert self._timer is not None
-        self._timer.restart(seconds)
-
     def _close(self, seconds: float) -> None:
-        """Send what is queued, say that it was all, and read on until the visitor has heard it."""
         self._write()
-        if unsent(self._transport):
-            self._until = self.timers.now + self.limits.stall
-        self._enter(_Phase.CLOSING, seconds)
-        self._cancel_stall()
         if self._linger is not None:
             self._linger.cancel()
-        self._transport.unregisterProducer()
-        self._transport.loseWriteConnection()
-        if self._read_ended:
-            self._transport.loseConnection()
-
-    def _drop(self) -> None:
-        self._cancel_timers()
-        self._phase = _Phase.CLOSING
-        self._transport.abortConnection()
-
-    def _cancel_stall(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
+        super()._close(seconds)
 
     def _cancel_timers(self) -> None:
-        self._cancel_stall()
+        super()._cancel_timers()
         if self._linger is not None:
             self._linger.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
 
     # timeouts
 
@@ -371,22 +255,15 @@ class H2VisitorConnection:
         self.codec.let_go()
         self.flush()
 
-    def _stalled(self) -> None:
-        """The visitor took too little of what is buffered for it for too long."""
-        self.counters.shed += 1
-        log.debug("a visitor that does not read was dropped")
-        self._drop()
-
     def _timed_out(self) -> None:
         phase = self._phase
-        if phase is _Phase.BUSY:
+        if phase is Phase.BUSY:
             return
-        if phase is _Phase.IDLE:
+        if phase is Phase.IDLE:
             self._leave()
-            self.flush()
-        elif phase is _Phase.CLOSING and self.timers.now < self._until and unsent(self._transport):
-            self._enter(phase, IDLE_CLOSE)
+        elif phase is Phase.CLOSING:
+            self._close_timed_out()
         else:
-            if phase is _Phase.HEAD:
+            if phase is Phase.HEAD:
                 self.counters.shed += 1
             self._drop()

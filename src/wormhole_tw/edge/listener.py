@@ -6,17 +6,16 @@ timeout counts.  One exchange at a time on HTTP/1; later requests wait inside th
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITransport
+from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.edge.answers import head_timeout
+from wormhole_tw.edge.connection import IDLE_CLOSE, Connection, Phase
 from wormhole_tw.edge.exchange import Exchange
-from wormhole_tw.edge.interfaces import IDrainable, IVisitor
+from wormhole_tw.edge.interfaces import IVisitor
 from wormhole_tw.edge.upstreams.client import joined
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import (
@@ -32,8 +31,6 @@ from wormhole_tw.http.events import (
     ResponseHead,
 )
 from wormhole_tw.http.h1 import H1ServerCodec
-from wormhole_tw.net.tls_transport import write_at_once
-from wormhole_tw.net.transport import unsent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,114 +38,35 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.interfaces import OneStreamCodec, StreamEvent
-    from wormhole_tw.net.timers import Timer
 
-__all__ = ["IDLE_CLOSE", "LINGER_BYTES", "VisitorConnection"]
+__all__ = ["VisitorConnection"]
 
 log = Logger()
 
 _NO_BODY = Framing.NONE
 
-LINGER_BYTES = 16 * 1024 * 1024
-"""Octets read and thrown away after the last answer.  A client that is still sending does not read yet; closing on it
-would reset the connection, and the answer (a 413) with it.  This is more than two kernels buffer between them."""
-
-IDLE_CLOSE = 1.0
-"""Seconds that the peer of an idle connection has to answer our close, so that a stop does not wait for the dead."""
+_IDLE = Phase.IDLE
+_BUSY = Phase.BUSY
+_CLOSING = Phase.CLOSING
 
 
-class _Phase(Enum):
-    """What the connection waits for, and with it which timeout counts."""
+@implementer(IProtocol, IPushProducer, IVisitor)
+class VisitorConnection(Connection):
+    """One connection of a visitor, with one request at a time."""
 
-    IDLE = "idle"
-    HEAD = "head"
-    BUSY = "busy"
-    """the request is whole: the exchange has its own timeouts"""
-    LEAVE = "leave"
-    """the same: its body waits for the origin's 100"""
-    BODY = "body"
-    RAW = "raw"
-    CLOSING = "closing"
-
-
-_IDLE = _Phase.IDLE
-_BUSY = _Phase.BUSY
-_CLOSING = _Phase.CLOSING
-
-
-@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IVisitor, IDrainable)
-class VisitorConnection:
-    """One connection of a visitor.
-
-    :ivar facts: what is known of it
-    :ivar writable: the transport has room for more of the answer
-    :ivar requests: how many have begun on it
-    """
-
-    __slots__ = (
-        "_codec",
-        "_context",
-        "_discarded",
-        "_exchange",
-        "_feeding",
-        "_half_closed",
-        "_lost",
-        "_paused",
-        "_phase",
-        "_read_ended",
-        "_stall",
-        "_stream",
-        "_timer",
-        "_transport",
-        "_until",
-        "factory",
-        "facts",
-        "requests",
-        "writable",
-    )
+    __slots__ = ("_codec", "_exchange", "_stream")
 
     def __init__(self, context: EdgeContext, facts: ConnectionFacts, codec: OneStreamCodec | None = None) -> None:
-        self.facts = facts
-        self.factory = None
-        self.requests = 0
-        self.writable = True
-        self._context = context
+        super().__init__(context, facts)
         self._codec: OneStreamCodec = codec or H1ServerCodec(context.http_limits)
-        self._transport: Any = None
         self._exchange: Exchange | None = None
         self._stream = 0
-        self._feeding = False
-        self._paused = False
-        self._half_closed = False
-        self._lost = False
-        self._read_ended = False
-        self._discarded = 0
-        self._until = 0.0  # who has not got the whole of its last answer may take until then
-        self._phase = _Phase.HEAD
-        self._timer: Timer | None = None
-        self._stall: Timer | None = None
 
     # IProtocol
 
-    def makeConnection(self, transport: ITransport) -> None:
-        self._transport = transport
-        context = self._context
-        context.connections.add(self)
-        self._timer = context.timers.start(context.limits.head, self._timed_out)
-        write_at_once(transport)  # what one read brings is written at its end
-        self._transport.registerProducer(self, True)
-
-    def connectionMade(self) -> None:
-        """All is done in :meth:`makeConnection`."""
-
-    def logPrefix(self) -> str:
-        return "visitor"
-
     def dataReceived(self, data: bytes) -> None:
         if self._phase is _CLOSING:
-            self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
-                self._drop()
+            self._discard(data)
             return
         codec = self._codec
         whole = codec.receive_whole(data)
@@ -157,44 +75,27 @@ class VisitorConnection:
         else:
             self._receive(codec.receive_data(data, self._context.timers.seconds()))
 
-    def readConnectionLost(self) -> None:
-        if self._lost:
-            return
-        self._read_ended = True
-        if self._phase is _CLOSING:
-            self._transport.loseConnection()
-            return
-        if self.facts.secure and self._exchange is not None and self._phase is not _Phase.RAW:
+    def _read_over(self) -> None:
+        if self.facts.secure and self._exchange is not None and self._phase is not Phase.RAW:
             # close_notify in the middle of an exchange: the visitor left; browsers and tools half-close no TLS
             self._drop()
-            return
-        self._receive(self._codec.receive_eof(self._context.timers.now))
+        else:
+            self._receive(self._codec.receive_eof(self._context.timers.now))
 
-    def writeConnectionLost(self) -> None:
-        """Our own direction is closed: nothing to do."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._lost = True
-        self._cancel_timers()
-        self._context.connections.discard(self)
+    def _gone(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             try:
                 exchange.visitor_gone()
             except Exception:  # noqa: BLE001 - one exchange's bug
                 log.failure("an exchange failed on its visitor's leaving")
-        self._context.pool.visitor_gone(self.facts)
 
-    # IPushProducer: the transport is full, has room, is gone
+    def _leave(self) -> None:
+        self._codec.shut_down()
+        if self._exchange is None:
+            self._close(IDLE_CLOSE)
 
-    def pauseProducing(self) -> None:
-        if self.writable:
-            self.writable = False
-            limit = self._context.limits.stall
-            if self._stall is None:
-                self._stall = self._context.timers.start(limit, self._stalled)
-            else:
-                self._stall.restart(limit)
+    # IPushProducer: the transport has room
 
     def resumeProducing(self) -> None:
         if not self.writable:
@@ -211,24 +112,6 @@ class VisitorConnection:
             else:
                 self.flush()
 
-    def stopProducing(self) -> None:
-        """connectionLost follows."""
-
-    # IDrainable
-
-    def drain(self) -> None:
-        """See the interface."""
-        if self._lost or self._phase is _CLOSING:
-            return
-        self._codec.shut_down()
-        if self._exchange is None:
-            self._close(IDLE_CLOSE)
-
-    def abort(self) -> None:
-        """See the interface."""
-        if not self._lost:
-            self._drop()
-
     # IVisitor: what the exchange calls
 
     def send(self, event: Event) -> None:
@@ -238,10 +121,10 @@ class VisitorConnection:
             if self._context.draining or (limit and self.requests >= limit):
                 event.keep_alive = False
             if event.status == 101:
-                self._enter(_Phase.RAW, self._context.limits.upgrade_idle)
+                self._enter(Phase.RAW, self._context.limits.upgrade_idle)
         elif type(event) is InformationalHead:
-            if event.status == 100 and self._phase is _Phase.LEAVE:
-                self._enter(_Phase.BODY, self._context.limits.body)
+            if event.status == 100 and self._phase is Phase.LEAVE:
+                self._enter(Phase.BODY, self._context.limits.body)
         elif type(event) is Raw and self._timer is not None and self._timer.active:
             self._timer.restart()
         self._codec.send(self._stream, event)
@@ -291,7 +174,7 @@ class VisitorConnection:
     @property
     def _may_go_on(self) -> bool:
         """What waits in the codec has its turn: a next request's comes when the visitor takes answers, not before."""
-        return self._codec.has_held and (self._phase is _Phase.RAW or (self._exchange is None and self.writable))
+        return self._codec.has_held and (self._phase is Phase.RAW or (self._exchange is None and self.writable))
 
     def _receive(self, events: Sequence[StreamEvent], whole: tuple[int, RequestHead] | None = None) -> None:
         codec = self._codec
@@ -350,13 +233,13 @@ class VisitorConnection:
             # of a request that was answered before it was read to its end
             pass
         elif type(event) is Body:
-            if self._phase is not _Phase.BODY:
-                self._phase = _Phase.BODY
+            if self._phase is not Phase.BODY:
+                self._phase = Phase.BODY
             assert self._timer is not None
             self._timer.restart(self._context.limits.body)
             exchange.request_body(event)
         elif type(event) is End:
-            self._phase = _Phase.BUSY
+            self._phase = Phase.BUSY
             exchange.request_end(event)
         elif type(event) is Raw:
             if self._timer is not None and self._timer.active:
@@ -369,9 +252,9 @@ class VisitorConnection:
         self.requests += 1
         if head.framing is Framing.NONE or head.expect_continue:
             # the timer of the phase before may run on: it finds nothing to do
-            self._phase = _Phase.LEAVE if head.expect_continue else _BUSY
+            self._phase = Phase.LEAVE if head.expect_continue else _BUSY
         else:
-            self._enter(_Phase.BODY, self._context.limits.body)
+            self._enter(Phase.BODY, self._context.limits.body)
         exchange = self._exchange = Exchange(self._context, self)
         exchange.begin(head)
 
@@ -395,7 +278,7 @@ class VisitorConnection:
             if codec.output_ended and not self._half_closed:
                 self._half_close()
                 # half a connection is not kept for an hour: who has heard the end goes soon
-                self._enter(_Phase.RAW, self._context.limits.keep_alive)
+                self._enter(Phase.RAW, self._context.limits.keep_alive)
             if self._exchange is None:
                 self._between_requests()
             self._look_whether_to_read()
@@ -404,18 +287,9 @@ class VisitorConnection:
         if self._codec.idle:
             if self._phase is not _IDLE and self.requests:
                 self._enter(_IDLE, self._context.limits.keep_alive)
-        elif self._phase is not _Phase.HEAD:
+        elif self._phase is not Phase.HEAD:
             # a head has begun, or the rest of a body is being thrown away: both are short
-            self._enter(_Phase.HEAD, self._context.limits.head)
-
-    def _enter(self, phase: _Phase, seconds: float) -> None:
-        self._phase = phase
-        timer = self._timer
-        assert timer is not None
-        if seconds:
-            timer.restart(seconds)
-        else:
-            timer.cancel()
+            self._enter(Phase.HEAD, self._context.limits.head)
 
     def _look_whether_to_read(self) -> None:
         if self._lost or self._phase is _CLOSING:
@@ -428,56 +302,17 @@ class VisitorConnection:
             self._paused = True
             self._transport.pauseProducing()
 
-    def _close(self, seconds: float) -> None:
-        """Send what is queued, say that it was all, and read on until the visitor has heard it."""
-        if unsent(self._transport):
-            self._until = self._context.timers.now + self._context.limits.stall
-        self._enter(_Phase.CLOSING, seconds)
-        if not self._half_closed:
-            self._half_close()
-        if self._read_ended:
-            self._transport.loseConnection()
-        elif self._paused:
-            self._paused = False
-            self._transport.resumeProducing()
-
-    def _half_close(self) -> None:
-        self._half_closed = True
-        self._cancel_stall()
-        self._transport.unregisterProducer()
-        self._transport.loseWriteConnection()
-
-    def _drop(self) -> None:
-        self._cancel_timers()
-        self._phase = _Phase.CLOSING
-        self._transport.abortConnection()
-
-    def _cancel_stall(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-
-    def _cancel_timers(self) -> None:
-        self._cancel_stall()
-        if self._timer is not None:
-            self._timer.cancel()
-
     # timeouts
-
-    def _stalled(self) -> None:
-        """The visitor took too little of what is buffered for it for too long."""
-        self._context.counters.shed += 1
-        log.debug("a visitor that does not read was dropped")
-        self._drop()
 
     def _timed_out(self) -> None:
         phase = self._phase
-        if phase is _Phase.BUSY or phase is _Phase.LEAVE:
+        if phase is Phase.BUSY or phase is Phase.LEAVE:
             return
         limits = self._context.limits
-        if (phase is _Phase.BODY and self._paused) or (phase is _Phase.HEAD and not self.writable):
+        if (phase is Phase.BODY and self._paused) or (phase is Phase.HEAD and not self.writable):
             # it is we who do not read
-            self._enter(phase, limits.body if phase is _Phase.BODY else limits.head)
-        elif phase is _Phase.BODY:
+            self._enter(phase, limits.body if phase is Phase.BODY else limits.head)
+        elif phase is Phase.BODY:
             exchange = self._exchange
             if exchange is not None:
                 self._context.counters.shed += 1
@@ -485,12 +320,12 @@ class VisitorConnection:
                     HttpError(408, "request-timeout", "The body of the request did not arrive in time.")
                 )
             self.flush()
-        elif phase is _Phase.IDLE:
+        elif phase is Phase.IDLE:
             self._close(IDLE_CLOSE)
-        elif phase is _CLOSING and self._context.timers.now < self._until and unsent(self._transport):
-            self._enter(phase, IDLE_CLOSE)
+        elif phase is _CLOSING:
+            self._close_timed_out()
         else:
-            if phase is _Phase.HEAD:
+            if phase is Phase.HEAD:
                 self._context.counters.shed += 1
                 if self._codec.has_held:  # a head that has begun: whoever sent it is told why it ends
                     self._context.counters.early["request-timeout"] += 1
