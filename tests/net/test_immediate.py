@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import tcp, unix
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.protocol import Factory
@@ -179,6 +180,41 @@ async def test_an_error_found_by_a_direct_send_is_told_once_and_later(pair: Pair
         transport.loseConnection()
         transport.abortConnection()
         await turn(pair.reactor)
+
+
+@pytest.mark.parametrize("reading", [True, False])
+async def test_what_a_peer_said_before_it_reset_is_heard_though_the_write_fails_first(
+    pair: Pair, reactor: Any, reading: bool
+) -> None:
+    family = socket.AF_UNIX if pair.kind == "unix" else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.bind(pair.path if pair.kind == "unix" else ("127.0.0.1", 0))
+        listening.listen()
+        dial = immediate_reactor(reactor)
+        endpoint: Any
+        if pair.kind == "unix":
+            endpoint = UNIXClientEndpoint(dial, pair.path)
+        else:
+            endpoint = TCP4ClientEndpoint(dial, *listening.getsockname())
+        client = pair.client
+        await connectProtocol(endpoint, client)
+        service, _ = listening.accept()
+        client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        while not buffered(client.transport):
+            client.transport.write(b"an upload " * 10_000)
+            client.transport.doWrite()
+        answer = b"413 Content Too Large " * 2_000
+        service.sendall(answer)
+        if not reading:
+            client.transport.pauseProducing()
+        service.close()  # with octets unread: a reset, all before the reactor looks at the sockets again
+        # The reactor had asked only whether it may write: the failure comes before the look at what was said.
+        reason = client.transport.doWrite()
+        assert isinstance(reason, ConnectionLost)
+        # Twisted's own end with the write that fails.
+        assert client.size == (len(answer) if reading and pair.fast else 0)
+        client.transport.resumeProducing()
+        await client.lost
 
 
 async def test_nothing_is_sent_after_an_abort(pair: Pair) -> None:

@@ -10,10 +10,10 @@ others (IOCP, a test's reactor), or the operator wants Twisted's, both give back
 
 from __future__ import annotations
 
+from socket import MSG_PEEK
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import main, tcp
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.posixbase import PosixReactorBase, unixEnabled
 from zope.interface import directlyProvides, providedBy
@@ -35,6 +35,9 @@ __all__ = [
 LOOK_BEYOND = 16 * 1024
 """Bytes of one write from which on it is worth asking the kernel how much it holds."""
 
+LAST_WORDS = 64
+"""Reads of what lies unread in a socket whose peer is gone: 4 MiB and more, as much as a kernel holds for one."""
+
 
 class _SendsAtOnce:
     """Goes before a ``tcp.Connection``."""
@@ -44,30 +47,23 @@ class _SendsAtOnce:
     def write_view(self, data: bytes | memoryview) -> None:
         """:meth:`write` of bytes that are the caller's again when this returns: what cannot be sent now is copied."""
         if type(data) is memoryview:
-            connection: Any = self
-            sent = 0
-            if not (
-                connection.dataBuffer
-                or connection._tempDataBuffer
-                or not connection.connected
-                or connection._writeDisconnected
-                or connection._writeDisconnecting
-                or connection._aborting
-                or connection.TLS
-                or not (connection.streamingProducer or connection.producer is None)
-            ):
-                try:
-                    sent = connection.socket.send(data)
-                except OSError:
-                    pass  # full, or broken: the buffered way finds out which, and says so
-                if sent == len(data):
-                    self._sent_all(sent)
-                    return
+            sent = self._send(data)
+            if sent == len(data):
+                self._sent_all(sent)
+                return
             data = bytes(data[sent:])
         self.write(data)
 
     def write(self, data: bytes) -> None:
-        """Send now what the socket takes; the rest as Twisted does.
+        """Send now what the socket takes; the rest as Twisted does."""
+        sent = self._send(data) if type(data) is bytes else 0
+        if not sent or sent < len(data):
+            super().write(data[sent:] if sent else data)  # type: ignore[misc]
+        elif sent > LOOK_BEYOND:
+            self._sent_all(sent)
+
+    def _send(self, data: bytes | memoryview) -> int:
+        """How many octets went out now.
 
         Nothing may overtake: while anything is buffered, everything is.  A pull producer is asked for more when the
         buffer has emptied, so its data must go through the buffer.  What must not be sent at all (after an abort, or no
@@ -82,19 +78,13 @@ class _SendsAtOnce:
             or connection._writeDisconnecting
             or connection._aborting
             or connection.TLS
-            or type(data) is not bytes
             or not (connection.streamingProducer or connection.producer is None)
         ):
-            super().write(data)  # type: ignore[misc]
-            return
+            return 0
         try:
-            sent = connection.socket.send(data)
+            return cast("int", connection.socket.send(data))
         except OSError:
-            sent = 0  # full, or broken: the buffered way finds out which, and says so
-        if sent < len(data):
-            super().write(data[sent:] if sent else data)  # type: ignore[misc]
-        elif sent > LOOK_BEYOND:
-            self._sent_all(sent)
+            return 0  # full, or broken: the buffered way finds out which, and says so
 
     def _sent_all(self, size: int) -> None:
         connection: Any = self
@@ -130,6 +120,28 @@ class _SendsAtOnce:
         connection.protocol.dataReceived(data)
         return None
 
+    def doWrite(self) -> Any:
+        """As Twisted does; but what the peer said before it was gone is heard first.
+
+        A service that refuses an upload answers and closes.  The next write of the body fails then, while the answer
+        still lies in the socket (RFC 9112 §9.6); a connection that ends with the write loses it.
+        """
+        connection: Any = self
+        why = super().doWrite()  # type: ignore[misc]
+        if why is main.CONNECTION_LOST and not connection._aborting:
+            for _ in range(LAST_WORDS):
+                if not self._unread() or connection not in connection.reactor.getReaders():
+                    break
+                connection.doRead()
+        return why
+
+    def _unread(self) -> bool:
+        connection: Any = self
+        try:
+            return bool(connection.socket.recv(1, MSG_PEEK))
+        except OSError:
+            return False
+
 
 class ImmediateServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]  # the mix-in's doRead goes first
     """The transport of an accepted connection."""
@@ -150,12 +162,9 @@ if unixEnabled:
     class _UnixSendsAtOnce(_SendsAtOnce):
         """Goes before a transport that may also send descriptors: they go with the data written behind them."""
 
-        def write(self, data: bytes) -> None:
+        def _send(self, data: bytes | memoryview) -> int:
             connection: Any = self
-            if connection._sendmsgQueue:
-                FileDescriptor.write(connection, data)
-            else:
-                super().write(data)
+            return 0 if connection._sendmsgQueue else super()._send(data)
 
     class ImmediateUnixServer(_UnixSendsAtOnce, unix.Server):
         """The transport of an accepted connection on a Unix socket."""
