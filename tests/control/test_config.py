@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,21 @@ WRONG: list[tuple[dict[str, object], str, str]] = [
     (
         {"edge.listeners": [{"endpoint": "tcp:1", "trusted": ["10.0.0.1/8"]}]},
         "$.edge.listeners[0].trusted[0]",
-        "network",
+        "no network",
+    ),
+    ({"edge.trusted_proxies": ["10.0.0.0/8", "proxy.test"]}, "$.edge.trusted_proxies[1]", "no network"),
+    ({"edge.trusted_proxies": ["fe80::1%eth0"]}, "$.edge.trusted_proxies[0]", "zone"),
+    ({"edge.trusted_proxies": ["0.0.0.0/0"]}, "$.edge.trusted_proxies[0]", "everybody"),
+    (
+        {"edge.listeners": [{"endpoint": "tcp:1", "proxy_protocol": True}]},
+        "$.edge.listeners[0].proxy_protocol",
+        "nobody is trusted",
+    ),
+    ({"edge.trusted_proxies": "10.0.0.0/8"}, "$.edge.trusted_proxies", "expected a list"),
+    (
+        {"edge.trusted_header": "x-real-ip"},
+        "$.edge.trusted_header",
+        'expected one of "forwarded", "x-forwarded-for"',
     ),
     # [tls]
     ({"tls.mode": "file"}, "$.tls.mode", 'expected one of "acme", "dev", "files"'),
@@ -199,8 +213,10 @@ def test_what_is_wrong_is_named_in_one_line(changes: dict[str, object], key: str
     ("changes", "key"),
     [
         ({"tls.mode": "acme"}, "$.tls.mode"),
-        ({"edge.listeners": [{"endpoint": "tcp:1", "proxy_protocol": True}]}, "$.edge.listeners[0].proxy_protocol"),
-        ({"edge.listeners": [{"endpoint": "tcp:1", "trusted": ["10.0.0.0/8"]}]}, "$.edge.listeners[0].trusted"),
+        (
+            {"edge.listeners": [{"endpoint": "tcp:1", "proxy_protocol": True, "trusted": ["10.0.0.1"]}]},
+            "$.edge.listeners[0].proxy_protocol",
+        ),
         ({"backends.0.origin": "https://example.github.io"}, "$.backends[0].origin"),
     ],
 )
@@ -208,6 +224,31 @@ def test_what_this_version_does_not_have(changes: dict[str, object], key: str) -
     with pytest.raises(NotAvailableError, match="not available in this version") as caught:
         make(sample(**changes))
     assert caught.value.key == key
+
+
+def test_who_is_trusted() -> None:
+    config = make(
+        sample(
+            **{
+                "edge.trusted_proxies": ["10.0.0.0/8", "2001:db8::1"],
+                "edge.listeners": [
+                    {"endpoint": "tcp:1"},
+                    {"endpoint": "tcp:2", "trusted": []},
+                    {"endpoint": "unix:/run/edge", "trusted": ["unix"], "trusted_header": "forwarded"},
+                ],
+            }
+        )
+    )
+    general = (ip_network("10.0.0.0/8"), ip_network("2001:db8::1"))
+    said = [(listener.trusted, listener.trusts_unix, listener.trusted_header) for listener in config.listeners]
+    assert said == [
+        (general, False, "x-forwarded-for"),
+        (general, False, "x-forwarded-for"),
+        (general, False, "x-forwarded-for"),
+        ((), False, "x-forwarded-for"),
+        ((), True, "forwarded"),
+    ]
+    assert restart_needed(make(), config) == ["$.edge.listeners"]
 
 
 def test_two_sites_with_one_name_or_host_name() -> None:

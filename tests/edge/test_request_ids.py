@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_network
 
 import pytest
 
 from tests.edge.house import House
 from wormhole_tw.edge.request_ids import RequestIds, given_id
+from wormhole_tw.edge.trust import NOBODY, Trust
+from wormhole_tw.net.networks import Networks
 
 
 def test_they_are_unique_and_plain() -> None:
@@ -37,7 +40,7 @@ def test_what_a_proxy_may_give(fields: list[tuple[bytes, bytes]], given: bytes |
 @pytest.mark.parametrize("trusted", [False, True])
 def test_the_service_gets_one_and_it_is_a_visitors_only_from_a_trusted_proxy(trusted: bool) -> None:
     house = House()
-    visitor = house.visitor(trusted=trusted)
+    visitor = house.visitor(trust=Trust(Networks([ip_network("192.0.2.0/24")])) if trusted else NOBODY)
     for _ in range(3):  # the second and third are heads that came before
         visitor.says("GET / HTTP/1.1\r\nHost: app.test\r\nX-Request-Id: theirs\r\nX_Request_Id: forged\r\n\r\n")
         house.stream.read()

@@ -102,24 +102,34 @@ def test_te_passes_only_as_trailers():
     assert forwarded((b"TE", b"trailers"), (b"TE", b"gzip")).fields == [*OURS, (b"TE", b"trailers")]
 
 
-def test_a_trusted_peer_is_believed_and_appended_to():
-    head = forwarded(
-        (b"X-Forwarded-For", b"198.51.100.1"),
-        (b"X-Forwarded-For", b"203.0.113.1"),
+FAMILY = [(b"X-Forwarded-Prefix", b"/app"), (b"x-forwarded-client-cert", b"Hash=1"), (b"X-Forwarded-Ssl", b"on")]
+FORGED = [
+    (b"X-Forwarded-For", b"198.51.100.1"),
+    (b"X-Forwarded-Proto", b"http"),
+    (b"X-Forwarded-Host", b"evil.test"),
+    (b"X-Forwarded-Port", b"1"),
+    (b"Forwarded", b"for=198.51.100.1"),
+    (b"X-Real-IP", b"198.51.100.1"),
+    (b"CF-Connecting-IP", b"198.51.100.1"),
+]
+
+
+def test_the_family_passes_from_a_trusted_peer_and_what_is_ours_from_nobody():
+    assert forwarded(*FORGED, *FAMILY, (b"X", b"y"), facts=PROXY).fields == [*FAMILY, (b"X", b"y"), *OURS]
+    assert forwarded(*FORGED, *FAMILY, (b"X", b"y")).fields == [(b"X", b"y"), *OURS]
+
+
+def test_the_way_of_a_request_through_proxies():
+    facts = VisitorFacts("2001:db8::7", "http", 80, True, ("198.51.100.1", "2001:db8::1"), b"shop.test:81")
+    assert forwarded(facts=facts).fields == [
+        (b"X-Forwarded-For", b"2001:db8::7, 198.51.100.1, 2001:db8::1"),
+        (b"X-Forwarded-Host", b"shop.test:81"),
+        (b"X-Forwarded-Port", b"80"),
         (b"X-Forwarded-Proto", b"http"),
-        (b"X-Real-IP", b"198.51.100.1"),
-        (b"Forwarded", b"for=198.51.100.1"),
-        (b"X", b"y"),
-        facts=PROXY,
-    )
-    assert head.fields == [
-        (b"X-Forwarded-Proto", b"http"),
-        (b"X-Real-IP", b"198.51.100.1"),
-        (b"X", b"y"),
-        (b"X-Forwarded-For", b"198.51.100.1, 203.0.113.1, 192.0.2.7"),
-        (b"X-Forwarded-Host", b"a.test:8443"),
-        (b"X-Forwarded-Port", b"8443"),
-        (b"Forwarded", b'for=198.51.100.1, for=192.0.2.7;host="a.test:8443";proto=https'),
+        (
+            b"Forwarded",
+            b'for="[2001:db8::7]";host="shop.test:81";proto=http, for=198.51.100.1, for="[2001:db8::1]"',
+        ),
         (b"Via", b"1.1 wormhole"),
     ]
 

@@ -108,8 +108,8 @@ def test_what_goes_on_is_kept_for_each_visitor_by_itself() -> None:
     assert request_towards_origin(head, b"/a", VisitorFacts("192.0.2.1")) == first
     second = request_towards_origin(head, b"/a", other)
     assert (b"X-Forwarded-For", b"192.0.2.2") in second.fields
-    trusted = request_towards_origin(head, b"/a", VisitorFacts("192.0.2.1", trusted=True))
-    assert (b"X-Forwarded-For", b"6.6.6.6, 192.0.2.1") in trusted.fields
+    passed_on = request_towards_origin(head, b"/a", VisitorFacts("192.0.2.1", trusted=True, hops=("192.0.2.9",)))
+    assert (b"X-Forwarded-For", b"192.0.2.1, 192.0.2.9") in passed_on.fields
     fresh = request_towards_origin(parse_request(GET, H1Limits()), b"/a", one)
     assert fresh == first
     assert not fresh.common

@@ -15,7 +15,7 @@ import socket
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,6 +29,7 @@ from .pages import read_pages
 from .schema import check_table, closest, place
 from .tables import AccessLogTable, BackendTable, EdgeFile, EdgeTable, ListenerTable, RouteTable, SiteTable, TlsTable
 from .tokens import parse_digest
+from .trust import Trusted, read_trusted
 
 __all__ = [
     "AccessLogConfig",
@@ -66,7 +67,10 @@ class Listener:
 
     :ivar endpoint: a Twisted server endpoint description without TLS, which the edge adds where ``tls`` says so
     :ivar on_plain: what a listener without TLS does with a request: ``redirect`` to https, or ``serve`` it
-    :ivar trusted: networks of the peers whose PROXY header counts; empty in this version
+    :ivar proxy_protocol: trusted peers begin with a header of the PROXY protocol
+    :ivar trusted: networks of proxies: their PROXY header and forwarding fields are believed
+    :ivar trusts_unix: so is whoever comes by a Unix socket
+    :ivar trusted_header: which field they write, ``x-forwarded-for`` (and its family) or ``forwarded``
     :ivar key: where it stands in the file, for errors (``$.edge.https[0]``)
     """
 
@@ -75,6 +79,8 @@ class Listener:
     on_plain: Literal["redirect", "serve"] = "redirect"
     proxy_protocol: bool = False
     trusted: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusts_unix: bool = False
+    trusted_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
     key: str = field(default="", compare=False)
 
     @property
@@ -257,11 +263,16 @@ class _Resolver:
         return tuple(names)
 
     def _listeners(self, edge: EdgeTable) -> tuple[Listener, ...]:
-        listeners = [
-            *(Listener(text, True, key=f"$.edge.https[{index}]") for index, text in enumerate(edge.https)),
-            *(Listener(text, False, key=f"$.edge.http[{index}]") for index, text in enumerate(edge.http)),
-            *(self._listener(f"$.edge.listeners[{index}]", table) for index, table in enumerate(edge.listeners)),
+        tables = [
+            *((f"$.edge.https[{index}]", ListenerTable(endpoint=text)) for index, text in enumerate(edge.https)),
+            *(
+                (f"$.edge.http[{index}]", ListenerTable(endpoint=text, tls=False))
+                for index, text in enumerate(edge.http)
+            ),
+            *((f"$.edge.listeners[{index}]", table) for index, table in enumerate(edge.listeners)),
         ]
+        general = read_trusted(edge.trusted_proxies, self._source, "$.edge.trusted_proxies")
+        listeners = [self._listener(key, table, edge, general) for key, table in tables]
         if not any(listener.tls for listener in listeners):
             raise self._error("$.edge.https", 'no TLS listener; agents and visitors need one: https = ["tcp:443"]')
         seen: dict[str, str] = {}
@@ -270,19 +281,26 @@ class _Resolver:
             self._endpoint(key, listener.endpoint, seen)
         return tuple(listeners)
 
-    def _listener(self, key: str, table: ListenerTable) -> Listener:
+    def _listener(self, key: str, table: ListenerTable, edge: EdgeTable, trusted: Trusted) -> Listener:
+        if table.trusted is not None:
+            trusted = read_trusted(table.trusted, self._source, f"{key}.trusted")
+        if table.proxy_protocol and not (trusted.networks or trusted.unix):
+            reason = "nobody is trusted to send it: name the proxies in trusted, or in edge.trusted_proxies"
+            raise self._error(f"{key}.proxy_protocol", reason)
         if table.proxy_protocol:
             raise self._not_available(f"{key}.proxy_protocol", "the PROXY protocol")
-        if table.trusted:
-            for index, text in enumerate(table.trusted):
-                try:
-                    ip_network(text)
-                except ValueError as error:
-                    raise self._error(f"{key}.trusted[{index}]", f"no network (192.0.2.0/24): {error}") from error
-            raise self._not_available(f"{key}.trusted", "the PROXY protocol, which it is for,")
         if table.tls and table.on_plain is not None:
             raise self._error(f"{key}.on_plain", "only for a listener with tls = false")
-        return Listener(table.endpoint, table.tls, table.on_plain or "redirect", key=key)
+        return Listener(
+            table.endpoint,
+            table.tls,
+            table.on_plain or "redirect",
+            table.proxy_protocol,
+            trusted.networks,
+            trusted.unix,
+            table.trusted_header or edge.trusted_header,
+            key,
+        )
 
     def _endpoint(self, key: str, text: str, seen: dict[str, str]) -> None:
         try:

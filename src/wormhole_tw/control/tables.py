@@ -30,13 +30,18 @@ DEFAULT_STATE = "state"
 DEFAULT_REGION = "local"
 
 
+#: Which field proxies write the visitor's address into; the other one passes through them as the visitor made it up.
+TrustedHeader = Literal["x-forwarded-for", "forwarded"]
+
+
 class ListenerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[edge.listeners]]``."""
 
     endpoint: str
     tls: bool = True
     proxy_protocol: bool = False
-    trusted: list[str] = []
+    trusted: list[str] | None = None
+    trusted_header: TrustedHeader | None = None
     on_plain: Literal["redirect", "serve"] | None = None
 
 
@@ -49,6 +54,8 @@ class EdgeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     https: list[str] = []
     http: list[str] = []
     listeners: list[ListenerTable] = []
+    trusted_proxies: list[str] = []
+    trusted_header: TrustedHeader = "x-forwarded-for"
     public_https_port: int | None = None
     admin: str | None = None
     state: str = DEFAULT_STATE

@@ -28,6 +28,8 @@ from wormhole_tw.edge.facts import ConnectionFacts
 from wormhole_tw.edge.h2_listener import H2VisitorConnection
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
+from wormhole_tw.edge.trust import NOBODY
+from wormhole_tw.net.networks import canonical_address
 from wormhole_tw.net.tls import ServerTls
 from wormhole_tw.net.tls_transport import TlsAcceptor
 from wormhole_tw.net.transport import tune
@@ -35,6 +37,7 @@ from wormhole_tw.wire.frames import PREFACE_NAME
 
 if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.trust import Trust
     from wormhole_tw.net.timers import Timer
     from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
 
@@ -297,6 +300,7 @@ class AcceptFactory(Factory):
     :param clock: the reactor
     :param tls: the certificates to end TLS with, or None on a plain port
     :param on_plain: what becomes of HTTP on a plain port
+    :param trust: which peers are proxies of ours
     """
 
     noisy = False
@@ -309,10 +313,12 @@ class AcceptFactory(Factory):
         clock: IReactorTime,
         tls: ServerTls | None = None,
         on_plain: Literal["redirect", "serve"] = "redirect",
+        trust: Trust = NOBODY,
     ) -> None:
         self.context = context
         self.make_link = make_link
         self.acceptor = None if tls is None else TlsAcceptor(clock, tls)
+        self.trust = trust
         self._redirect = on_plain == "redirect"
 
     def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
@@ -330,15 +336,16 @@ class AcceptFactory(Factory):
     def visitor(self, transport: Any, tls: TlsTransport | None) -> VisitorConnection | H2VisitorConnection:
         """The protocol for a visitor on this port."""
         peer, host = transport.getPeer(), transport.getHost()
-        local_port = getattr(host, "port", 0)
         served = ServerTls.served(tls) if tls is not None else None
         facts = ConnectionFacts(
-            address=getattr(peer, "host", ""),
+            address=canonical_address(getattr(peer, "host", "")),
             port=getattr(peer, "port", 0),
-            local_port=local_port,
-            public_port=self.context.public_port if served is not None else local_port or 80,
+            local_address=canonical_address(getattr(host, "host", "")),
+            local_port=getattr(host, "port", 0),
+            public_port=self.context.public_port,
             served=served,
             redirect=served is None and self._redirect,
+            trust=self.trust,
         )
         if served is not None and served.alpn == ALPN_H2:
             return H2VisitorConnection(self.context, facts)

@@ -153,8 +153,8 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
     facts = exchange.facts
     connection = facts.noted
     if connection is None:
-        served = facts.served
-        texts = (facts.address, "http", None) if served is None else (facts.address, "https", served.version)
+        tls = facts.tls
+        texts = (facts.address, facts.forwarding.scheme, None if tls is None else tls.version or None)
         connection = facts.noted = _json(_CONNECTION, texts)
     upstream = exchange.upstream
     session = "" if upstream is None else upstream.key

@@ -66,7 +66,7 @@ class Exchange(Flow):
     :ivar received: octets of the request's body
     :ivar sent: octets of the answer's body
     :ivar upstream: the last one it was sent to
-    :ivar facts: what is known of the visitor's connection
+    :ivar facts: what is known of the visitor and its connection; ``facts.address`` is *the* visitor's address
     :ivar host: the host name that was asked for, normalised
     :ivar forward: the request as it goes to the upstream; None before it was routed
     :ivar request_id: its name
@@ -146,6 +146,7 @@ class Exchange(Flow):
         context.counters.requests += 1
         if facts.trusted:
             self.request_id = given_id(head.fields) or self.request_id
+            facts = self.facts = facts.of_request(head)
         limits = context.limits
         if limits.whole:
             self._whole = context.timers.start(limits.whole, self._took_too_long)

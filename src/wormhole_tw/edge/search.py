@@ -161,7 +161,9 @@ class Search:
         exchange.move(State.DIALLING)
         if forward.upgrade is None:
             visitor = exchange.facts if upstream.per_visitor else None
-            dialling = context.pool.dial(upstream, visitor, exchange.host)
+            # what came through a proxy of ours is one request of a visitor, and nobody says when the visitor leaves
+            keep = visitor is None or visitor.exclusive
+            dialling = context.pool.dial(upstream, visitor, exchange.host, keep=keep)
         else:
             # it belongs to this visitor from now on, whatever becomes of the upgrade
             dialling = context.pool.dial(upstream, exchange.facts, exchange.host, keep=False)

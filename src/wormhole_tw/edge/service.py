@@ -22,6 +22,7 @@ from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.observer import Observer
+from wormhole_tw.edge.trust import Trust
 from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.listening import open_port
@@ -160,6 +161,7 @@ class EdgeService(Service):
                     clock=reactor,
                     tls=self._keeper.tls if listener.tls else None,
                     on_plain=listener.on_plain,
+                    trust=Trust.of(listener),
                 )
                 port = open_port(reactor, listener.endpoint, factory, source=config.source, key=_endpoint_key(listener))
                 self._ports.append((listener, port))

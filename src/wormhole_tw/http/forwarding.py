@@ -1,8 +1,9 @@
 """What a proxy changes in the fields that pass through it (RFC 9110 §7.6, RFC 7239, RFC 8586's neighbours).
 
 Towards an origin: what belongs to the visitor's connection alone goes, what the visitor could forge goes, and who the
-visitor is stands in ``X-Forwarded-For/-Host/-Port/-Proto``, ``Forwarded`` and ``Via``.  A trusted peer (another proxy
-of ours) is believed: its values stay, and ours are appended to its lists.
+visitor is stands in ``X-Forwarded-For/-Host/-Port/-Proto``, ``Forwarded`` and ``Via``.  These are always ours.  Where a
+trusted peer (another proxy of ours) passes the request on, they tell what it told, as far as that is believed
+(:mod:`.visitors`): the visitor first, then the proxies, and nothing that the visitor itself put before them.
 
 ``Connection`` may name any field to go with the connection, but none that decides over framing, routing, identity or
 caching: such a member of it is ignored, and its field passes (a visitor could else make an edge drop the very field
@@ -47,12 +48,14 @@ class _Policy(IntEnum):
     CONNECTION = 2
     TE = 3
     FORWARDING = 4
-    """believed from trusted peers only"""
+    """ours to write, or another name for the same: dropped from requests, whoever sent it"""
     PROTECTED = 5
     """passes, and Connection cannot name it"""
     UPGRADE = 6
     REQUEST_ID = 7
     """the edge gives each request its own name; what an origin answers passes"""
+    FORWARDED_TOO = 8
+    """of the X-Forwarded- family, but none that is ours: passes from trusted peers only"""
 
 
 _DROPPED = (
@@ -69,10 +72,15 @@ _DROPPED = (
     b"transfer-encoding",  # the codec's
 )
 _FORWARDING = (
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-proto",
+    # other names for the same: a proxy that does not know one passes on what the visitor made up
     b"cf-connecting-ip",
     b"client-ip",
     b"fastly-client-ip",
-    b"forwarded",
     b"forwarded-for",
     b"true-client-ip",
     b"x-client-ip",
@@ -140,51 +148,57 @@ def _judge(name: bytes) -> tuple[bytes, _Policy]:
 
 
 def _policy(lower: bytes) -> _Policy:
-    if lower.startswith(b"x-forwarded-"):
-        return _Policy.FORWARDING
-    return _KNOWN.get(lower, _Policy.PASS)
+    known = _KNOWN.get(lower)
+    if known is None:
+        return _Policy.FORWARDED_TOO if lower.startswith(b"x-forwarded-") else _Policy.PASS
+    return known
 
 
 @dataclass(frozen=True, slots=True)
 class VisitorFacts:
-    """What the edge knows of the connection that a request came on; one object a connection.
+    """What the edge knows of the visitor of a request; one object for all requests that tell the same.
 
-    :ivar address: the peer's IP address as text, without brackets or port
+    :ivar address: its IP address as text, without brackets or port
     :ivar scheme: ``http`` or ``https``
     :ivar port: the public port that the visitor sees
-    :ivar trusted: the peer is a proxy whose forwarding fields are believed
-    :ivar server_name: the SNI host name, or None
+    :ivar trusted: the peer is a proxy whose other fields of the X-Forwarded- family pass
+    :ivar hops: trusted proxies between the visitor and the edge, nearest to the visitor first
+    :ivar host: the host that the visitor asked the first of them for; None where that is what the request says
     """
 
     address: str
     scheme: str = "https"
     port: int = 443
     trusted: bool = False
-    server_name: str | None = None
+    hops: tuple[str, ...] = ()
+    host: bytes | None = None
 
 
 @lru_cache(maxsize=4096)
 def _own_fields(facts: VisitorFacts, authority: bytes, version: tuple[int, int]) -> Fields:
-    """Our forwarding fields for an untrusted peer: the same for every request of a connection."""
+    """Our forwarding fields: the same for every request of a visitor."""
+    host = facts.host or authority
     return [
-        (b"X-Forwarded-For", facts.address.encode()),
-        (b"X-Forwarded-Host", authority),
+        (b"X-Forwarded-For", ", ".join((facts.address, *facts.hops)).encode()),
+        (b"X-Forwarded-Host", host),
         (b"X-Forwarded-Port", b"%d" % facts.port),
         (b"X-Forwarded-Proto", facts.scheme.encode()),
-        (b"Forwarded", _forwarded(facts, authority)),
+        (b"Forwarded", _forwarded(facts, host)),
         _via(version),
     ]
 
 
-def _forwarded(facts: VisitorFacts, authority: bytes) -> bytes:
-    """One element of RFC 7239 §4; values that are no tokens are quoted (IPv6 in brackets, a host with a port)."""
-    address = facts.address.encode()
-    if b":" in address:
-        address = b'"[%s]"' % address
-    host = authority
+def _forwarded(facts: VisitorFacts, host: bytes) -> bytes:
+    """RFC 7239 §4, an element for each; a host with a port is no token, and quoted."""
     if b":" in host:
         host = b'"%s"' % host
-    return b"for=%s;host=%s;proto=%s" % (address, host, facts.scheme.encode())
+    own = b"for=%s;host=%s;proto=%s" % (_node(facts.address), host, facts.scheme.encode())
+    return b", ".join((own, *(b"for=%s" % _node(hop) for hop in facts.hops)))
+
+
+def _node(address: str) -> bytes:
+    """IPv6 stands in brackets, and these in quotes (§6)."""
+    return b'"[%s]"' % address.encode() if ":" in address else address.encode()
 
 
 @lru_cache(maxsize=8)
@@ -228,7 +242,7 @@ def _onward_request(head: RequestHead, target: bytes, facts: VisitorFacts) -> Re
     hops = _hops(head) if head.method == b"OPTIONS" else None
     for line in head.fields:
         policy = _judge(line[0])[1]
-        if policy is _PASS or policy is _PROTECTED_ or (policy is _FORWARDING_ and trusted):
+        if policy is _PASS or policy is _PROTECTED_ or (policy is _FORWARDED_TOO_ and trusted):
             fields.append(line)
         elif policy is _Policy.CONNECTION:
             connection.append(line[1])
@@ -241,10 +255,7 @@ def _onward_request(head: RequestHead, target: bytes, facts: VisitorFacts) -> Re
     if hops is not None:
         fields = [line for line in fields if _judge(line[0])[0] != _MAX_FORWARDS]
         fields.append((b"Max-Forwards", b"%d" % (hops - 1)))
-    if trusted:
-        fields = _append_trusted(fields, head, facts)
-    else:
-        fields += _own_fields(facts, head.authority, head.version)
+    fields += _own_fields(facts, head.authority, head.version)
     if trailers:
         fields.append(TE_TRAILERS)
     return RequestHead(
@@ -288,31 +299,8 @@ def ends_here(head: RequestHead) -> bool:
 
 _PASS = _Policy.PASS
 _PROTECTED_ = _Policy.PROTECTED
-_FORWARDING_ = _Policy.FORWARDING
-
-
-def _append_trusted(fields: Fields, head: RequestHead, facts: VisitorFacts) -> Fields:
-    """Lists (For, Forwarded, Via) grow by our element; facts (Host, Port, Proto) stay as the first proxy saw them."""
-    present: dict[bytes, list[bytes]] = {}
-    rest: Fields = []
-    for line in fields:
-        lower = _judge(line[0])[0]
-        if lower in _LISTS:
-            present.setdefault(lower, []).append(line[1])
-        else:
-            if lower.startswith(b"x-forwarded-"):
-                present[lower] = []
-            rest.append(line)
-    for name, value in _own_fields(facts, head.authority, head.version):
-        lower = name.lower()
-        if lower in _LISTS:
-            rest.append((name, b", ".join([*present.get(lower, ()), value])))
-        elif lower not in present:
-            rest.append((name, value))
-    return rest
-
-
-_LISTS = (b"x-forwarded-for", b"forwarded")
+_FORWARDED_TOO_ = _Policy.FORWARDED_TOO
+_OF_REQUESTS = (_Policy.FORWARDING, _Policy.FORWARDED_TOO)
 
 
 def answer_towards_visitor(head: ResponseHead) -> ResponseHead:
@@ -344,7 +332,7 @@ def _answer_fields(lines: Fields, *, keep_upgrade: bool) -> Fields:
     connection: list[bytes] = []
     for line in lines:
         policy = _judge(line[0])[1]
-        if policy is _PASS or policy is _PROTECTED_ or policy is _FORWARDING_:
+        if policy is _PASS or policy is _PROTECTED_ or policy in _OF_REQUESTS:
             fields.append(line)
         elif policy is _Policy.CONNECTION:
             connection.append(line[1])

@@ -1,0 +1,50 @@
+"""Who is trusted: the lists of networks in edge.toml, from text to values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import NamedTuple
+
+from wormhole_tw.errors import ConfigError
+
+__all__ = ["UNIX", "Trusted", "read_trusted"]
+
+UNIX = "unix"
+"""Stands in a list for everybody who comes by a Unix socket: whoever may open it has a place on this machine."""
+
+
+class Trusted(NamedTuple):
+    """A list of peers.
+
+    :ivar networks: those with an address
+    :ivar unix: those without one, too
+    """
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    unix: bool = False
+
+
+def read_trusted(texts: Sequence[str], source: str, key: str) -> Trusted:
+    """Read a list.
+
+    :param key: of the list, for errors
+    :raises ConfigError: one of them is no network, or would be everybody
+    """
+    networks: list[IPv4Network | IPv6Network] = []
+    unix = False
+    for index, text in enumerate(texts):
+        if text == UNIX:
+            unix = True
+            continue
+        where = f"{key}[{index}]"
+        try:
+            network = ip_network(text)
+        except ValueError as error:
+            raise ConfigError(source, where, f'no network ("192.0.2.0/24", "2001:db8::1"; "unix"): {error}') from error
+        if isinstance(network, IPv6Network) and network.network_address.scope_id is not None:
+            raise ConfigError(source, where, "a network has no zone")
+        if network.prefixlen == 0:
+            raise ConfigError(source, where, "everybody: a visitor could say that it is anybody; name the proxies")
+        networks.append(network)
+    return Trusted(tuple(networks), unix)
