@@ -105,6 +105,11 @@ class BoundedTransport:
         return len(self._queue)
 
     @property
+    def dataBuffer(self) -> bytes:
+        """As a ``tcp.Connection`` calls it, for those who ask how much has not been sent."""
+        return bytes(self._queue)
+
+    @property
     def producer_paused(self) -> bool:
         return self._producer_paused
 

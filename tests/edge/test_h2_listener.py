@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.edge.h2_visitor import GET, POST, WEBSOCKET, H2Visitor
 from tests.edge.house import House
 from tests.http.h2.talk import raw
 from wormhole_tw.http.h2.websocket import is_accepted
+
+Build = Callable[..., House]
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -338,7 +342,7 @@ def test_a_head_that_does_not_come(house: House, said: bytes) -> None:
     assert not visitor.disconnected
     house.pass_time(1.25)
     assert visitor.disconnected
-    assert house.context.counters.shed == 1
+    assert house.context.counters.shed.total() == 1
 
 
 def test_a_head_that_drips_has_no_more_time_and_neither_has_its_connection(house: House) -> None:
@@ -372,13 +376,63 @@ def test_a_body_that_stops_coming(house: House) -> None:
     visitor = visitor_of(house)
     slow, other = visitor.ask(POST, end=False), visitor.ask()
     for _ in range(3):
-        house.pass_time(18)
+        house.pass_time(3)
         visitor.data(slow, b"x")
-    house.pass_time(31)
+    assert visitor[slow].status == 0
+    house.pass_time(2)
     assert (visitor[slow].status, visitor[slow].reset) == (408, 0)
     assert house.streams[0].aborted
-    assert visitor[other].status == 504
+    assert house.context.counters.shed == {"body": 1}
+    house.streams[1].deliver(OK)
+    assert visitor[other].status == 200
     assert not visitor.disconnected
+
+
+@pytest.mark.parametrize(("uploads", "octets", "status"), [(1, 270, 0), (1, 200, 408), (3, 240, 408), (3, 800, 0)])
+def test_bodies_that_share_a_line_have_their_turns(house: House, uploads: int, octets: int, status: int) -> None:
+    """All the line brings goes to one of them; the others wait, and are not slow while the line has enough for each."""
+    visitor = visitor_of(house)
+    streams = [visitor.ask(POST, end=False) for _ in range(uploads)]
+    for _ in range(20):
+        house.pass_time(1)
+        visitor.data(streams[0], bytes(octets))
+        house.streams[0].read()
+    assert visitor[streams[-1]].status == status
+
+
+def test_a_body_that_another_ones_service_keeps_from_coming(house: House) -> None:
+    """Services that take nothing fill the connection's window, and the visitor may not send any more on any stream."""
+    house.sessions[0].capacity = 1000
+    visitor = visitor_of(house)
+    streams = [visitor.ask(POST, end=False) for _ in range(5)]
+    for stream in streams[:4]:
+        for _ in range(20):
+            visitor.data(stream, bytes(16384))
+    assert visitor.client.local_flow_control_window(streams[4]) == 0
+    house.pass_time(40)
+    assert [visitor[stream].status for stream in streams] == [0] * 5
+    for stream in house.streams:
+        stream.take_all()
+    house.pass_time(16)
+    assert visitor[streams[4]].status == 408
+
+
+def test_a_body_beside_its_answer_may_be_silent(build: Build) -> None:
+    """As gRPC's streams are: the service has answered already, and waits as long as it likes."""
+    house = build(upgrade_idle=100)
+    visitor = visitor_of(house)
+    stream = visitor.ask(POST, end=False)
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(3):
+        house.pass_time(70)
+        visitor.data(stream, b"b")
+        house.pass_time(70)
+        house.stream.deliver(b"1\r\nc\r\n")
+    assert (visitor[stream].body, visitor[stream].reset) == (b"ccc", None)
+    for _ in range(26):
+        house.pass_time(5)
+        visitor.hear()
+    assert visitor[stream].reset == 2
 
 
 def test_a_body_that_we_do_not_read_is_not_late(house: House) -> None:
@@ -397,7 +451,7 @@ def test_a_body_that_waits_for_its_100(house: House, leave: bool) -> None:
     stream = visitor.ask(POST, ("expect", "100-continue"), end=False)
     if leave:
         house.stream.deliver(b"HTTP/1.1 100 Continue\r\n\r\n")
-        house.pass_time(31)
+        house.pass_time(11)
         assert (visitor[stream].interim, visitor[stream].status) == ([100], 408)
     else:
         house.pass_time(59)
@@ -413,12 +467,14 @@ def test_an_answer_that_is_not_taken(house: House, whole: bool) -> None:
     stuck, other = visitor.ask(), visitor.ask()
     size = 5000 if whole else 500_000
     house.streams[0].deliver(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(min(size, 70000)))
-    house.pass_time(29)
+    house.pass_time(10)
     assert visitor[stuck].reset is None
-    house.pass_time(2)
+    house.pass_time(4)
     assert visitor[stuck].reset == 8
-    assert house.context.counters.shed == 1
+    assert house.context.counters.shed == {"reader": 1}
+    assert house.context.counters.shed.total() == 1
     assert house.streams[0].disconnected is not whole
+    assert [exchange.reason for exchange in house.done] == ([""] if whole else ["slow-reader"])
     house.streams[1].deliver(OK)
     assert visitor[other].body == b"ok"
     assert not visitor.disconnected
@@ -429,10 +485,51 @@ def test_who_takes_nothing_at_all_goes(house: House) -> None:
     visitor.hello(window=0)
     visitor.ask()
     house.stream.deliver(OK)
-    house.pass_time(31)
+    house.pass_time(14)
     visitor.hear()
     house.pass_time(2)
     assert visitor.disconnected
+
+
+@pytest.mark.parametrize(("octets", "reset"), [(240, None), (230, 8)])
+def test_an_answer_is_taken_at_a_least_rate(house: House, octets: int, reset: int | None) -> None:
+    visitor = H2Visitor(house, greedy=False)
+    visitor.hello(window=1000)
+    stream = visitor.ask()
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + bytes(200_000))
+    for _ in range(14 if reset else 60):
+        house.pass_time(1)
+        if visitor[stream].reset is None:
+            visitor.client.increment_flow_control_window(octets, stream)
+            visitor.say()
+    assert visitor[stream].reset == reset
+
+
+@pytest.mark.parametrize(("octets", "gone"), [(240, False), (230, True)])
+def test_a_connections_window_that_opens_slowly(house: House, octets: int, gone: bool) -> None:
+    """The streams' own windows are wide open, and their turns come; all together they must go on."""
+    visitor = H2Visitor(house, greedy=False)
+    visitor.hello(window=1 << 20)
+    streams = [visitor.ask() for _ in range(3)]
+    for origin in house.streams:
+        origin.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + bytes(200_000))
+    visitor.hear()
+    for _ in range(60):
+        house.pass_time(1)
+        visitor.client.increment_flow_control_window(3 * octets)
+        visitor.say()
+        visitor.hear()
+    assert any(visitor[stream].reset is not None for stream in streams) is gone
+
+
+def test_an_answer_that_is_whole_has_to_be_taken_too(house: House) -> None:
+    """All of it is in the transport, and no stream is open any more."""
+    visitor = visitor_of(house)
+    visitor.ask()
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(50_000))
+    house.pass_time(14)
+    assert visitor.disconnected
+    assert house.context.counters.shed == {"reader": 1}
 
 
 def test_an_answer_whose_turn_comes_late_is_not_shed(house: House) -> None:
@@ -455,11 +552,12 @@ def test_a_socket_that_takes_nothing(house: House) -> None:
     visitor = visitor_of(house, capacity=1000)
     visitor.ask()
     house.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n" + bytes(100_000))
-    house.pass_time(29)
+    house.pass_time(10)
     assert not visitor.disconnected
-    house.pass_time(2)
+    house.pass_time(4)
     assert visitor.disconnected
-    assert house.context.counters.shed == 1
+    assert house.context.counters.shed == {"reader": 1}
+    assert house.done[-1].reason == "slow-reader"
 
 
 # The end.

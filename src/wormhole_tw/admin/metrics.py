@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from twisted.web.resource import Resource
 
 from wormhole_tw import __version__
+from wormhole_tw.edge.context import SHED
 from wormhole_tw.edge.metrics import SECONDS, EdgeMetrics, Histogram
 from wormhole_tw.errors import MisuseError
 
@@ -138,9 +139,14 @@ def _of_connections(context: EdgeContext) -> Iterator[Metric]:
         ("tls_handshakes", "TLS handshakes that came to their end.", counters.handshakes),
         ("tls_handshakes_failed", "TLS handshakes that did not.", counters.handshakes_failed),
         ("retries", "Requests that were sent once more, elsewhere.", counters.retries),
-        ("visitors_shed", "Visitors dropped for their slowness.", counters.shed),
     ):
         yield _counter(f"wormhole_{name}", what, rows=[((), number)])
+    yield _counter(
+        "wormhole_visitors_shed",
+        "Visitors dropped for their slowness, by what was slow.",
+        ("kind",),
+        (((kind,), counters.shed[kind]) for kind in SHED),
+    )
     yield _gauge("wormhole_visitor_connections", "Connections of visitors.", rows=[((), len(context.connections))])
     idle = context.pool.idle
     yield _gauge(

@@ -42,10 +42,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     handshake: Seconds = 10.0
     #: From a request's first byte to the end of its head: heads come in one packet or two.
     head: Seconds = 10.0
-    #: Between two reads of a request's body while the edge is reading it: a train in a tunnel, then no one is there.
-    body: Seconds = 30.0
-    #: Until a visitor has taken what is buffered for it (``write_buffer`` and what the kernel holds): 10 KB/s do.
-    stall: Seconds = 30.0
+    #: The window in which a request's body has to bring ``body_rate`` octets a second while the edge is reading it: TCP
+    #: sends a packet that was lost three times over within 7. With this window and the next, slow visitors are gone in
+    #: 15 s whatever they are slow at.
+    body: Seconds = 10.0
+    #: Octets a second, on average over that window: a fifth of what the slowest phones (GPRS) bring, and far more than
+    #: it costs nothing to send on a thousand connections. 0 is off: a single octet in a window is enough.
+    body_rate: CountOrOff = 240
+    #: The window in which a visitor has to take ``stall_rate`` octets a second of what waits for it (``write_buffer``,
+    #: and what the kernel holds).
+    stall: Seconds = 10.0
+    #: Octets a second, as above. 0 is off: a single octet in a window is enough.
+    stall_rate: CountOrOff = 240
     #: An idle visitor's connection between two requests: as nginx; browsers give up on their side after 60 to 300.
     keep_alive: Seconds = 75.0
     #: Until an upstream connection stands, the agent's dial of its service included.
@@ -55,8 +63,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_byte: Seconds = 60.0
     #: A whole exchange; 0 is off, or downloads, uploads and event streams would break on the clock.
     whole: SecondsOrOff = 0.0
-    #: An upgraded connection (WebSocket) without a byte either way; 0 is off. An hour forgives applications that
-    #: send no pings, and still frees what a vanished visitor left.
+    #: An upgraded connection (WebSocket), or a request whose answer has begun before its body has ended (gRPC), without
+    #: a byte either way; 0 is off. An hour forgives applications that send no pings, and still frees what a vanished
+    #: visitor left.
     upgrade_idle: SecondsOrOff = 3600.0
     #: What running exchanges get to finish after SIGTERM: the usual grace of Kubernetes and systemd.
     drain: SecondsOrOff = 30.0

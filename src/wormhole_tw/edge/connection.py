@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.edge.interfaces import IDrainable
+from wormhole_tw.edge.pace import LOOKS, Pace, least_octets
 from wormhole_tw.net.tls_transport import write_at_once
 from wormhole_tw.net.transport import unsent
 
@@ -35,12 +36,17 @@ class Phase(Enum):
     """What a connection waits for, and with it which timeout counts."""
 
     IDLE = "idle"
+    """between requests; it may still have to take the last answer"""
+    KEPT = "kept"
+    """the same, and it has taken all"""
     HEAD = "head"
     BUSY = "busy"
     """the request is whole: the exchange has its own timeouts; over HTTP/2 so have the streams"""
     LEAVE = "leave"
     """the same: its body waits for the origin's 100"""
     BODY = "body"
+    BOTH = "both"
+    """the answer has begun beside the body: who is silent then may be the service's to say"""
     RAW = "raw"
     CLOSING = "closing"
 
@@ -55,6 +61,8 @@ class Connection:
     """
 
     __slots__ = (
+        "_added",
+        "_asked",
         "_context",
         "_discarded",
         "_feeding",
@@ -63,6 +71,7 @@ class Connection:
         "_paused",
         "_phase",
         "_read_ended",
+        "_reader",
         "_stall",
         "_timer",
         "_transport",
@@ -90,6 +99,9 @@ class Connection:
         self._phase = Phase.HEAD
         self._timer: Timer | None = None
         self._stall: Timer | None = None
+        self._reader: Pace | None = None  # how what waits for the visitor is taken, while that is in question
+        self._added = 0  # octets written while the transport was full
+        self._asked = 0  # requests when the reader was first looked at
 
     # what the subclass does
 
@@ -103,6 +115,10 @@ class Connection:
 
     def _leave(self) -> None:
         """Take no new request; close when the running ones are done."""
+        raise NotImplementedError
+
+    def _blame(self, reason: str) -> None:
+        """What runs here ends, for this reason."""
         raise NotImplementedError
 
     def _timed_out(self) -> None:
@@ -150,11 +166,11 @@ class Connection:
     def pauseProducing(self) -> None:
         if self.writable:
             self.writable = False
-            limit = self._context.limits.stall
+            self._reader = None
             if self._stall is None:
-                self._stall = self._context.timers.start(limit, self._stalled)
+                self._stall = self._context.timers.start(self._context.limits.stall / LOOKS, self._look_at_reader)
             else:
-                self._stall.restart(limit)
+                self._stall.restart()
 
     def stopProducing(self) -> None:
         """connectionLost follows."""
@@ -180,9 +196,15 @@ class Connection:
             self._drop()
 
     def _close(self, seconds: float) -> None:
-        """Send what is queued, say that it was all, and read on until the visitor has heard it."""
+        """Send what is queued, say that it was all, and read on until the visitor has heard it.
+
+        :param seconds: what it has to close, too, once it has taken everything
+        """
+        context = self._context
+        self._until = context.timers.now + seconds
+        self._reader = None
         if unsent(self._transport):
-            self._until = self._context.timers.now + self._context.limits.stall
+            seconds = min(seconds, context.limits.stall / LOOKS)
         self._enter(Phase.CLOSING, seconds)
         if not self._half_closed:
             self._half_close()
@@ -223,15 +245,56 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _stalled(self) -> None:
-        """The visitor took too little of what is buffered for it for too long."""
-        self._context.counters.shed += 1
+    def _look_at_reader(self) -> None:
+        """The transport is full: does the visitor take what waits for it?"""
+        if self._reads_on(unsent(self._transport)):
+            assert self._stall is not None
+            self._stall.restart()
+
+    def _reads_on(self, waiting: int) -> bool:
+        """A look at who still has to take something; one that took too little in the last window is dropped.
+
+        :param waiting: octets that it has not got yet
+        """
+        taken = self._added - waiting
+        reader = self._reader
+        if reader is None:
+            self._reader = Pace(taken)
+            return True
+        limits = self._context.limits
+        if reader.advance(taken) >= least_octets(limits.stall_rate, limits.stall):
+            return True
+        self._context.counters.shed["reader"] += 1
         log.debug("a visitor that does not read was dropped")
+        self._blame("slow-reader")
         self._drop()
+        return False
+
+    def _idle_timed_out(self) -> None:
+        """It is between requests: first it has to take the last answer, then it may stay for a while."""
+        context = self._context
+        if self._phase is Phase.IDLE:
+            if waiting := unsent(self._transport):
+                if self._asked != self.requests:
+                    self._asked = self.requests
+                    self._reader = None
+                if self._reads_on(waiting):
+                    self._enter(Phase.IDLE, context.idle_look)
+                return
+            left = context.limits.keep_alive - context.idle_look
+            if left > 0:
+                self._enter(Phase.KEPT, left)
+                return
+        self._leave()
 
     def _close_timed_out(self) -> None:
-        """It did not answer our close; it has longer where it may still be reading."""
-        if self._context.timers.now < self._until and unsent(self._transport):
-            self._enter(Phase.CLOSING, IDLE_CLOSE)
+        """It has taken what was left for it, or not; it has closed its side, or not."""
+        waiting = unsent(self._transport)
+        left = self._until - self._context.timers.now
+        if waiting:
+            if self._reads_on(waiting):
+                self._enter(Phase.CLOSING, self._context.limits.stall / LOOKS)
+        elif left > 0:
+            self._enter(Phase.CLOSING, left)
         else:
             self._drop()

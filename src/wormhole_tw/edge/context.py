@@ -12,6 +12,7 @@ from wormhole_tw.edge.answers import HttpDate
 from wormhole_tw.edge.balancers import DEFAULT, balancer
 from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
+from wormhole_tw.edge.pace import LOOKS
 from wormhole_tw.edge.request_ids import RequestIds
 from wormhole_tw.edge.upstreams.agents import AgentUpstreams
 from wormhole_tw.edge.upstreams.pool import Pool
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.net.timers import TimerWheel
 
-__all__ = ["Counters", "EdgeContext"]
+__all__ = ["SHED", "Counters", "EdgeContext"]
+
+SHED = ("head", "body", "reader", "idle")
+"""What visitors are dropped for: a head, a body, or taking an answer too slowly; an upgraded connection's silence."""
 
 
 class Counters:
@@ -36,6 +40,7 @@ class Counters:
     :ivar early: answers to what never became a request (a head that did not come, HTTP on a TLS port), by reason
     :ivar handshakes: TLS handshakes that came to their end
     :ivar refused: connections that found no room, or an edge that stops
+    :ivar shed: visitors whose time was over, by what was slow, one of :data:`SHED`
     """
 
     __slots__ = (
@@ -58,7 +63,7 @@ class Counters:
         self.refused = 0
         self.requests = 0
         self.retries = 0
-        self.shed = 0
+        self.shed: Counter[str] = Counter()
         self.answers = [0] * 10
 
 
@@ -70,6 +75,7 @@ class EdgeContext:
     :ivar names: the edge's own host names, normalised
     :ivar public_port: the port that visitors reach with https; set it when the listener is bound, if it was not known
     :ivar draining: connections take no new request
+    :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
     :ivar request_ids: gives each request its name
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
     """
@@ -83,6 +89,7 @@ class EdgeContext:
         "draining",
         "h2_limits",
         "http_limits",
+        "idle_look",
         "limits",
         "names",
         "on_exchange_done",
@@ -114,6 +121,7 @@ class EdgeContext:
         self.registry = registry
         self.timers = timers
         self.limits = limits
+        self.idle_look = min(limits.keep_alive, limits.stall / LOOKS)
         self.names = names
         self.public_port = public_port
         self.wall = wall

@@ -47,6 +47,7 @@ class H2VisitorConnection(Connection):
     """One connection of a visitor, with many requests at once.
 
     :ivar codec: for its streams
+    :ivar heard: octets that came
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class H2VisitorConnection(Connection):
         "_streams",
         "codec",
         "counters",
+        "heard",
         "limits",
         "timers",
     )
@@ -68,6 +70,7 @@ class H2VisitorConnection(Connection):
         self.counters: Counters = context.counters
         self.codec: ManyStreamsCodec = codec or H2ServerCodec(context.h2_limits)
         self._streams: dict[int, VisitorStream] = {}
+        self.heard = 0
         self._begun = False
         self._leaving = False
         self._head_since: float | None = None
@@ -85,6 +88,7 @@ class H2VisitorConnection(Connection):
             self._discard(data)
             return
         self._begun = True
+        self.heard += len(data)
         self._receive(self.codec.receive_data(data, self.timers.now))
 
     def _read_over(self) -> None:
@@ -98,6 +102,11 @@ class H2VisitorConnection(Connection):
                 stream.gone()
             except Exception:  # noqa: BLE001 - one exchange's bug
                 log.failure("an exchange failed on its visitor's leaving")
+
+    def _blame(self, reason: str) -> None:
+        for visitor in self._streams.values():
+            if visitor.exchange is not None:
+                visitor.exchange.reason = reason
 
     def _leave(self) -> None:
         self._say_goodbye()
@@ -126,9 +135,15 @@ class H2VisitorConnection(Connection):
             return
         self._receive(())
 
-    def shed(self, visitor: VisitorStream, stream: int) -> None:
+    def count(self, what: str) -> int:
+        """How many streams there are of which something is true: ``awaits_body`` or ``stalls``."""
+        return sum(getattr(visitor, what) for visitor in self._streams.values())
+
+    def shed(self, visitor: VisitorStream, stream: int, reason: str) -> None:
         """One of them took too long."""
-        self.counters.shed += 1
+        self.counters.shed["idle" if reason == "idle" else "reader"] += 1
+        if visitor.exchange is not None:
+            visitor.exchange.reason = reason
         self._streams.pop(stream, None)
         self.codec.reset(stream, ErrorCode.CANCEL)
         self._guarded(visitor, visitor.gone)
@@ -209,6 +224,8 @@ class H2VisitorConnection(Connection):
         if self._lost:
             return False
         pieces = self.codec.data_to_send(ROOM if self.writable else 0)
+        if not self.writable:
+            self._added += sum(map(len, pieces))
         for piece in joined(pieces):
             self._transport.write(piece)
         return bool(pieces)
@@ -234,8 +251,8 @@ class H2VisitorConnection(Connection):
                 self._enter(Phase.HEAD, self.limits.head)
         elif self._streams:
             self._phase = Phase.BUSY
-        elif self._phase is not Phase.IDLE and self._begun:
-            self._enter(Phase.IDLE, self.limits.keep_alive)
+        elif self._phase is not Phase.IDLE and self._phase is not Phase.KEPT and self._begun:
+            self._enter(Phase.IDLE, self._context.idle_look)
         self._head_since = since
 
     def _close(self, seconds: float) -> None:
@@ -259,11 +276,11 @@ class H2VisitorConnection(Connection):
         phase = self._phase
         if phase is Phase.BUSY:
             return
-        if phase is Phase.IDLE:
-            self._leave()
+        if phase is Phase.IDLE or phase is Phase.KEPT:
+            self._idle_timed_out()
         elif phase is Phase.CLOSING:
             self._close_timed_out()
         else:
             if phase is Phase.HEAD:
-                self.counters.shed += 1
+                self.counters.shed["head"] += 1
             self._drop()

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from wormhole_tw.edge.interfaces import IVisitor
+from wormhole_tw.edge.pace import LOOKS, SharedPace, least_octets
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
 from wormhole_tw.http.h2.faults import ErrorCode
@@ -32,20 +33,38 @@ class VisitorStream:
 
     :ivar facts: of its connection
     :ivar exchange: None once it is done
+    :ivar switched: after a 101
+    :ivar beside: the answer has begun beside the body: who is silent then may be the service's to say
     """
 
-    __slots__ = ("_connection", "_expected", "_sent", "_stall", "_stream", "_timer", "exchange", "facts", "switched")
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_expected",
+        "_giver",
+        "_reader",
+        "_stall",
+        "_stream",
+        "_timer",
+        "beside",
+        "exchange",
+        "facts",
+        "switched",
+    )
 
     def __init__(self, connection: H2VisitorConnection, stream: int) -> None:
         self.facts: ConnectionFacts = connection.facts
         self.exchange: Exchange | None = None
         self.switched = False
+        self.beside = False
         self._connection = connection
         self._stream = stream
         self._expected = False  # its body waits for a 100
         self._timer: Timer | None = None
         self._stall: Timer | None = None
-        self._sent = 0
+        self._body: SharedPace | None = None  # how the body comes, once that is in question
+        self._reader: SharedPace | None = None  # how the answer is taken, the same
+        self._giver: Exchange | None = None  # whose answer that is
 
     # what the connection calls
 
@@ -56,7 +75,7 @@ class VisitorStream:
         if head.expect_continue:
             self._expected = True
         elif head.framing is not Framing.NONE:
-            self._start(self._connection.limits.body)
+            self._await_body()
         exchange.begin(head)
 
     def take(self, event: Event) -> None:
@@ -66,7 +85,8 @@ class VisitorStream:
             # the answer is whole, and waits for its window
             return
         if type(event) is Body:
-            self._start(self._connection.limits.body)
+            if self._expected:
+                self._await_body()
             exchange.request_body(event)
         elif type(event) is End:
             if not self.switched:
@@ -127,11 +147,14 @@ class VisitorStream:
             if event.status == 101:
                 self.switched = True
                 self._start(self._connection.limits.upgrade_idle)
+            elif self._timer is not None and self._timer.active:
+                self.beside = True
+                self._body = None
+                self._start(self._connection.limits.upgrade_idle / LOOKS)
         elif kind is InformationalHead:
             assert isinstance(event, InformationalHead)
             if event.status == 100 and self._expected:
-                self._expected = False
-                self._start(self._connection.limits.body)
+                self._await_body()
         elif kind is Raw:
             self._restart()
         self._connection.codec.send(self._stream, event)
@@ -165,6 +188,21 @@ class VisitorStream:
 
     # timeouts
 
+    @property
+    def awaits_body(self) -> bool:
+        """Its body is still to come, and its time runs."""
+        return self._timer is not None and self._timer.active and not self.switched and not self.beside
+
+    @property
+    def stalls(self) -> bool:
+        """What waits on it is not taken."""
+        return self._stall is not None and self._stall.active
+
+    def _await_body(self) -> None:
+        self._expected = False
+        self._body = None
+        self._start(self._connection.limits.body / LOOKS)
+
     def _start(self, seconds: float) -> None:
         if not seconds:
             self._stop()
@@ -187,39 +225,70 @@ class VisitorStream:
         if exchange is None:
             return
         if self.switched:
-            connection.shed(self, self._stream)
-        elif connection.codec.unread(self._stream):
-            # it is we who do not read
-            self._start(connection.limits.body)
+            connection.shed(self, self._stream, "idle")
+        elif self._body_comes(exchange):
+            assert self._timer is not None
+            self._timer.restart()
         else:
-            connection.counters.shed += 1
+            connection.counters.shed["body"] += 1
             exchange.request_failed(
                 HttpError(408, "request-timeout", "The body of the request did not arrive in time.")
             )
             connection.flush()
 
+    def _body_comes(self, exchange: Exchange) -> bool:
+        """A look at the body.  Beside an answer, an octet either way is enough."""
+        connection = self._connection
+        limits = connection.limits
+        codec = connection.codec
+        if not self.beside and (codec.unread(self._stream) or codec.held_back):
+            # it is we who do not read
+            self._body = None
+            return True
+        if self._body is None:
+            self._body = SharedPace(0, connection.heard)
+        if self.beside:
+            return self._body.advance(exchange.received + exchange.sent, 0)[0] >= 1
+        least = least_octets(limits.body_rate, limits.body)
+        own, line = self._body.advance(exchange.received, connection.heard)
+        # with the others that wait for theirs: on a slow line its turn comes (its own timer is not running just now)
+        return own >= least or line >= least * (1 + connection.count("awaits_body"))
+
     def _start_stall(self) -> None:
         connection = self._connection
-        self._sent = connection.codec.sent
+        self._giver = self.exchange
+        self._reader = None
         if self._stall is None:
-            self._stall = connection.timers.start(connection.limits.stall, self._stalled)
+            self._stall = connection.timers.start(connection.limits.stall / LOOKS, self._look_at_reader)
         else:
-            self._stall.restart(connection.limits.stall)
+            self._stall.restart()
 
     def _cancel_stall(self) -> None:
         if self._stall is not None:
             self._stall.cancel()
 
-    def _stalled(self) -> None:
-        """What is buffered for the stream was not taken in time."""
-        connection = self._connection
-        limits = connection.limits
-        if not connection.writable:
-            # the whole connection is slow, which has a clock of its own
-            self._start_stall()
-        elif connection.codec.window(self._stream) > 0 and connection.codec.sent - self._sent >= limits.write_buffer:
-            # its connection took others' answers: its turn comes
-            self._start_stall()
+    def _look_at_reader(self) -> None:
+        """Is what waits on the stream taken?"""
+        if self._is_taken():
+            assert self._stall is not None
+            self._stall.restart()
         else:
             log.debug("a visitor's stream that does not read was reset")
-            connection.shed(self, self._stream)
+            self._connection.shed(self, self._stream, "slow-reader")
+
+    def _is_taken(self) -> bool:
+        connection = self._connection
+        codec = connection.codec
+        if not connection.writable:
+            # the whole connection is slow, which has a clock of its own
+            self._reader = None
+            return True
+        given = self._giver.sent if self._giver is not None else 0
+        taken = given - codec.queued(self._stream)
+        if self._reader is None:
+            self._reader = SharedPace(taken, codec.sent)
+            return True
+        own, line = self._reader.advance(taken, codec.sent)
+        least = least_octets(connection.limits.stall_rate, connection.limits.stall)
+        # where its own window is open, its connection took others' answers: its turn comes
+        return own >= least or (codec.window(self._stream) > 0 and line >= least * (1 + connection.count("stalls")))

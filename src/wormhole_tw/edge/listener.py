@@ -16,6 +16,7 @@ from wormhole_tw.edge.answers import head_timeout
 from wormhole_tw.edge.connection import IDLE_CLOSE, Connection, Phase
 from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.interfaces import IVisitor
+from wormhole_tw.edge.pace import LOOKS, Pace, least_octets
 from wormhole_tw.edge.upstreams.client import joined
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import (
@@ -54,13 +55,14 @@ _CLOSING = Phase.CLOSING
 class VisitorConnection(Connection):
     """One connection of a visitor, with one request at a time."""
 
-    __slots__ = ("_codec", "_exchange", "_stream")
+    __slots__ = ("_body", "_codec", "_exchange", "_stream")
 
     def __init__(self, context: EdgeContext, facts: ConnectionFacts, codec: OneStreamCodec | None = None) -> None:
         super().__init__(context, facts)
         self._codec: OneStreamCodec = codec or H1ServerCodec(context.http_limits)
         self._exchange: Exchange | None = None
         self._stream = 0
+        self._body: Pace | None = None  # how the body comes, once that is in question
 
     # IProtocol
 
@@ -89,6 +91,10 @@ class VisitorConnection(Connection):
                 exchange.visitor_gone()
             except Exception:  # noqa: BLE001 - one exchange's bug
                 log.failure("an exchange failed on its visitor's leaving")
+
+    def _blame(self, reason: str) -> None:
+        if self._exchange is not None:
+            self._exchange.reason = reason
 
     def _leave(self) -> None:
         self._codec.shut_down()
@@ -122,9 +128,12 @@ class VisitorConnection(Connection):
                 event.keep_alive = False
             if event.status == 101:
                 self._enter(Phase.RAW, self._context.limits.upgrade_idle)
+            elif self._phase is Phase.BODY:
+                self._body = None
+                self._enter(Phase.BOTH, self._context.limits.upgrade_idle / LOOKS)
         elif type(event) is InformationalHead:
             if event.status == 100 and self._phase is Phase.LEAVE:
-                self._enter(Phase.BODY, self._context.limits.body)
+                self._await_body()
         elif type(event) is Raw and self._timer is not None and self._timer.active:
             self._timer.restart()
         self._codec.send(self._stream, event)
@@ -162,7 +171,7 @@ class VisitorConnection(Connection):
         if codec.idle and self._exchange is None and not self._paused and self.writable and not codec.should_close:
             # as most answers end: nothing of a next request has come
             if self._phase is not _IDLE and self.requests:
-                self._enter(_IDLE, self._context.limits.keep_alive)
+                self._enter(_IDLE, self._context.idle_look)
             return
         if self._may_go_on and self._phase is not _CLOSING:
             self._receive(())
@@ -233,10 +242,8 @@ class VisitorConnection(Connection):
             # of a request that was answered before it was read to its end
             pass
         elif type(event) is Body:
-            if self._phase is not Phase.BODY:
-                self._phase = Phase.BODY
-            assert self._timer is not None
-            self._timer.restart(self._context.limits.body)
+            if self._phase is Phase.LEAVE:
+                self._await_body()
             exchange.request_body(event)
         elif type(event) is End:
             self._phase = Phase.BUSY
@@ -254,15 +261,21 @@ class VisitorConnection(Connection):
             # the timer of the phase before may run on: it finds nothing to do
             self._phase = Phase.LEAVE if head.expect_continue else _BUSY
         else:
-            self._enter(Phase.BODY, self._context.limits.body)
+            self._await_body()
         exchange = self._exchange = Exchange(self._context, self)
         exchange.begin(head)
+
+    def _await_body(self) -> None:
+        self._body = None
+        self._enter(Phase.BODY, self._context.limits.body / LOOKS)
 
     def _write(self) -> None:
         pieces = self._codec.data_to_send()
         if pieces and not self._lost:
             if len(pieces) > 1:
                 pieces = joined(pieces)
+            if not self.writable:
+                self._added += sum(map(len, pieces))
             for piece in pieces:
                 self._transport.write(piece)
 
@@ -285,8 +298,8 @@ class VisitorConnection(Connection):
 
     def _between_requests(self) -> None:
         if self._codec.idle:
-            if self._phase is not _IDLE and self.requests:
-                self._enter(_IDLE, self._context.limits.keep_alive)
+            if self._phase is not _IDLE and self._phase is not Phase.KEPT and self.requests:
+                self._enter(_IDLE, self._context.idle_look)
         elif self._phase is not Phase.HEAD:
             # a head has begun, or the rest of a body is being thrown away: both are short
             self._enter(Phase.HEAD, self._context.limits.head)
@@ -297,6 +310,7 @@ class VisitorConnection(Connection):
         if self._codec.wants_data and (self.writable or self._exchange is not None):
             if self._paused:
                 self._paused = False
+                self._body = None  # it did not come while we did not read
                 self._transport.resumeProducing()
         elif not self._paused:
             self._paused = True
@@ -306,30 +320,50 @@ class VisitorConnection(Connection):
 
     def _timed_out(self) -> None:
         phase = self._phase
-        if phase is Phase.BUSY or phase is Phase.LEAVE:
+        if phase is _BUSY or phase is Phase.LEAVE:
+            return
+        if phase is _IDLE or phase is Phase.KEPT:
+            self._idle_timed_out()
+        elif phase is Phase.BODY or phase is Phase.BOTH:
+            self._look_at_body()
+        elif phase is _CLOSING:
+            self._close_timed_out()
+        elif phase is Phase.RAW:
+            self._context.counters.shed["idle"] += 1
+            self._blame("idle")
+            self._drop()
+        elif not self.writable:
+            # a head, and it is we who do not read
+            self._enter(phase, self._context.limits.head)
+        else:
+            self._context.counters.shed["head"] += 1
+            if self._codec.has_held:  # a head that has begun: whoever sent it is told why it ends
+                self._context.counters.early["request-timeout"] += 1
+                self._transport.write(head_timeout(self._context.date.at(self._context.wall())))
+                self._close(IDLE_CLOSE)
+            else:
+                self._drop()
+
+    def _look_at_body(self) -> None:
+        """Does the body come?  Beside an answer, an octet either way is enough."""
+        exchange, timer = self._exchange, self._timer
+        assert timer is not None
+        if exchange is None:
             return
         limits = self._context.limits
-        if (phase is Phase.BODY and self._paused) or (phase is Phase.HEAD and not self.writable):
-            # it is we who do not read
-            self._enter(phase, limits.body if phase is Phase.BODY else limits.head)
-        elif phase is Phase.BODY:
-            exchange = self._exchange
-            if exchange is not None:
-                self._context.counters.shed += 1
+        least, total = 1, exchange.received + exchange.sent
+        if self._phase is Phase.BODY:
+            least, total = least_octets(limits.body_rate, limits.body), exchange.received
+        if self._paused and self._phase is Phase.BODY:
+            self._body = None
+        else:
+            if self._body is None:
+                self._body = Pace(0)
+            if self._body.advance(total) < least:
+                self._context.counters.shed["body"] += 1
                 exchange.request_failed(
                     HttpError(408, "request-timeout", "The body of the request did not arrive in time.")
                 )
-            self.flush()
-        elif phase is Phase.IDLE:
-            self._close(IDLE_CLOSE)
-        elif phase is _CLOSING:
-            self._close_timed_out()
-        else:
-            if phase is Phase.HEAD:
-                self._context.counters.shed += 1
-                if self._codec.has_held:  # a head that has begun: whoever sent it is told why it ends
-                    self._context.counters.early["request-timeout"] += 1
-                    self._transport.write(head_timeout(self._context.date.at(self._context.wall())))
-                    self._close(IDLE_CLOSE)
-                    return
-            self._drop()
+                self.flush()
+                return
+        timer.restart()

@@ -121,6 +121,10 @@ class ManyStreamsCodec(ServerCodec, Protocol):
         """Octets of a request that were given out and not acknowledged."""
 
     @property
+    def held_back(self) -> bool:
+        """No stream may be able to send a body: what was not acknowledged fills the connection's window."""
+
+    @property
     def lingers(self) -> bool:
         """Answers are out whose requests are not whole: call :meth:`let_go` from time to time."""
 

@@ -156,7 +156,9 @@ def test_windows_are_refilled_as_the_application_consumes() -> None:
     peer.data(1, bytes(16383))
     assert peer.listen() == []
     assert (peer.codec.unread(1), peer.codec.unread(99)) == (65535, 0)
+    assert peer.codec.held_back
     peer.codec.acknowledge(1, 40000)
+    assert not peer.codec.held_back
     assert peer.listen() == [("WINDOW_UPDATE", 0, 40000), ("WINDOW_UPDATE", 1, 40000)]
     # nobody gives back more than there is
     peer.codec.acknowledge(1, 1 << 20)

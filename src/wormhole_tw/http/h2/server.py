@@ -170,6 +170,13 @@ class H2ServerCodec:
         return 0 if known is None else known.unacknowledged
 
     @property
+    def held_back(self) -> bool:
+        """What was not acknowledged fills the connection's window, or may: of what was, the library has not told the
+        peer up to a half yet."""
+        unread = sum(stream.unacknowledged for stream in self._streams.values())
+        return 2 * unread >= self._connection.limits.connection_window
+
+    @property
     def sent(self) -> int:
         """Octets of bodies that have left since the connection began."""
         return self._sender.sent
