@@ -8,7 +8,8 @@
     │   └── NotAvailableError       it is right, but this version does not have it yet
     ├── PeerError                   the other side broke the rules
     │   ├── TunnelProtocolError     … of the tunnel protocol; ``code`` goes into GOAWAY
-    │   └── HttpError               … of HTTP; ``status`` goes to the visitor where it was the visitor
+    │   ├── HttpError               … of HTTP; ``status`` goes to the visitor where it was the visitor
+    │   └── ProxyHeaderError        … of the PROXY protocol; nothing can be told to it, the connection is closed
     └── WorldError                  nobody is to blame: the network, a service or an agent is not there
         ├── LinkLost                a tunnel's connection ended
         ├── LinkRefused             the edge ended it with a reason: ``code``, ``message``, ``retry_after`` seconds
@@ -33,6 +34,7 @@ __all__ = [
     "NotAnEdge",
     "NotAvailableError",
     "PeerError",
+    "ProxyHeaderError",
     "StreamReset",
     "TimedOut",
     "TunnelProtocolError",
@@ -100,6 +102,10 @@ class HttpError(PeerError):
         self.status = status
         self.reason = reason
         self.message = message
+
+
+class ProxyHeaderError(PeerError):
+    """A proxy sent no header of the PROXY protocol, or none that is valid; the message never repeats its octets."""
 
 
 class WorldError(WormholeError):

@@ -213,10 +213,6 @@ def test_what_is_wrong_is_named_in_one_line(changes: dict[str, object], key: str
     ("changes", "key"),
     [
         ({"tls.mode": "acme"}, "$.tls.mode"),
-        (
-            {"edge.listeners": [{"endpoint": "tcp:1", "proxy_protocol": True, "trusted": ["10.0.0.1"]}]},
-            "$.edge.listeners[0].proxy_protocol",
-        ),
         ({"backends.0.origin": "https://example.github.io"}, "$.backends[0].origin"),
     ],
 )
@@ -234,6 +230,7 @@ def test_who_is_trusted() -> None:
                 "edge.listeners": [
                     {"endpoint": "tcp:1"},
                     {"endpoint": "tcp:2", "trusted": []},
+                    {"endpoint": "tcp:3", "proxy_protocol": True},
                     {"endpoint": "unix:/run/edge", "trusted": ["unix"], "trusted_header": "forwarded"},
                 ],
             }
@@ -246,8 +243,10 @@ def test_who_is_trusted() -> None:
         (general, False, "x-forwarded-for"),
         (general, False, "x-forwarded-for"),
         ((), False, "x-forwarded-for"),
+        (general, False, "x-forwarded-for"),
         ((), True, "forwarded"),
     ]
+    assert [listener.proxy_protocol for listener in config.listeners] == [False] * 4 + [True, False]
     assert restart_needed(make(), config) == ["$.edge.listeners"]
 
 

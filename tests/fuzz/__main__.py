@@ -13,6 +13,7 @@ from pathlib import Path
 
 WORDS = (
     *("HTTP/1.1", "HTTP/1.0", "GET ", "HEAD ", "POST ", "OPTIONS ", "Host: a.test", "http://", "?", "%2e%2e", "/../"),
+    *("PROXY TCP4 ", "PROXY TCP6 ", "PROXY UNKNOWN", "for=", "by=_x", "proto=https", "192.0.2.1", "[2001:db8::1]:1"),
     *("Content-Length: ", "Transfer-Encoding: ", "chunked", "gzip", "identity", "Connection: ", "close", "keep-alive"),
     *("Upgrade: ", "websocket", "h2c", "Expect: 100-continue", "TE: trailers", "Max-Forwards: ", "Trailer: ", "200 "),
     *(
@@ -42,7 +43,7 @@ WORDS = (
 )
 """What libFuzzer may put in: it would take long to come upon them."""
 
-NAMES = ("request", "answer", "chunks", "target", "frames", "session")
+NAMES = ("request", "answer", "chunks", "target", "proxy", "forwarding", "frames", "session")
 
 
 def main() -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from typing import TypeVar
 
 import h11
 
 from tests.conformance.origin import ambiguities
 from tests.wire.links import HELLO, HTTP, Link
-from wormhole_tw.errors import HttpError
+from wormhole_tw.errors import HttpError, ProxyHeaderError
 from wormhole_tw.http.events import Body, End, Failed, Framing, RequestHead, ResponseHead
 from wormhole_tw.http.forwarding import (
     VisitorFacts,
@@ -27,6 +28,8 @@ from wormhole_tw.http.h1 import H1ClientCodec, H1Limits, H1ServerCodec
 from wormhole_tw.http.h1.bodies import ChunkedReader
 from wormhole_tw.http.interfaces import StreamEvent
 from wormhole_tw.http.targets import normalise_host, normalise_target
+from wormhole_tw.http.visitors import by_forwarded, by_x_forwarded
+from wormhole_tw.net.proxy_protocol import ProxyHeader, ProxyReader, ProxyVersion, begins_like_header, encode_header
 from wormhole_tw.wire.events import LinkClosed, LinkDead, LinkFailed
 from wormhole_tw.wire.frames import HEADER_SIZE, MAX_DATA, PREFACE, FrameParser, encode_frame
 from wormhole_tw.wire.session import Session, SessionConfig, Side
@@ -262,6 +265,72 @@ def _path(data: bytes) -> bytes:
     return normalise_target(data)[0]
 
 
+# what proxies say
+
+
+def proxy(data: bytes) -> None:
+    """A header of the PROXY protocol: the same one however it is cut, and what is written again is read again."""
+    found, rest = _read_header([data])
+    assert _read_header(pieces(data)) == (found, rest)
+    if not isinstance(found, ProxyHeader):
+        assert found is None or data
+        return
+    assert data.endswith(rest)
+    assert begins_like_header(data) or found.source is None
+    version: ProxyVersion = "v1" if data.startswith(b"PROXY") else "v2"
+    if found.source is None:
+        written = encode_header(version, None)
+    else:
+        # an address that Python maps into IPv4 is of another family than its neighbour may be
+        same = found.destination is not None and (":" in found.source[0]) == (":" in found.destination[0])
+        tls = (found.tls_version, found.cipher) if found.secure else None
+        written = encode_header(version, found.source, found.destination, authority=found.authority, tls=tls)
+        again, _ = _read_header([written])
+        assert isinstance(again, ProxyHeader)
+        assert (again.source, again.authority, again.tls_version) == (found.source, found.authority, found.tls_version)
+        assert again.destination == found.destination or not same
+    assert begins_like_header(written) or version == "v1"
+
+
+def _read_header(data: list[bytes] | Iterator[bytes]) -> tuple[ProxyHeader | str | None, bytes]:
+    """The header, or why it is none (None: it is not whole), and what stands behind it."""
+    reader = ProxyReader()
+    parts = iter(data)
+    for piece in parts:
+        try:
+            header = reader.feed(piece)
+        except ProxyHeaderError as error:
+            return str(error), b""
+        if header is not None:
+            return header, reader.rest + b"".join(parts)
+    return None, b""
+
+
+def forwarding(data: bytes) -> None:
+    """Forwarding fields: whatever stands in them, an address is one, and nothing reaches into what a proxy added."""
+    lines = data.split(b"\n")
+    for name, read, added in (
+        (b"X-Forwarded-For", by_x_forwarded, b"192.0.2.7"),
+        (b"Forwarded", by_forwarded, b"for=192.0.2.7;proto=https;host=a.test"),
+    ):
+        told = read([(name, line) for line in lines], _is_proxy)
+        for address in (told.address, *told.hops):
+            assert not address or str(ip_address(address)) == address
+        assert all(_is_proxy(hop) for hop in told.hops)
+        alone = read([(name, added)], _is_proxy)
+        assert read([*((name, line) for line in lines), (name, added)], _is_proxy) == alone
+        assert read([(name, b", ".join([*lines, added]))], _is_proxy) == alone
+    others = [(b"X-Forwarded-Host", data), (b"X-Forwarded-Proto", data), (b"X-Forwarded-Port", data)]
+    told = by_x_forwarded(others, _is_proxy)
+    assert told.host is None or not set(told.host) & set(b' ,;"\\\r\n')
+    assert told.scheme in (None, "http", "https")
+    assert 0 <= told.public_port <= 65535
+
+
+def _is_proxy(address: str) -> bool:
+    return address.startswith("10.")
+
+
 # the tunnel
 
 
@@ -318,6 +387,6 @@ def session(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    function.__name__: function for function in (request, answer, chunks, target, frames, session)
+    function.__name__: function for function in (request, answer, chunks, target, proxy, forwarding, frames, session)
 }
 """Name, which is that of its folder of seeds too → what must hold."""

@@ -287,8 +287,6 @@ class _Resolver:
         if table.proxy_protocol and not (trusted.networks or trusted.unix):
             reason = "nobody is trusted to send it: name the proxies in trusted, or in edge.trusted_proxies"
             raise self._error(f"{key}.proxy_protocol", reason)
-        if table.proxy_protocol:
-            raise self._not_available(f"{key}.proxy_protocol", "the PROXY protocol")
         if table.tls and table.on_plain is not None:
             raise self._error(f"{key}.on_plain", "only for a listener with tls = false")
         return Listener(

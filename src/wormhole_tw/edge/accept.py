@@ -1,5 +1,8 @@
 """Accept: the first bytes of a connection say what it is.
 
+On a listener with ``proxy_protocol`` a trusted peer begins with a header of that protocol, which says whose the
+connection is; from then on its addresses take the place of the socket's.
+
 One table of rows for each kind of port; the first row whose judge says yes takes the connection, bytes intact.  A judge
 that needs more bytes makes the connection wait, for ``limits.handshake`` at the most and :data:`FIRST_BYTES` octets.
 After TLS, ALPN decides where it was agreed on, and the bytes within decide otherwise.
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
     IHandshakeListener,
@@ -24,16 +28,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.edge.answers import plain_http_on_tls_port
+from wormhole_tw.edge.complaints import HeaderComplaints, host_of
 from wormhole_tw.edge.facts import ConnectionFacts
 from wormhole_tw.edge.h2_listener import H2VisitorConnection
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
 from wormhole_tw.edge.trust import NOBODY
-from wormhole_tw.net.networks import canonical_address
+from wormhole_tw.errors import ProxyHeaderError
+from wormhole_tw.net.proxy_protocol import ProxyHeader, ProxyReader, begins_like_header
 from wormhole_tw.net.tls import ServerTls
 from wormhole_tw.net.tls_transport import TlsAcceptor
 from wormhole_tw.net.transport import tune
 from wormhole_tw.wire.frames import PREFACE_NAME
+from wormhole_tw.wire.messages import TlsFacts
 
 if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
@@ -78,21 +85,43 @@ def _is_http(data: bytes) -> bool | None:
 
 
 Judge = Callable[[bytes], "bool | None"]
-_TLS_PORT: tuple[tuple[Judge, str], ...] = ((_is_client_hello, "_to_tls"), (_is_http, "_to_https_hint"))
-_PLAIN_PORT: tuple[tuple[Judge, str], ...] = ((_is_preface, "_to_link"), (_is_http, "_to_visitor"))
-_WITHIN_TLS = _PLAIN_PORT
+_WITHIN_TLS: tuple[tuple[Judge, str], ...] = ((_is_preface, "_to_link"), (_is_http, "_to_visitor"))
+_PLAIN_PORT: tuple[tuple[Judge, str], ...] = ((begins_like_header, "_refuse_header"), *_WITHIN_TLS)
+_TLS_PORT: tuple[tuple[Judge, str], ...] = (
+    (_is_client_hello, "_to_tls"),
+    (begins_like_header, "_refuse_header"),
+    (_is_http, "_to_https_hint"),
+)
 
 
 @implementer(IProtocol, IDrainable)
 class _Accept:
-    """A connection of which nothing is known yet.  It stands aside as soon as something is."""
+    """A connection of which nothing is known yet.  It stands aside as soon as something is.
 
-    __slots__ = ("_address", "_data", "_fed", "_next", "_owner", "_rows", "_timer", "_transport", "factory")
+    :ivar address: who it is: the peer, or whom its header names
+    :ivar header: what the PROXY protocol says of it, or None
+    """
 
-    def __init__(self, owner: AcceptFactory, address: IAddress) -> None:
+    __slots__ = (
+        "_data",
+        "_fed",
+        "_next",
+        "_owner",
+        "_reader",
+        "_rows",
+        "_timer",
+        "_transport",
+        "address",
+        "factory",
+        "header",
+    )
+
+    def __init__(self, owner: AcceptFactory, address: IAddress, reader: ProxyReader | None) -> None:
         self.factory = None
+        self.address = address
+        self.header: ProxyHeader | None = None
+        self._reader = reader
         self._owner = owner
-        self._address = address
         self._rows = _PLAIN_PORT if owner.acceptor is None else _TLS_PORT
         self._data = b""
         self._fed = 0
@@ -108,7 +137,7 @@ class _Accept:
         self._tune()
         context.counters.connections += 1
         context.connections.add(self)
-        self._timer = context.timers.start(context.limits.handshake, self.abort)
+        self._timer = context.timers.start(context.limits.handshake, self._timed_out)
 
     def connectionMade(self) -> None:
         """All is done in :meth:`makeConnection`."""
@@ -125,6 +154,8 @@ class _Accept:
             self._fed += len(data)
             self._next.dataReceived(data)
             return
+        if self._reader is not None and not (data := self._behind_header(self._reader, data)):
+            return
         self._data += data
         data = self._data
         for judge, action in self._rows:
@@ -137,6 +168,8 @@ class _Accept:
         self.abort()
 
     def connectionLost(self, reason: Failure) -> None:
+        if self._reader is not None and self._reader.begun and self._timer is not None:
+            self._owner.complaints.invalid(self.address, "it was cut short")
         self._let_go()
         if self._next is not None:
             self._next.connectionLost(reason)
@@ -152,6 +185,32 @@ class _Accept:
         self._transport.abortConnection()
 
     # within
+
+    def _timed_out(self) -> None:
+        if self._reader is not None:
+            self._owner.complaints.invalid(self.address, "it did not come within limits.handshake")
+        self.abort()
+
+    def _behind_header(self, reader: ProxyReader, data: bytes) -> bytes:
+        """What came behind the header; nothing while it is not whole, or where it is none."""
+        try:
+            header = reader.feed(data)
+        except ProxyHeaderError as error:
+            self._owner.complaints.invalid(self.address, str(error))
+            self.abort()
+            return b""
+        if header is None:
+            return b""
+        self._reader = None
+        self.header = header
+        if header.source is not None:
+            kind = IPv6Address if ":" in header.source[0] else IPv4Address
+            self.address = kind("TCP", *header.source)
+        return reader.rest
+
+    def _refuse_header(self) -> None:
+        self._owner.complaints.refused(self.address, second=self.header is not None)
+        self.abort()
 
     def _tune(self) -> None:
         transport = self._transport
@@ -181,7 +240,7 @@ class _Accept:
     def _to_tls(self) -> None:
         acceptor = self._owner.acceptor
         assert acceptor is not None
-        within = _WithinTls(self._owner, self._address, self)
+        within = _WithinTls(self._owner, self)
         tls: Any = acceptor.wrap(within)
         data, self._data = self._data, b""
         self._fed = len(data)
@@ -199,14 +258,14 @@ class _Accept:
 
     def _to_link(self) -> None:
         self._let_go()
-        self._hand_on(self._owner.make_link(self._address))
+        self._hand_on(self._owner.make_link(self.address))
 
     def _to_visitor(self) -> None:
         if self._owner.crowded:
             self.abort()
             return
         self._let_go()
-        self._hand_on(self._owner.visitor(self._transport, None))
+        self._hand_on(self._owner.visitor(self, self._transport, None))
 
 
 class _Deaf:
@@ -223,12 +282,11 @@ class _Deaf:
 class _WithinTls:
     """The inside of a TLS connection, until ALPN or the first bytes say what it is."""
 
-    __slots__ = ("_accept", "_address", "_data", "_owner", "_transport", "factory")
+    __slots__ = ("_accept", "_data", "_owner", "_transport", "factory")
 
-    def __init__(self, owner: AcceptFactory, address: IAddress, accept: _Accept) -> None:
+    def __init__(self, owner: AcceptFactory, accept: _Accept) -> None:
         self.factory = None
         self._owner = owner
-        self._address = address
         self._accept: _Accept = accept
         self._data = b""
         self._transport: TlsTransport | None = None
@@ -271,13 +329,13 @@ class _WithinTls:
         log.debug("a TLS handshake did not come to its end: {reason}", reason=reason.getErrorMessage())
 
     def _to_link(self) -> None:
-        self._hand_on(self._owner.make_link(self._address))
+        self._hand_on(self._owner.make_link(self._accept.address))
 
     def _to_visitor(self) -> None:
         if self._owner.crowded:
             self._accept.abort()
             return
-        self._hand_on(self._owner.visitor(self._transport, self._transport))
+        self._hand_on(self._owner.visitor(self._accept, self._transport, self._transport))
 
     def _hand_on(self, protocol: IProtocol) -> None:
         transport = self._transport
@@ -301,6 +359,7 @@ class AcceptFactory(Factory):
     :param tls: the certificates to end TLS with, or None on a plain port
     :param on_plain: what becomes of HTTP on a plain port
     :param trust: which peers are proxies of ours
+    :param proxy_protocol: these begin with a header of the PROXY protocol; whoever else sends one is refused
     """
 
     noisy = False
@@ -314,11 +373,14 @@ class AcceptFactory(Factory):
         tls: ServerTls | None = None,
         on_plain: Literal["redirect", "serve"] = "redirect",
         trust: Trust = NOBODY,
+        proxy_protocol: bool = False,
     ) -> None:
         self.context = context
         self.make_link = make_link
         self.acceptor = None if tls is None else TlsAcceptor(clock, tls)
         self.trust = trust
+        self._proxy_protocol = proxy_protocol
+        self.complaints = HeaderComplaints(context.counters, context.timers.seconds, expected=proxy_protocol)
         self._redirect = on_plain == "redirect"
 
     def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
@@ -326,27 +388,46 @@ class AcceptFactory(Factory):
         if addr is None or context.draining or len(context.connections) >= context.limits.connections + SPARE:
             context.counters.refused += 1
             return None
-        return _Accept(self, addr)
+        proxied = self._proxy_protocol and self.trust.believes(host_of(addr))
+        return _Accept(self, addr, ProxyReader() if proxied else None)
 
     @property
     def crowded(self) -> bool:
         """There is no room for the visitor that this connection, counted already, turned out to be."""
         return len(self.context.connections) > self.context.limits.connections
 
-    def visitor(self, transport: Any, tls: TlsTransport | None) -> VisitorConnection | H2VisitorConnection:
+    def visitor(
+        self, accept: _Accept, transport: Any, tls: TlsTransport | None
+    ) -> VisitorConnection | H2VisitorConnection:
         """The protocol for a visitor on this port."""
-        peer, host = transport.getPeer(), transport.getHost()
+        host, header, trust = transport.getHost(), accept.header, self.trust
+        local = (host_of(host), getattr(host, "port", 0))
+        outer = None
+        if header is not None:
+            local = header.destination or local
+            if header.source is None:
+                # whoever it is: nobody who may say that it is somebody else
+                trust = NOBODY
+            if header.secure:
+                outer = TlsFacts(
+                    version=header.tls_version,
+                    cipher=header.cipher,
+                    sni=header.authority or None,
+                    alpn=header.alpn.decode("ascii") or None,
+                )
         served = ServerTls.served(tls) if tls is not None else None
         facts = ConnectionFacts(
-            address=canonical_address(getattr(peer, "host", "")),
-            port=getattr(peer, "port", 0),
-            local_address=canonical_address(getattr(host, "host", "")),
-            local_port=getattr(host, "port", 0),
+            address=host_of(accept.address),
+            port=getattr(accept.address, "port", 0),
+            local_address=local[0],
+            local_port=local[1],
             public_port=self.context.public_port,
             served=served,
+            tls=outer,
             redirect=served is None and self._redirect,
-            trust=self.trust,
+            trust=trust,
         )
-        if served is not None and served.alpn == ALPN_H2:
+        alpn = served.alpn if served is not None else header.alpn if header is not None else None
+        if alpn == ALPN_H2:
             return H2VisitorConnection(self.context, facts)
         return VisitorConnection(self.context, facts)

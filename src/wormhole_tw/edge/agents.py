@@ -80,16 +80,18 @@ class AgentCounters:
 class AgentSession:
     """One agent's link: owned by :class:`Agents`, told of everything by the link, asked for streams by dispatch.
 
+    :ivar address: the peer's IP address as text, or ``local``
     :ivar facts: set when HELLO was accepted; the registry holds the session only after that
     """
 
-    __slots__ = ("_agents", "_waiting", "admitted", "closing", "draining", "facts", "link", "lost", "ready")
+    __slots__ = ("_agents", "_waiting", "address", "admitted", "closing", "draining", "facts", "link", "lost", "ready")
 
     facts: SessionFacts
     link: LinkProtocol
 
-    def __init__(self, agents: Agents) -> None:
+    def __init__(self, agents: Agents, address: str) -> None:
         self._agents = agents
+        self.address = address
         self.ready = False
         self.draining = False
         self.admitted = False
@@ -219,12 +221,13 @@ class Agents:
         # Those of them whose HELLO has not come, in the order they came.
         self._strangers: dict[AgentSession, None] = {}
 
-    def accept(self, make: Callable[[AgentSession], LinkProtocol]) -> LinkProtocol:
+    def accept(self, make: Callable[[AgentSession], LinkProtocol], address: str) -> LinkProtocol:
         """A link for a connection that was just accepted.
 
         :param make: makes the link, given its owner
+        :param address: who it is: an IP address as text; empty for a Unix socket, all whose peers count as one
         """
-        session = AgentSession(self)
+        session = AgentSession(self, address or "local")
         session.link = make(session)
         self._sessions[session] = None
         if len(self._strangers) >= MAX_STRANGERS:
@@ -242,7 +245,7 @@ class Agents:
     def judge(self, session: AgentSession, link: LinkProtocol, hello: Hello) -> None:
         """Answer a HELLO with WELCOME or GOAWAY."""
         self._strangers.pop(session, None)
-        address = _host_of(link)
+        address = session.address
         wait = self._guard.wait(address)
         if wait:
             message = "too many failed authentications from this address"
@@ -378,7 +381,7 @@ class Agents:
             if isinstance(reason, TunnelProtocolError):
                 log.info(
                     "a link of {address} was refused before it said who it is: {reason}",
-                    address=_host_of(session.link),
+                    address=session.address,
                     reason=reason,
                 )
             return
@@ -406,12 +409,6 @@ def _how_it_ended(session: AgentSession, reason: Exception) -> str:
     if isinstance(reason, LinkRefused | TunnelProtocolError | NotAnEdge | LinkLost):
         return f"was lost: {reason}"
     return f"was lost: {type(reason).__name__}: {reason}"
-
-
-def _host_of(link: LinkProtocol) -> str:
-    """The peer's IP address as text; a Unix socket has none, and all its peers count as one."""
-    peer = link.transport.getPeer() if link.transport is not None else None
-    return str(getattr(peer, "host", "") or "local")
 
 
 def _release_of(hello: Hello) -> Release | None:

@@ -162,6 +162,7 @@ class EdgeService(Service):
                     tls=self._keeper.tls if listener.tls else None,
                     on_plain=listener.on_plain,
                     trust=Trust.of(listener),
+                    proxy_protocol=listener.proxy_protocol,
                 )
                 port = open_port(reactor, listener.endpoint, factory, source=config.source, key=_endpoint_key(listener))
                 self._ports.append((listener, port))
@@ -181,7 +182,8 @@ class EdgeService(Service):
         assert self._agents is not None
         turn = turn_end_of(self._reactor)
         return self._agents.accept(
-            lambda owner: LinkProtocol(self._reactor, Side.ACCEPTOR, self._session_config, owner, turn=turn)
+            lambda owner: LinkProtocol(self._reactor, Side.ACCEPTOR, self._session_config, owner, turn=turn),
+            str(getattr(peer, "host", "")),
         )
 
     # Facts.
