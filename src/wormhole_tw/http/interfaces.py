@@ -10,7 +10,16 @@ from typing import Protocol
 
 from wormhole_tw.http.events import Event, RequestHead, ResponseHead
 
-__all__ = ["ClientCodec", "Codec", "ManyStreamsCodec", "OneStreamCodec", "ServerCodec", "StreamEvent"]
+__all__ = [
+    "ClientCodec",
+    "Codec",
+    "ManyStreams",
+    "ManyStreamsClientCodec",
+    "ManyStreamsCodec",
+    "OneStreamCodec",
+    "ServerCodec",
+    "StreamEvent",
+]
 
 StreamEvent = tuple[int, Event]
 """An event and the stream it belongs to.  HTTP/1 counts its requests 1, 2, 3 …"""
@@ -95,11 +104,8 @@ class OneStreamCodec(ServerCodec, Protocol):
         """The one request is whole, nothing of another has come, and nothing waits to be sent."""
 
 
-class ManyStreamsCodec(ServerCodec, Protocol):
-    """A server codec whose requests run beside each other: HTTP/2.
-
-    Each stream ends with ``Abandoned`` (the peer's doing; so is the end of the connection) or with ``Closed``.
-    """
+class ManyStreams(Codec, Protocol):
+    """What both sides share where messages run beside each other: HTTP/2."""
 
     def take_events(self) -> list[StreamEvent]:
         """Events that came of sending, and not of receiving: ``Writable``, ``Closed`` … To be asked for after
@@ -118,15 +124,15 @@ class ManyStreamsCodec(ServerCodec, Protocol):
         """Octets that the stream's own window leaves, whatever the connection's does."""
 
     def unread(self, stream: int) -> int:
-        """Octets of a request that were given out and not acknowledged."""
+        """Octets of the peer's that were given out and not acknowledged."""
 
     @property
-    def held_back(self) -> bool:
-        """No stream may be able to send a body: what was not acknowledged fills the connection's window."""
+    def idle(self) -> bool:
+        """No stream is open."""
 
     @property
     def lingers(self) -> bool:
-        """Answers are out whose requests are not whole: call :meth:`let_go` from time to time."""
+        """Streams are left whose peer has not ended them: call :meth:`let_go` from time to time."""
 
     def let_go(self) -> None:
         """End those that lingered at the last call, too."""
@@ -134,6 +140,21 @@ class ManyStreamsCodec(ServerCodec, Protocol):
     @property
     def sent(self) -> int:
         """Octets of bodies that have left since the connection began."""
+
+    @property
+    def fault(self) -> str | None:
+        """What the peer did that ended the connection, for a log."""
+
+
+class ManyStreamsCodec(ManyStreams, ServerCodec, Protocol):
+    """A server codec whose requests run beside each other: HTTP/2.
+
+    Each stream ends with ``Abandoned`` (the peer's doing; so is the end of the connection) or with ``Closed``.
+    """
+
+    @property
+    def held_back(self) -> bool:
+        """No stream may be able to send a body: what was not acknowledged fills the connection's window."""
 
     @property
     def head_since(self) -> float | None:
@@ -167,3 +188,22 @@ class ClientCodec(Codec, Protocol):
     @property
     def reusable(self) -> bool:
         """Another request can begin now."""
+
+
+class ManyStreamsClientCodec(ManyStreams, ClientCodec, Protocol):
+    """A client codec whose requests run beside each other: HTTP/2."""
+
+    def finish(self, stream: int) -> None:
+        """End a switched stream behind what is queued on it; no event of it follows."""
+
+    @property
+    def settled(self) -> bool:
+        """The origin has said what it takes."""
+
+    @property
+    def connects(self) -> bool:
+        """It takes ``upgrade`` of a WebSocket; known once it is :attr:`settled`."""
+
+    @property
+    def left(self) -> tuple[int, bytes] | None:
+        """Code and text of the origin's word that it takes no further request, or None."""

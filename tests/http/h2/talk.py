@@ -69,26 +69,22 @@ def raw(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
 
-class Peer:
-    """A client of raw frames, and the codec that it speaks to.
+class Talk:
+    """One side's raw frames, and the codec of the other side that it speaks to.
 
     :ivar events: every event so far, short
     :ivar heard: every frame so far, short
     """
 
-    def __init__(self, limits: H2Limits | None = None, *, hello: bool = True, **settings: int) -> None:
-        self.codec = H2ServerCodec(limits or H2Limits(), random=lambda n: NONCE[:n])
+    codec: Any
+
+    def __init__(self) -> None:
         self.encoder = Encoder()
         self.decoder = Decoder()
         self.now = 0.0
         self.events: list[tuple[object, ...]] = []
         self.heard: list[tuple[Any, ...]] = []
         self.pending = b""
-        if hello:
-            self.say(PREFACE)
-            self.settings(**settings)
-            self.listen()
-            self.heard.clear()
 
     # what it says
 
@@ -104,14 +100,14 @@ class Peer:
         return self.say(frame.serialize())
 
     def settings(self, **settings: int) -> list[tuple[object, ...]]:
-        names = {"table": 1, "push": 2, "window": 4, "frame": 5, "connect": 8}
+        names = {"table": 1, "push": 2, "streams": 3, "window": 4, "frame": 5, "connect": 8}
         return self.frame(SettingsFrame(0, {names[name]: value for name, value in settings.items()}))
 
     def block(self, fields: Iterable[tuple[str | bytes, str | bytes]]) -> bytes:
         return self.encoder.encode(list(fields))
 
-    def ask(
-        self, stream: int, fields: Iterable[tuple[Any, Any]] = GET, *more: tuple[Any, Any], end: bool = True
+    def head(
+        self, stream: int, fields: Iterable[tuple[Any, Any]], *more: tuple[Any, Any], end: bool = True
     ) -> list[tuple[object, ...]]:
         """HEADERS."""
         flags = ["END_HEADERS", *(["END_STREAM"] if end else [])]
@@ -183,6 +179,37 @@ class Peer:
         self.codec.let_go()
         return self.listen()
 
+    @property
+    def goaway(self) -> str | None:
+        """The code of the GOAWAY that ended the connection."""
+        codes = [frame[2] for frame in self.heard if frame[0] == "GOAWAY"]
+        return codes[-1] if codes else None
+
+    @property
+    def resets(self) -> list[tuple[int, str]]:
+        return [frame[1:] for frame in self.heard if frame[0] == "RST_STREAM"]
+
+
+class Peer(Talk):
+    """A client of raw frames, and the codec that it speaks to."""
+
+    codec: H2ServerCodec
+
+    def __init__(self, limits: H2Limits | None = None, *, hello: bool = True, **settings: int) -> None:
+        super().__init__()
+        self.codec = H2ServerCodec(limits or H2Limits(), random=lambda n: NONCE[:n])
+        if hello:
+            self.say(PREFACE)
+            self.settings(**settings)
+            self.listen()
+            self.heard.clear()
+
+    def ask(
+        self, stream: int, fields: Iterable[tuple[Any, Any]] = GET, *more: tuple[Any, Any], end: bool = True
+    ) -> list[tuple[object, ...]]:
+        """A request."""
+        return self.head(stream, fields, *more, end=end)
+
     # what the edge answers
 
     def answer(
@@ -202,16 +229,6 @@ class Peer:
             self.codec.send(stream, Body(body))
         if end:
             self.codec.send(stream, End(list(trailers)))
-
-    @property
-    def goaway(self) -> str | None:
-        """The code of the GOAWAY that ended the connection."""
-        codes = [frame[2] for frame in self.heard if frame[0] == "GOAWAY"]
-        return codes[-1] if codes else None
-
-    @property
-    def resets(self) -> list[tuple[int, str]]:
-        return [frame[1:] for frame in self.heard if frame[0] == "RST_STREAM"]
 
     def lives(self, stream: int) -> bool:
         """Whether the connection still serves: a request on this new stream is answered whole."""

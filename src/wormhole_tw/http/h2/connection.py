@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wormhole_tw.http.events import Abandoned, Closed
+from abc import ABC, abstractmethod
+
+from wormhole_tw.http.events import Abandoned, Closed, Event
 from wormhole_tw.http.h2 import limits
 from wormhole_tw.http.h2.faults import ErrorCode
 from wormhole_tw.http.h2.floods import Bucket
@@ -13,7 +15,7 @@ from wormhole_tw.http.h2.sending import Sender
 from wormhole_tw.http.h2.streams import Stream
 from wormhole_tw.http.interfaces import StreamEvent
 
-__all__ = ["ANNOUNCED", "DRAIN_PING", "LAST_STREAM", "LEAVING", "STAYING", "Connection"]
+__all__ = ["ANNOUNCED", "DRAIN_PING", "LAST_STREAM", "LEAVING", "STAYING", "Connection", "ServerConnection"]
 
 LAST_STREAM = 0x7FFFFFFF
 
@@ -24,12 +26,12 @@ STAYING, ANNOUNCED, LEAVING = range(3)
 """How far a graceful end is: not begun; GOAWAY for no stream; GOAWAY with the last stream."""
 
 
-class Connection:
-    """The state of a connection.
+class Connection(ABC):
+    """The state of a connection, on either side.
 
     :ivar events: what the shell has not fetched yet
     :ivar given_up: streams that we reset: what still comes on them was under way
-    :ivar lingering: streams whose answer is out, and whose request is not whole
+    :ivar lingering: streams whose own direction is out, and whose other one is of no use and not whole
     :ivar highest: the highest stream that was opened
     :ivar now: the clock of the last read
     :ivar peer_leaves: GOAWAY came
@@ -42,21 +44,23 @@ class Connection:
         "fault",
         "given_up",
         "highest",
+        "ignored",
         "library",
         "limits",
         "lingering",
         "now",
         "peer_leaves",
         "phase",
+        "pings",
         "resets",
         "sender",
         "streams",
         "updates",
     )
 
-    def __init__(self, limits_: H2Limits) -> None:
+    def __init__(self, limits_: H2Limits, *, client: bool = False, ignored: limits.Budget = limits.IGNORED) -> None:
         self.limits = limits_
-        self.library = Library(limits_)
+        self.library = Library(limits_, client=client)
         self.events: list[StreamEvent] = []
         self.sender = Sender(self.library, limits_, self)
         self.streams: dict[int, Stream] = {}
@@ -70,6 +74,31 @@ class Connection:
         self.fault: str | None = None
         self.resets = Bucket("resets", limits.RESETS)
         self.updates = Bucket("WINDOW_UPDATE frames", limits.UPDATES)
+        self.pings = Bucket("PING frames", limits.PINGS)
+        self.ignored = Bucket("frames on streams that were reset", ignored)
+
+    # what differs between the sides
+
+    @abstractmethod
+    def sent(self, stream: Stream) -> None:
+        """END_STREAM is out."""
+
+    @abstractmethod
+    def loss(self, code: ErrorCode, why: str) -> Event:
+        """The last event of a stream that the peer has lost."""
+
+    @property
+    @abstractmethod
+    def last_heard(self) -> int:
+        """The highest stream of the peer's that was heard of, for GOAWAY."""
+
+    @abstractmethod
+    def shut_down(self) -> None:
+        """Say that the connection ends."""
+
+    @abstractmethod
+    def left(self, last: int, code: int, why: bytes) -> None:
+        """GOAWAY came, with the highest of our streams that the peer has processed, an error code and a text."""
 
     # for the sender
 
@@ -78,21 +107,11 @@ class Connection:
         self.events.append(event)
 
     def earned(self) -> None:
-        """The peer may say once more that it takes more."""
+        """The peer may say once more that it takes more, and measure the path."""
         self.updates.earn(limits.UPDATES_EARNED)
+        self.pings.earn(limits.PINGS_EARNED)
 
-    def sent(self, stream: Stream) -> None:
-        """END_STREAM is out."""
-        if stream.remote_ended:
-            self.remove(stream)
-        elif stream.tunnel and not stream.deaf:
-            return
-        else:
-            # RFC 9113 §8.1: the rest of the request is of no use.  RST_STREAM says so, but not yet: clients that are
-            # still writing (curl 7) take it for a failure before they have read the answer that came with it.
-            stream.known = False
-            self.lingering[stream.id] = stream
-        self.events.append((stream.id, Closed()))
+    # how streams end
 
     def let_go(self) -> None:
         """Reset what has lingered since the last time."""
@@ -123,38 +142,80 @@ class Connection:
         if len(given_up) > limits.REMEMBERED:
             del given_up[next(iter(given_up))]
 
-    def give_up(self, stream: Stream, code: ErrorCode) -> None:
-        """The peer's fault, on one stream."""
+    def give_up(self, stream: Stream, code: ErrorCode, why: str) -> None:
+        """The peer's fault, on one stream.
+
+        :raises ConnectionFault: it has made too many
+        """
         self.resets.take(self.now)
         self.reset(stream, code)
         if stream.known:
-            self.events.append((stream.id, Abandoned(code)))
-
-    def refuse(self, stream: int, code: ErrorCode) -> None:
-        """A stream that never was one."""
-        self.resets.take(self.now)
-        self.forget(stream)
-        self.sender.control(frame_header(4, RST_STREAM, 0, stream) + code.to_bytes(4, "big"))
+            self.events.append((stream.id, self.loss(code, why)))
 
     def goaway(self, last: int, code: ErrorCode) -> None:
         self.sender.control(
             frame_header(8, GOAWAY, 0, 0) + last.to_bytes(4, "big") + code.to_bytes(4, "big"),
         )
 
-    def end_streams(self, code: ErrorCode) -> None:
+    def end_streams(self, event: Event) -> None:
+        """All of them are over.
+
+        :param event: the last one of each
+        """
         for stream in list(self.streams.values()):
             self.sender.drop(stream)
             if stream.known:
-                self.events.append((stream.id, Abandoned(code)))
+                self.events.append((stream.id, event))
         self.streams.clear()
         self.lingering.clear()
+        self.dead = True
 
     def die(self, code: ErrorCode | None, message: str) -> None:
+        """The peer's fault, on the whole connection.
+
+        :param code: for GOAWAY; None where it is written
+        """
         self.fault = message
-        self.end_streams(ErrorCode.CANCEL)
-        self.dead = True
+        self.end_streams(self.loss(ErrorCode.CANCEL, message))
         if code is not None:
-            self.goaway(self.highest, code)
+            self.goaway(self.last_heard, code)
+
+
+class ServerConnection(Connection):
+    """A visitor's."""
+
+    __slots__ = ()
+
+    def sent(self, stream: Stream) -> None:
+        """See the base."""
+        if stream.remote_ended:
+            self.remove(stream)
+        elif stream.tunnel and not stream.deaf:
+            return
+        else:
+            # RFC 9113 §8.1: the rest of the request is of no use.  RST_STREAM says so, but not yet: clients that are
+            # still writing (curl 7) take it for a failure before they have read the answer that came with it.
+            stream.known = False
+            self.lingering[stream.id] = stream
+        self.events.append((stream.id, Closed()))
+
+    def loss(self, code: ErrorCode, why: str) -> Event:
+        """See the base."""
+        return Abandoned(code)
+
+    @property
+    def last_heard(self) -> int:
+        """See the base."""
+        return self.highest
+
+    def left(self, last: int, code: int, why: bytes) -> None:
+        """See the base: we open no streams."""
+
+    def refuse(self, stream: int, code: ErrorCode) -> None:
+        """A stream that never was one."""
+        self.resets.take(self.now)
+        self.forget(stream)
+        self.sender.control(frame_header(4, RST_STREAM, 0, stream) + code.to_bytes(4, "big"))
 
     def shut_down(self) -> None:
         """Say that the connection ends; said again, or where no stream is open, take no new one."""

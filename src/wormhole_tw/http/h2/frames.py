@@ -89,16 +89,17 @@ def _fault(code: ErrorCode, message: str) -> ConnectionFault:
 
 
 class FrameCutter:
-    """Cuts what a client sends.  Holds one frame at the most, and one header block.
+    """Cuts what a peer sends.  Holds one frame at the most, and one header block.
 
+    :param preface: what has to come in front of the first frame: a client's, or nothing
     :ivar in_head: a header block, or the first octets of the connection, have begun and are not whole
     """
 
     __slots__ = ("_block", "_block_flags", "_block_size", "_block_stream", "_data", "_limit", "_preface", "_settled")
 
-    def __init__(self, limits: H2Limits) -> None:
+    def __init__(self, limits: H2Limits, preface: bytes = PREFACE) -> None:
         self._data = bytearray()
-        self._preface = PREFACE
+        self._preface = preface
         self._settled = False
         self._limit = limits.block
         self._block: list[bytes] = []
@@ -148,19 +149,20 @@ class FrameCutter:
         return data[len(given) :]
 
     def _judge_header(self, length: int, kind: int, flags: int, stream: int) -> None:
-        if length > MAX_FRAME:
-            raise _fault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than SETTINGS_MAX_FRAME_SIZE")
         if not self._settled:
             if kind != SETTINGS_FRAME or flags & ACK:
                 raise _fault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
             self._settled = True
+        if length > MAX_FRAME:
+            raise _fault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than SETTINGS_MAX_FRAME_SIZE")
         if self._block_stream:
             if kind != CONTINUATION or stream != self._block_stream:
                 raise _fault(ErrorCode.PROTOCOL_ERROR, "a header block is interrupted")
         elif kind == CONTINUATION:
             raise _fault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block")
         if kind == PUSH_PROMISE:
-            raise _fault(ErrorCode.PROTOCOL_ERROR, "a client does not push")
+            # no client may, and no server after our SETTINGS_ENABLE_PUSH of 0
+            raise _fault(ErrorCode.PROTOCOL_ERROR, "nobody pushes here")
         if stream == 0:
             if kind in _ON_STREAMS:
                 raise _fault(ErrorCode.PROTOCOL_ERROR, "a frame of a stream stands on stream 0")

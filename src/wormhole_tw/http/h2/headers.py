@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from hpack import Decoder, Encoder, HeaderTuple
+from hpack.hpack import encode_integer
 from hpack.table import HeaderTable
 
-__all__ = ["MAX_BLOCKS", "RememberingDecoder", "RememberingEncoder"]
+__all__ = ["MAX_BLOCKS", "RememberingDecoder", "RememberingEncoder", "literal"]
 
 MAX_BLOCKS = 32
 """Blocks remembered a connection and direction, of at most :data:`MAX_BLOCK` octets each."""
@@ -29,6 +30,11 @@ def _state(table: HeaderTable) -> tuple[int, int, object]:
 
 def _same(one: tuple[int, int, object], other: tuple[int, int, object]) -> bool:
     return one[0] == other[0] and one[1] == other[1] and one[2] is other[2]
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A field as a block of its own that touches no table (RFC 7541 §6.2.3): for what is never the same twice."""
+    return b"\x10%s%s%s%s" % (bytes(encode_integer(len(name), 7)), name, bytes(encode_integer(len(value), 7)), value)
 
 
 class RememberingDecoder(Decoder):

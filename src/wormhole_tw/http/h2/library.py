@@ -1,8 +1,8 @@
 """The ``h2`` library's connection, set up so that nothing in it decides what is ours to decide.
 
-It keeps the states of streams, the windows and the settings.  It sees only frames that were judged
-before (``server``), because it ends the whole connection for many a fault of one stream; and header blocks are decoded
-by us and shown to it empty, for its own judgement of them (Content-Length among it) cannot be switched off.
+It keeps the states of streams, the windows and the settings.  It sees only frames that were judged before
+(``receiving``), because it ends the whole connection for many a fault of one stream; and header blocks are decoded by
+us and shown to it empty, for its own judgement of them (Content-Length among it) cannot be switched off.
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ from wormhole_tw.http.h2.limits import MAX_FRAME, REMEMBERED, TABLE_SIZE, H2Limi
 
 __all__ = ["SWEEP", "Library"]
 
-_CONFIG = H2Configuration(
-    client_side=False,
-    header_encoding=None,
-    validate_inbound_headers=False,
-    normalize_inbound_headers=False,
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
+
+def _config(*, client_side: bool) -> H2Configuration:
+    return H2Configuration(
+        client_side=client_side,
+        header_encoding=None,
+        validate_inbound_headers=False,
+        normalize_inbound_headers=False,
+        validate_outbound_headers=False,
+        normalize_outbound_headers=False,
+    )
+
+
+_SERVER = _config(client_side=False)
+_CLIENT = _config(client_side=True)
 
 SWEEP = 64
 """New streams between two looks for closed ones."""
@@ -45,7 +51,7 @@ class _Blank(Decoder):
 
 
 class Library(H2Connection):
-    """The server's side of a connection, its SETTINGS queued.
+    """One side of a connection, its SETTINGS queued.
 
     Of what leaves, the library keeps the states; :meth:`head` and :meth:`ended` tell it, and its own way of writing
     (which costs more than all else of a small answer) is not gone.
@@ -53,56 +59,89 @@ class Library(H2Connection):
 
     MAX_CLOSED_STREAMS = REMEMBERED
 
-    def __init__(self, limits: H2Limits) -> None:
-        super().__init__(_CONFIG)
+    def __init__(self, limits: H2Limits, *, client: bool = False) -> None:
+        super().__init__(_CLIENT if client else _SERVER)
         self._opened = 0
         self.decoder = _Blank()
         self.encoder = RememberingEncoder()
-        self.local_settings = Settings(
-            client=False,
-            initial_values={
-                SettingCodes.HEADER_TABLE_SIZE: TABLE_SIZE,
-                SettingCodes.INITIAL_WINDOW_SIZE: limits.window,
-                SettingCodes.MAX_FRAME_SIZE: MAX_FRAME,
-                SettingCodes.MAX_CONCURRENT_STREAMS: limits.streams,
-                SettingCodes.MAX_HEADER_LIST_SIZE: limits.head,
-                SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
-            },
-        )
+        settings = {
+            SettingCodes.HEADER_TABLE_SIZE: TABLE_SIZE,
+            SettingCodes.INITIAL_WINDOW_SIZE: limits.window,
+            SettingCodes.MAX_FRAME_SIZE: MAX_FRAME,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.head,
+        }
+        if client:
+            settings[SettingCodes.ENABLE_PUSH] = 0
+        else:
+            settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.streams
+            settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        self.local_settings = Settings(client=client, initial_values=settings)
         self.initiate_connection()
         if limits.connection_window > _FIRST_WINDOW:
             self.increment_flow_control_window(limits.connection_window - _FIRST_WINDOW)
-        self.receive_data(PREFACE)
+        if not client:
+            self.receive_data(PREFACE)
 
     def sweep(self) -> None:
         """Forget what is closed; no setting shall reach it any more."""
         # asked for what it does beside counting
         _ = self.open_inbound_streams
 
+    def _new(self, stream_id: int) -> H2Stream:
+        self._opened += 1
+        if self._opened % SWEEP == 0:
+            self.sweep()
+        return self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
+
+    def open(self, stream_id: int) -> H2Stream:
+        """We open a stream; its head follows by :meth:`head`."""
+        self.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
+        return self._new(stream_id)
+
+    def unopen(self, stream_id: int) -> None:
+        """Its head will not follow."""
+        del self.streams[stream_id]
+
+    def answered(self, stream: H2Stream, *, interim: bool) -> None:
+        """The head of an answer came, final or interim, as :meth:`opened` takes a request's."""
+        stream.state_machine.process_input(
+            StreamInputs.RECV_INFORMATIONAL_HEADERS if interim else StreamInputs.RECV_HEADERS
+        )
+
+    def end_came(self, stream: H2Stream) -> None:
+        """That head had END_STREAM."""
+        stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+
     def opened(self, stream_id: int, *, ended: bool) -> H2Stream:
         """The peer has opened a stream, with a head that is judged elsewhere.
 
         The same as showing it an empty header block, at a fifth of the cost.
         """
-        self._opened += 1
-        if self._opened % SWEEP == 0:
-            self.sweep()
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
-        stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
+        stream = self._new(stream_id)
         stream.state_machine.process_input(StreamInputs.RECV_HEADERS)
         if ended:
             stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
         return stream
 
     def head(
-        self, stream: H2Stream, fields: list[tuple[bytes, bytes]], *, end: bool, interim: bool = False
+        self,
+        stream: H2Stream,
+        fields: list[tuple[bytes, bytes]],
+        *,
+        end: bool,
+        interim: bool = False,
+        more: bytes = b"",
     ) -> list[bytes]:
-        """A header block as frames: an answer's head, an interim one, or trailers."""
+        """A header block as frames: a request's head, an answer's, an interim one, or trailers.
+
+        :param more: what follows ``fields`` in the block
+        """
         machine = stream.state_machine
         machine.process_input(StreamInputs.SEND_INFORMATIONAL_HEADERS if interim else StreamInputs.SEND_HEADERS)
         if end:
             machine.process_input(StreamInputs.SEND_END_STREAM)
-        block = self.encoder.encode(fields)
+        block = self.encoder.encode(fields) + more
         flags = END_STREAM if end else 0
         size = len(block)
         if size <= MAX_FRAME:

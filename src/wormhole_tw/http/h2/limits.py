@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wormhole_tw.http.events import RequestHead
+    from wormhole_tw.http.events import InformationalHead, RequestHead, ResponseHead
 
 __all__ = [
+    "CANCELLED",
+    "CANCELS",
     "CONTINUATIONS",
     "DEFAULT_LIMITS",
     "EMPTY_DATA",
     "IGNORED",
+    "IGNORED_OF_SERVICES",
+    "INTERIM",
+    "LONGEST_REASON",
     "MAX_FRAME",
+    "MOST_WINDOW",
     "PINGS",
+    "PINGS_EARNED",
     "PRIORITIES",
     "REMEMBERED",
     "RESETS",
+    "SERVICE_GROWTH",
+    "SERVICE_WINDOW",
     "SETTINGS",
     "TABLE_SIZE",
     "UPDATES",
@@ -59,7 +68,11 @@ crowding bring out of us (CVE-2025-8671, "MadeYouReset").  A browser that leaves
 is 100 at the most; twice that is an accident, and 30 a second for ever is nobody's."""
 
 PINGS = Budget(50, 5)
-"""PING: each makes us write as much.  gRPC's most nervous keep-alive is one a second."""
+"""PING: each makes us write as much, beyond :data:`PINGS_EARNED`.  gRPC's most nervous keep-alive is one a second."""
+
+PINGS_EARNED = 1
+"""PING frames that each DATA frame of ours earns: gRPC measures the path (BDP) by a PING whenever data comes and none
+is under way, which on a short path is a thousand a second."""
 
 SETTINGS = Budget(20, 1)
 """SETTINGS: each makes us write, and may move the windows of all streams.  Clients send one, or two."""
@@ -82,21 +95,51 @@ IGNORED = Budget(1000, 100)
 """Frames on streams that were reset: what was under way is legal, and bounded by the window; a window of single octets
 is not meant."""
 
+IGNORED_OF_SERVICES = Budget(50_000, 1000)
+"""The same of a service, whose streams it is we who reset: a stream of small messages that its visitor has left has
+eight thousand of them in its window.  To read and forget this many takes a tenth of a second."""
+
+CANCELLED = 8192
+"""Frames that a stream which we reset adds to :data:`IGNORED_OF_SERVICES`: its window, in messages of 32 octets."""
+
+CANCELS = 100
+"""Requests that we cancel on one connection to a service before it takes no further one: services count them
+(CVE-2023-44487), and one visitor's must not cost the others theirs."""
+
+SERVICE_WINDOW = 64 * 1024
+"""A stream's window towards a service at first, which is what HTTP/1's codec takes ahead of its reader."""
+
+MOST_WINDOW = 1024 * 1024
+"""… and at the most: 20 MB/s at 50 ms."""
+
+SERVICE_GROWTH = 8 * 1024 * 1024
+"""What the windows of a connection to a service may grow by: eight downloads at full speed."""
+
+LONGEST_REASON = 200
+"""Octets of the text in a GOAWAY that are kept for a log."""
+
+INTERIM = 64 * 1024
+"""Octets of interim answers in front of one final answer, as on HTTP/1."""
+
 
 @dataclass(frozen=True, slots=True)
 class H2Limits:
     """Sizes in octets unless said otherwise.
 
-    :ivar head: a request's field section, each field with the 32 octets that RFC 9113 §6.5.2 adds; 431 past it
+    :ivar head: a field section, each field with the 32 octets that RFC 9113 §6.5.2 adds; 431 past it
     :ivar fields: field lines of a head or of trailers; 431 past it
     :ivar target: the request target; 414 past it
     :ivar method: the method's name; 501 past it
-    :ivar streams: requests at once on a connection: what browsers open for a page at most
+    :ivar streams: requests at once on a connection: what browsers open for a page at most, and as many as most services
+        allow; past it we open another connection to a service
     :ivar window: a stream's body given out and not acknowledged: 256 KiB at 50 ms of distance are 5 MB/s
+    :ivar most_window: what the window of a stream may grow to whose reader keeps pace (towards services)
+    :ivar growth: what all the windows of a connection together may grow by
     :ivar connection_window: the same of all streams together: four full ones, so that a stalled upload leaves room
     :ivar queue: body of an answer that a stream holds for its peer's window before it is not writable any more
     :ivar queues: the same of all streams together; a stream that holds nothing may always add its first piece
     :ivar requests: heads that were judged by these limits (:mod:`wormhole_tw.http.memo`)
+    :ivar answers: the same of answers
     """
 
     head: int = 32 * 1024
@@ -105,12 +148,34 @@ class H2Limits:
     method: int = 32
     streams: int = 100
     window: int = 256 * 1024
+    most_window: int = 256 * 1024
+    growth: int = 0
     connection_window: int = 1024 * 1024
     queue: int = 64 * 1024
     queues: int = 512 * 1024
     requests: dict[tuple[bool, tuple[tuple[bytes, bytes], ...]], RequestHead] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    answers: dict[tuple[bool, bool, tuple[tuple[bytes, bytes], ...]], ResponseHead | InformationalHead] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def towards_services(self) -> H2Limits:
+        """The same for connections to services, which strangers to each other share: no stream's share is another's.
+
+        What all streams together may hold is what they may hold one by one, so that one that is not read, or does not
+        read, takes nothing away from the others.  A window begins small, for answers that nobody reads are the
+        edge's to hold, and grows while its answer is taken as fast as it comes.
+        """
+        window, growth = SERVICE_WINDOW, SERVICE_GROWTH
+        return replace(
+            self,
+            window=window,
+            most_window=MOST_WINDOW,
+            growth=growth,
+            connection_window=self.streams * window + growth,
+            queues=self.streams * self.queue,
+        )
 
     @property
     def decoded(self) -> int:

@@ -11,40 +11,25 @@ from typing import NoReturn
 
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Fields, Framing, RequestHead
-from wormhole_tw.http.grammar import FORBIDDEN_TRAILERS, TE_TRAILERS, is_token
+from wormhole_tw.http.grammar import TE_TRAILERS, is_token
 from wormhole_tw.http.h2.faults import StreamFault
 from wormhole_tw.http.h2.limits import H2Limits
+from wormhole_tw.http.h2.messages import CONNECTION_SPECIFIC, NAME, OVERHEAD, VALUE, RawFields, length_of
 from wormhole_tw.http.h2.websocket import WEBSOCKET
 from wormhole_tw.http.memo import MAX_HEAD, remember
 from wormhole_tw.http.targets import normalise_host
 
-__all__ = ["judge_request", "judge_trailers"]
-
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
-"""RFC 9110 §5.5 without the white space that RFC 9113 §8.2.1 forbids at both ends."""
+__all__ = ["judge_request"]
 
 _PATH = re.compile(rb"/[!\"$-~]*")
 """Origin-form; what is in it, the router judges as it does for HTTP/1."""
 
 _SCHEMES = (b"https", b"http")
 _PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
-_CONNECTION_SPECIFIC = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings"}
-)
-_MISPLACED = _CONNECTION_SPECIFIC | {b"content-length", b"host", b"te"}
-
-_MAX_DIGITS = 18
-"""As on HTTP/1: no body is longer than 10**18 - 1."""
 
 _NONE = Framing.NONE
 _LENGTH = Framing.LENGTH
 _CHUNKED = Framing.CHUNKED
-
-_OVERHEAD = 32
-"""What a field counts beside its octets (RFC 9113 §6.5.2)."""
-
-RawFields = list[tuple[bytes, bytes]]
 
 
 def _refuse(status: int, reason: str, message: str) -> NoReturn:
@@ -66,7 +51,7 @@ def judge_request(raw: RawFields, *, ended: bool, limits: H2Limits) -> RequestHe
         known.common = True
         return known
     size = sum([len(name) + len(value) for name, value in raw])
-    result = _judge(raw, ended, limits, size + _OVERHEAD * len(raw))
+    result = _judge(raw, ended, limits, size + OVERHEAD * len(raw))
     if size <= MAX_HEAD and result.upgrade is None:
         remember(limits.requests, key, result)
     return result
@@ -81,7 +66,7 @@ def _judge(raw: RawFields, ended: bool, limits: H2Limits, size: int) -> RequestH
     expect: list[bytes] = []
     for line in raw:
         name, value = line
-        if _VALUE.fullmatch(value) is None:
+        if VALUE.fullmatch(value) is None:
             raise StreamFault("a field's value has an octet that no value has, or white space at an end")
         if name[:1] == b":":
             if name not in _PSEUDO:
@@ -92,7 +77,7 @@ def _judge(raw: RawFields, ended: bool, limits: H2Limits, size: int) -> RequestH
                 raise StreamFault("a pseudo-header field stands after others")
             pseudo[name] = value
             continue
-        if _NAME.fullmatch(name) is None:
+        if NAME.fullmatch(name) is None:
             raise StreamFault("a field's name is not a lower-case token")
         if name == b"cookie":
             cookies.append(value)
@@ -101,12 +86,12 @@ def _judge(raw: RawFields, ended: bool, limits: H2Limits, size: int) -> RequestH
                 raise StreamFault("there is more than one Host")
             host = value
         elif name == b"content-length":
-            if length is not None or not value.isdigit() or len(value) > _MAX_DIGITS:
-                raise StreamFault("Content-Length is not one number")
-            length = int(value)
+            if length is not None:
+                raise StreamFault("there is more than one Content-Length")
+            length = length_of(value)
         elif name == b"expect":
             expect.append(value.lower())
-        elif name in _CONNECTION_SPECIFIC:
+        elif name in CONNECTION_SPECIFIC:
             raise StreamFault("a field of HTTP/1 connections")
         elif name == b"te":
             if value.lower() != b"trailers":
@@ -193,21 +178,3 @@ def _websocket(
     # the key is between the edge and the origin (RFC 8441 §5)
     fields = [line for line in fields if line[0] != b"sec-websocket-key"]
     return RequestHead(b"GET", path, authority, (2, 0), fields, upgrade=WEBSOCKET)
-
-
-def judge_trailers(raw: RawFields, limits: H2Limits) -> Fields:
-    """Trailer fields from their block, without those that never stand there.
-
-    :raises StreamFault: the section is malformed: a pseudo-header field, a field that frames or routes a message …
-    :raises HttpError: 431 for too many or too large ones
-    """
-    size = 0
-    for name, value in raw:
-        size += len(name) + len(value) + _OVERHEAD
-        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
-            raise StreamFault("a trailer is not a field")
-        if name in _MISPLACED:
-            raise StreamFault("a trailer that frames or routes a message")
-    if size > limits.head or len(raw) > limits.fields:
-        _refuse(431, "trailers-too-large", "The trailer section is too large.")
-    return [(name, value) for name, value in raw if name not in FORBIDDEN_TRAILERS]

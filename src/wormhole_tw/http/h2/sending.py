@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from hpack import HeaderTuple
 
 from wormhole_tw.errors import MisuseError
-from wormhole_tw.http.events import Framing, ResponseHead, Writable
-from wormhole_tw.http.h2.answers import answer_fields, plain_fields
+from wormhole_tw.http.events import Writable
+from wormhole_tw.http.h2.fields import plain_fields
 from wormhole_tw.http.h2.frames import DATA, END_STREAM, frame_header
 from wormhole_tw.http.h2.limits import MAX_FRAME, H2Limits
 from wormhole_tw.http.h2.streams import ENDED, SENDING, TUNNEL, Stream
@@ -23,9 +23,6 @@ __all__ = ["SMALL", "Owner", "Sender"]
 SMALL = 256
 """A DATA frame that is shorter for the peer's window alone earns it no WINDOW_UPDATE: who opens windows by single
 octets makes us write a frame for each."""
-
-_LENGTH = Framing.LENGTH
-_NONE = Framing.NONE
 
 
 class Owner(Protocol):
@@ -74,25 +71,22 @@ class Sender:
         self._collect()
         self._out += self._library.head(stream.machine, fields, end=False, interim=True)
 
-    def head(self, stream: Stream, head: ResponseHead) -> None:
-        """The final head."""
-        status = head.status
-        request = stream.request
-        length: int | None = None
-        if (request is not None and request.method == b"HEAD") or status == 304 or status == 204:
-            stream.bodiless = True
-            if status != 204:
-                length = head.length
-        elif head.framing is _LENGTH or head.framing is _NONE:
-            length = stream.out_left = head.length or 0
-        stream.head = answer_fields(head, status, length)
+    def head(self, stream: Stream, fields: list[tuple[bytes, bytes]], length: int | None, more: bytes = b"") -> None:
+        """The head of a message.
+
+        :param length: octets of its body, or None where only its end tells
+        :param more: encoded fields, behind the others
+        """
+        stream.out_left = length
+        stream.head = fields
+        stream.more = more
         stream.state = SENDING
         self._heads[stream.id] = stream
 
     def whole(self, stream: Stream, fields: list[tuple[bytes, bytes]]) -> None:
-        """A head that is the whole answer."""
+        """A head that is the whole message."""
         self._collect()
-        self._out += self._library.head(stream.machine, fields, end=True)
+        self._out += self._library.head(stream.machine, fields, end=True, more=stream.more)
 
     def switch(self, stream: Stream, fields: list[tuple[bytes, bytes]]) -> None:
         """The stream carries octets from now on."""
@@ -110,7 +104,7 @@ class Sender:
         left = stream.out_left
         if left is not None:
             if len(data) > left:
-                raise MisuseError("the answer's body is longer than its length")
+                raise MisuseError("the message's body is longer than its length")
             stream.out_left = left - len(data)
         stream.pieces.append(data)
         stream.queued += len(data)
@@ -123,7 +117,7 @@ class Sender:
         :raises MisuseError: the body is shorter than its length
         """
         if stream.out_left:
-            raise MisuseError("the answer's body is shorter than its length")
+            raise MisuseError("the message's body is shorter than its length")
         stream.state = ENDED
         stream.trailers = plain_fields(trailers) if not stream.bodiless else []
         head = stream.head
@@ -176,15 +170,19 @@ class Sender:
 
     # what leaves
 
-    def take(self, room: int) -> list[bytes]:
-        """What can leave now."""
+    def write_heads(self) -> None:
+        """Let no head wait any longer."""
         if self._heads:
             self._collect()
             for stream in self._heads.values():
                 assert stream.head is not None
-                self._out += self._library.head(stream.machine, stream.head, end=False)
+                self._out += self._library.head(stream.machine, stream.head, end=False, more=stream.more)
                 stream.head = None
             self._heads.clear()
+
+    def take(self, room: int) -> list[bytes]:
+        """What can leave now."""
+        self.write_heads()
         self._collect()
         if self._ready:
             self._fill(room)

@@ -15,29 +15,30 @@ from wormhole_tw.errors import MisuseError
 from wormhole_tw.http.events import (
     Abandoned,
     Body,
-    Closed,
     End,
     Event,
+    Framing,
     InformationalHead,
     Raw,
     RawEnd,
     ResponseHead,
 )
-from wormhole_tw.http.h2.answers import plain_fields
-from wormhole_tw.http.h2.connection import LEAVING, Connection
+from wormhole_tw.http.h2.codec import H2Codec
+from wormhole_tw.http.h2.connection import LEAVING, ServerConnection
 from wormhole_tw.http.h2.faults import ErrorCode
+from wormhole_tw.http.h2.fields import answer_fields, plain_fields
 from wormhole_tw.http.h2.limits import DEFAULT_LIMITS, H2Limits
-from wormhole_tw.http.h2.receiving import Receiver
-from wormhole_tw.http.h2.streams import AWAITING, ENDED, SENDING, TUNNEL, Stream
+from wormhole_tw.http.h2.requests_in import RequestReceiver
+from wormhole_tw.http.h2.streams import AWAITING, SENDING, TUNNEL, Stream
 from wormhole_tw.http.h2.websocket import is_accepted
 from wormhole_tw.http.interfaces import StreamEvent
 
-__all__ = ["EVERYTHING", "H2ServerCodec"]
-
-EVERYTHING = 1 << 40
-"""More room than there is."""
+__all__ = ["H2ServerCodec"]
 
 _END = End()
+
+_LENGTH = Framing.LENGTH
+_NONE = Framing.NONE
 
 _BAD_ANSWER: list[tuple[bytes, bytes]] = [
     HeaderTuple(b":status", b"502"),
@@ -46,7 +47,7 @@ _BAD_ANSWER: list[tuple[bytes, bytes]] = [
 ]
 
 
-class H2ServerCodec:
+class H2ServerCodec(H2Codec):
     """A visitor's connection; see :class:`wormhole_tw.http.interfaces.ManyStreamsCodec`.
 
     A request that is refused is ``Failed`` and can be answered; a malformed one is never seen.  An answer that ends
@@ -56,27 +57,13 @@ class H2ServerCodec:
     :param random: ``random(n)`` gives n octets, for keys of WebSockets
     """
 
-    __slots__ = ("_connection", "_receiver", "_sender", "_streams", "output_ended", "should_abort")
+    __slots__ = ()
+
+    _connection: ServerConnection
 
     def __init__(self, limits: H2Limits = DEFAULT_LIMITS, random: Callable[[int], bytes] = token_bytes) -> None:
-        self._connection = Connection(limits)
-        self._receiver = Receiver(self._connection, random)
-        self._sender = self._connection.sender
-        self._streams = self._connection.streams
-        self.output_ended = False
-        self.should_abort = False
-
-    # the shape of a codec
-
-    @property
-    def wants_data(self) -> bool:
-        """Flow control bounds what comes."""
-        return not self._connection.dead
-
-    @property
-    def has_held(self) -> bool:
-        """Never: the streams do not wait for one another."""
-        return False
+        connection = ServerConnection(limits)
+        super().__init__(connection, RequestReceiver(connection, random))
 
     @property
     def waits_for_answer(self) -> bool:
@@ -90,84 +77,15 @@ class H2ServerCodec:
         return connection.dead or (not self._streams and (connection.peer_leaves or connection.phase is LEAVING))
 
     @property
-    def idle(self) -> bool:
-        """No stream is open."""
-        return not self._streams
-
-    @property
     def head_since(self) -> float | None:
         """Since when a head has begun that is not whole."""
         return self._receiver.head_since
 
-    @property
-    def fault(self) -> str | None:
-        """What the peer did that ended the connection, for a log."""
-        return self._connection.fault
-
-    def take_events(self) -> list[StreamEvent]:
-        """Events since the last time."""
-        events = self._connection.events
-        if events:
-            taken = events[:]
-            events.clear()
-            return taken
-        return []
-
-    def receive_data(self, data: bytes, now: float) -> list[StreamEvent]:
-        """Take bytes; events of any number of streams come of them."""
-        if not self._connection.dead:
-            self._receiver.receive(data, now)
-        return self.take_events()
-
     def receive_eof(self, now: float) -> list[StreamEvent]:
         """The visitor left."""
         del now
-        self._connection.end_streams(ErrorCode.CANCEL)
-        self._connection.dead = True
+        self._connection.end_streams(Abandoned(ErrorCode.CANCEL))
         return self.take_events()
-
-    def acknowledge(self, stream: int, n: int) -> None:
-        """``n`` octets were consumed: the peer may send as many again, in time."""
-        known = self._streams.get(stream)
-        if known is not None:
-            n = min(n, known.unacknowledged)
-            known.unacknowledged -= n
-            self._connection.library.acknowledge_received_data(n, stream)
-
-    def reset(self, stream: int, code: int = ErrorCode.INTERNAL_ERROR) -> None:
-        """Give a stream up: RST_STREAM, and what is queued on it is dropped."""
-        known = self._streams.get(stream)
-        if known is not None and known.known:
-            self._connection.reset(known, code)
-            self._connection.events.append((stream, Closed()))
-
-    def sendable(self, stream: int) -> int:
-        """What the windows of stream and connection leave, beyond what is queued."""
-        known = self._streams.get(stream)
-        if known is None or known.state is ENDED:
-            return 0
-        window = min(self._connection.library.outbound_flow_control_window, known.machine.outbound_flow_control_window)
-        return max(0, window - known.queued)
-
-    def writable(self, stream: int) -> bool:
-        """True, too, where the stream is over: what is sent on it is dropped."""
-        known = self._streams.get(stream)
-        return known is None or self._sender.writable(known)
-
-    def queued(self, stream: int) -> int:
-        """Octets that wait."""
-        known = self._streams.get(stream)
-        return 0 if known is None else known.queued
-
-    def window(self, stream: int) -> int:
-        """What the stream's own window leaves."""
-        known = self._streams.get(stream)
-        return 0 if known is None else known.machine.outbound_flow_control_window
-
-    def unread(self, stream: int) -> int:
-        """Octets of a request that were given out and not acknowledged."""
-        known = self._streams.get(stream)
-        return 0 if known is None else known.unacknowledged
 
     @property
     def held_back(self) -> bool:
@@ -175,24 +93,6 @@ class H2ServerCodec:
         peer up to a half yet."""
         unread = sum(stream.unacknowledged for stream in self._streams.values())
         return 2 * unread >= self._connection.limits.connection_window
-
-    @property
-    def sent(self) -> int:
-        """Octets of bodies that have left since the connection began."""
-        return self._sender.sent
-
-    @property
-    def lingers(self) -> bool:
-        """Answers are out whose requests are not whole: call :meth:`let_go` from time to time."""
-        return bool(self._connection.lingering)
-
-    def let_go(self) -> None:
-        """RST_STREAM(NO_ERROR) for those that lingered at the last call, too."""
-        self._connection.let_go()
-
-    def data_to_send(self, room: int = EVERYTHING) -> list[bytes]:
-        """What can leave, with about ``room`` octets of bodies."""
-        return self._sender.take(room)
 
     def shut_down(self) -> None:
         """Say that the connection ends; said again, once the peer has heard it, or when idle, take no new stream.
@@ -218,7 +118,7 @@ class H2ServerCodec:
             elif event.status == 101:
                 raise MisuseError("101 answers a request that asked for nothing else")
             else:
-                sender.head(known, event)
+                self._head(known, event)
         elif isinstance(event, End) and state is SENDING:
             known.deaf = True
             sender.end(known, event.trailers)
@@ -237,6 +137,21 @@ class H2ServerCodec:
         if body:
             self.send(stream, Body(body))
         self.send(stream, _END)
+
+    def _head(self, stream: Stream, head: ResponseHead) -> None:
+        status, request = head.status, stream.request
+        length: int | None = None
+        body: int | None = None
+        if (request is not None and request.method == b"HEAD") or status == 304 or status == 204:
+            stream.bodiless = True
+            if status != 204:
+                length = head.length
+        elif head.framing is _LENGTH:
+            length = body = head.length or 0
+        elif head.framing is _NONE:
+            # its END_STREAM says as much
+            body = 0
+        self._sender.head(stream, answer_fields(head, status, length), body)
 
     def _switch(self, stream: Stream, head: ResponseHead) -> None:
         if head.status != 101 or not is_accepted(stream.key, head.fields):

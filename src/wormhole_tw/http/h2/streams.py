@@ -32,11 +32,16 @@ class Stream:
     :ivar key: of a WebSocket, what its origin has to prove
     :ivar remote_ended: END_STREAM came
     :ivar deaf: nothing that still comes is of use: the request was refused, or its answer is whole
+    :ivar headless: an answer is awaited, and its final head has not come (a client's stream)
+    :ivar interim: octets of the interim answers that came
     :ivar left: octets of the body that Content-Length still promises, or None
     :ivar unacknowledged: octets given out, or held, that the peer has not got back
+    :ivar taken: octets acknowledged since its window last grew (a client's)
+    :ivar window: of what the peer may send (a client's)
     :ivar early: what came on a WebSocket before its 101
     :ivar state: of our direction
-    :ivar head: an answer's head that waits for what comes behind it, with its fields
+    :ivar head: a head that waits for what comes behind it, its fields
+    :ivar more: encoded fields behind these
     :ivar pieces: queued body
     :ivar queued: octets in ``pieces``
     :ivar trailers: behind the body
@@ -52,11 +57,14 @@ class Stream:
         "early",
         "early_end",
         "head",
+        "headless",
         "id",
+        "interim",
         "key",
         "known",
         "left",
         "machine",
+        "more",
         "offset",
         "out_left",
         "pieces",
@@ -65,9 +73,11 @@ class Stream:
         "request",
         "ripe",
         "state",
+        "taken",
         "trailers",
         "tunnel",
         "unacknowledged",
+        "window",
     )
 
     def __init__(self, stream_id: int, machine: H2Stream, *, remote_ended: bool) -> None:
@@ -78,12 +88,17 @@ class Stream:
         self.key = b""
         self.tunnel = False
         self.deaf = False
+        self.headless = False
+        self.interim = 0
         self.left: int | None = None
         self.unacknowledged = 0
+        self.taken = 0
+        self.window = 0
         self.early: list[bytes] = []
         self.early_end = False
         self.state = AWAITING
         self.head: list[tuple[bytes, bytes]] | None = None
+        self.more = b""
         self.bodiless = False
         self.out_left: int | None = None
         self.pieces: deque[bytes] = deque()

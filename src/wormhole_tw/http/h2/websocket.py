@@ -10,7 +10,7 @@ from hashlib import sha1
 
 from wormhole_tw.http.events import Fields
 
-__all__ = ["WEBSOCKET", "is_accepted", "key_field"]
+__all__ = ["WEBSOCKET", "acceptance", "is_accepted", "key_field"]
 
 WEBSOCKET = b"websocket"
 
@@ -27,5 +27,9 @@ def key_field(nonce: bytes) -> tuple[bytes, bytes]:
 
 def is_accepted(key: bytes, fields: Fields) -> bool:
     """Whether a 101 proves that the origin has read the key (RFC 6455 §4.1, 4.2.2)."""
-    expected = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
-    return [value for name, value in fields if name.lower() == b"sec-websocket-accept"] == [expected]
+    return [value for name, value in fields if name.lower() == b"sec-websocket-accept"] == [acceptance(key)]
+
+
+def acceptance(key: bytes) -> bytes:
+    """The proof that a key was read (RFC 6455 §4.2.2)."""
+    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
