@@ -129,8 +129,7 @@ class AnswerReceiver(Receiver):
         connection = self._connection
         connection.library.end_came(stream.machine)
         stream.remote_ended = True
-        if not stream.deaf:
-            connection.events.append((stream.id, End(trailers)))
+        connection.events.append((stream.id, End(trailers)))
         self._ended(stream)
 
     def _hand_out(self, stream: Stream, payload: bytes, ended: bool) -> None:

@@ -41,5 +41,6 @@ class Bucket:
         self._left = left - 1
 
     def earn(self, n: int) -> None:
-        """Put ``n`` back, up to the burst."""
-        self._left = min(float(self._budget.burst), self._left + n)
+        """Put ``n`` back, up to the burst, or what the budget says instead."""
+        budget = self._budget
+        self._left = min(float(budget.most or budget.burst), self._left + n)

@@ -56,10 +56,12 @@ class Budget:
 
     :ivar burst: at once
     :ivar rate: a second, for ever
+    :ivar most: what it may be earned up to; 0 for no more than ``burst``
     """
 
     burst: int
     rate: float
+    most: int = 0
 
 
 RESETS = Budget(200, 30)
@@ -95,12 +97,11 @@ IGNORED = Budget(1000, 100)
 """Frames on streams that were reset: what was under way is legal, and bounded by the window; a window of single octets
 is not meant."""
 
-IGNORED_OF_SERVICES = Budget(50_000, 1000)
-"""The same of a service, whose streams it is we who reset: a stream of small messages that its visitor has left has
-eight thousand of them in its window.  To read and forget this many takes a tenth of a second."""
-
 CANCELLED = 8192
-"""Frames that a stream which we reset adds to :data:`IGNORED_OF_SERVICES`: its window, in messages of 32 octets."""
+"""Frames that a stream which we reset adds to :data:`IGNORED_OF_SERVICES`: its window may be full of small messages."""
+
+IGNORED_OF_SERVICES = Budget(1000, 100, most=100 * CANCELLED)
+"""The same of a service, whose streams it is we who reset: what each of them may still have under way is earned."""
 
 CANCELS = 100
 """Requests that we cancel on one connection to a service before it takes no further one: services count them
