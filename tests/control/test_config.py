@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.control._sample import make, sample
 from wormhole_tw.control.config import EdgeConfig, Limits, Listener, Override, restart_needed
+from wormhole_tw.control.limits import SiteLimits
 from wormhole_tw.control.names import normalise_hostname
 from wormhole_tw.control.tokens import digest, digest_line, generate
 from wormhole_tw.errors import ConfigError, NotAvailableError
@@ -70,6 +71,7 @@ def test_everything_said(tmp_path: Path) -> None:
         [[sites]]
         hostnames = ["*.preview.example.test"]
         routes = [{{ path = "/%7euser", backend = "app" }}]
+        limits = {{ body_bytes = 2_000_000, whole = 60 }}
         """
     )
     config = EdgeConfig.load(path)
@@ -90,6 +92,10 @@ def test_everything_said(tmp_path: Path) -> None:
     assert pair.where == "$.tls.certificates[0]"
     assert config.limits.head == 5.0
     assert config.limits.body_bytes == 1_000_000
+    own = config.sites[0].routes[0].limits
+    assert own == SiteLimits(body_bytes=2_000_000, whole=60.0)
+    assert own is not None
+    assert own.over(config.limits) == Limits(head=5.0, body_bytes=2_000_000, whole=60.0)
     assert config.sites[0].name == "*.preview.example.test"
     assert config.sites[0].routes[0].path == "/~user"
 
@@ -174,6 +180,12 @@ WRONG: list[tuple[dict[str, object], str, str]] = [
     ({"limits.body_bytes": 2**70}, "$.limits.body_bytes", "<="),
     ({"limits.waiting": 1.5}, "$.limits.waiting", "expected a whole number, got a number"),
     ({"limits.head_bytes": 4096}, "$.limits.target_bytes", "more than head_bytes"),
+    # [sites.limits]
+    ({"sites.0.limits": {"head": 5}}, "$.sites[0].limits.head", "unknown key"),
+    ({"sites.0.limits": {"first_bite": 5}}, "$.sites[0].limits.first_bite", "did you mean first_byte?"),
+    ({"sites.0.limits": {"body": 0}}, "$.sites[0].limits.body", "expected a number > 0"),
+    ({"sites.0.limits": {"requests_per_site": -1}}, "$.sites[0].limits.requests_per_site", ">= 0"),
+    ({"sites.0.limits": {"body_bytes": "1M"}}, "$.sites[0].limits.body_bytes", "expected a whole number"),
     # [[backends]]
     ({"backends.1.name": "app"}, "$.backends[1].name", "two backends named app"),
     ({"backends.0.name": "a/b"}, "$.backends[0].name", "a name is"),

@@ -13,7 +13,7 @@ from wormhole_tw.control import tables
 from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.environment import EDGE_VARIABLES
-from wormhole_tw.control.limits import Limits
+from wormhole_tw.control.limits import Limits, SiteLimits
 
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 
@@ -37,6 +37,7 @@ def rows(heading: str) -> list[list[str]]:
         ("`[[sites.routes]]`", tables.RouteTable),
         ("`[access_log]`", tables.AccessLogTable),
         ("`[limits]`", Limits),
+        ("`[sites.limits]`", SiteLimits),
     ],
 )
 def test_every_key_is_there(heading: str, table: type[msgspec.Struct]) -> None:

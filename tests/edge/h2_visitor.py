@@ -49,7 +49,9 @@ class H2Visitor(BoundedTransport):
     """
 
     def __init__(self, house: House, *, capacity: int = 65536, greedy: bool = True, **facts: Any) -> None:
-        connection = H2VisitorConnection(house.context, ConnectionFacts(address="192.0.2.7", port=40000, **facts))
+        connection = H2VisitorConnection(
+            house.context, ConnectionFacts(**{"address": "192.0.2.7", "port": 40000, **facts})
+        )
         super().__init__(connection, capacity=capacity)
         self.connection = connection
         self.greedy = greedy

@@ -194,6 +194,10 @@ def judged(data: bytes, methods: Iterable[bytes] = (b"GET",), *, closed: bool = 
     return found
 
 
+COUNTED = ("connections_per_address", "requests_per_address", "requests_per_site")
+"""Limits of what is in flight."""
+
+
 class House:
     """An edge's data path on a clock of its own.  Sites: ``app.test`` (backend app; /docs to docs), ``docs.test``."""
 
@@ -207,7 +211,8 @@ class House:
             Site("docs", ("docs.test",), (Route("docs", "/only", "docs"),)),
         ]
         self.catalogs = CatalogHolder(Catalog(sites, [Backend("app"), Backend("docs")], own_names=["edge.test"]))
-        self.limits = Limits(**limits)
+        # on, and never reached, so that every test shows that what is counted is given back
+        self.limits = Limits(**{**dict.fromkeys(COUNTED, 100_000), **limits})
         self.done: list[Any] = []
         self.context = EdgeContext(
             catalogs=self.catalogs,
@@ -230,7 +235,8 @@ class House:
         return session
 
     def visitor(self, *, capacity: int = 65536, **facts: Any) -> Visitor:
-        connection = VisitorConnection(self.context, ConnectionFacts(address="192.0.2.7", port=40000, **facts))
+        facts = {"address": "192.0.2.7", "port": 40000, **facts}
+        connection = VisitorConnection(self.context, ConnectionFacts(**facts))
         transport = Visitor(connection, capacity=capacity)
         connection.makeConnection(transport)
         return transport
@@ -253,6 +259,9 @@ class House:
         """End everything, and see that nothing is left."""
         self.context.abort()
         assert not self.context.connections
+        assert not self.context.addresses
+        assert not self.context.in_flight.sites
+        assert not self.context.in_flight.addresses
         assert not self.context.pool.open
         assert not self.context.pool.idle
         assert len(self.timers) == 0

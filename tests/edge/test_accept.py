@@ -16,7 +16,8 @@ from tests._harness import LogLines
 from tests.edge.h2_visitor import GET as GET_FIELDS
 from tests.edge.house import House, Visitor, judged
 from tests.net.peers import self_signed
-from wormhole_tw.edge.accept import ALPN, FIRST_BYTES, SPARE, AcceptFactory
+from wormhole_tw.edge.accept import ALPN, FIRST_BYTES, AcceptFactory
+from wormhole_tw.edge.room import SPARE
 from wormhole_tw.net.tls import CertificateMap, ServerTls
 from wormhole_tw.wire.frames import PREFACE
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wormhole_tw.net.networks import Networks, canonical_address
+from wormhole_tw.net.networks import Networks, canonical_address, counted_address
 
 SET = Networks(map(ip_network, ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"]))
 
@@ -68,3 +68,18 @@ def test_a_network_holds_what_the_standard_library_says(address: object, length:
 )
 def test_one_spelling(text: str, form: str) -> None:
     assert canonical_address(text) == form
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::"),
+        ("not:an:address", "not:an:address"),
+        ("", ""),
+    ],
+)
+def test_what_is_counted_of_an_address(address: str, counted: str) -> None:
+    assert counted_address(address) == counted

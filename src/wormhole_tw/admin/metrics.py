@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from twisted.web.resource import Resource
 
 from wormhole_tw import __version__
-from wormhole_tw.edge.context import SHED
+from wormhole_tw.edge.context import REFUSED, SHED
 from wormhole_tw.edge.metrics import SECONDS, EdgeMetrics, Histogram
 from wormhole_tw.errors import MisuseError
 
@@ -135,12 +135,17 @@ def _of_connections(context: EdgeContext) -> Iterator[Metric]:
     counters = context.counters
     for name, what, number in (
         ("connections", "Connections accepted, agents' too.", counters.connections),
-        ("connections_refused", "Connections closed at once: no room, or the edge stops.", counters.refused),
         ("tls_handshakes", "TLS handshakes that came to their end.", counters.handshakes),
         ("tls_handshakes_failed", "TLS handshakes that did not.", counters.handshakes_failed),
         ("retries", "Requests that were sent once more, elsewhere.", counters.retries),
     ):
         yield _counter(f"wormhole_{name}", what, rows=[((), number)])
+    yield _counter(
+        "wormhole_connections_refused",
+        "Connections closed at once: no room, too many of one address, or the edge stops.",
+        ("reason",),
+        (((reason,), counters.refused[reason]) for reason in REFUSED),
+    )
     yield _counter(
         "wormhole_visitors_shed",
         "Visitors dropped for their slowness, by what was slow.",

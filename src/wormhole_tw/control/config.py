@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 from wormhole_tw.errors import ConfigError, NotAvailableError
 
 from .endpoints import check_endpoint, endpoint_port
-from .limits import Limits
+from .limits import Limits, SiteLimits
 from .model import Backend, Route, Site
 from .names import normalise_hostname, normalise_prefix
 from .pages import read_pages
@@ -404,7 +404,8 @@ class _Resolver:
                 raise self._error(f"{key}.name", f"there are two sites named {name}")
             names.add(name)
             routes = tuple(
-                self._route(f"{key}.routes[{index}]", name, route, backends) for index, route in enumerate(table.routes)
+                self._route(f"{key}.routes[{index}]", name, route, backends, table.limits)
+                for index, route in enumerate(table.routes)
             )
             if not routes:
                 raise self._error(f"{key}.routes", "a site needs a route")
@@ -413,7 +414,9 @@ class _Resolver:
             sites.append(Site(name, tuple(hostnames), routes, own))
         return tuple(sites)
 
-    def _route(self, key: str, site: str, table: RouteTable, backends: Sequence[str]) -> Route:
+    def _route(
+        self, key: str, site: str, table: RouteTable, backends: Sequence[str], limits: SiteLimits | None
+    ) -> Route:
         try:
             path = normalise_prefix(table.path)
         except ValueError as error:
@@ -426,7 +429,7 @@ class _Resolver:
             else:
                 hint = "there is none at all"
             raise self._error(f"{key}.backend", f"there is no backend {table.backend!r}; {hint}")
-        return Route(site, path, table.backend)
+        return Route(site, path, table.backend, limits)
 
     # what they share
 

@@ -1,4 +1,5 @@
-"""``[limits]``: every time and size that strangers and services may take, with a default and the reason for it.
+"""``[limits]``: every time and size that strangers and services may take, with a default and the reason for it; and
+``[sites.limits]``, those of them that a site may have otherwise.
 
 Times are seconds. Where 0 is allowed it means "no limit" (``drain``, ``waiting``, ``idle_streams``: none); it is not
 allowed where it would let strangers hold a socket for ever.
@@ -11,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "SiteLimits"]
 
 #: No time in the table is longer than a week: more is a slip of the pen (milliseconds), and inf is no time at all.
 _WEEK = 604800.0
@@ -74,6 +75,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     requests_per_connection: CountOrOff = 10000
     #: Visitors' connections at once: each is a descriptor and some 50 KiB with TLS, so half a gigabyte at worst.
     connections: Count = 10000
+    #: Of these, from one address (of IPv6: from one /64, which is one customer's); 0 is off, for a company or a mobile
+    #: network may stand behind one address, and who knows its visitors knows how many.
+    connections_per_address: CountOrOff = 0
+    #: Requests in flight from one address, upgraded connections too; 0 is off, as above. One HTTP/2 connection may
+    #: bring a hundred.
+    requests_per_address: CountOrOff = 0
+    #: Requests in flight for one site, from everybody; 0 is off: what a service can do at once, its owner knows.
+    requests_per_site: CountOrOff = 0
     #: Streams in flight on one agent's link: more than one Python or Node process behind it can answer at once, with
     #: room for WebSockets that only sit there.
     agent_streams: Count = 4096
@@ -92,3 +101,28 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: Failed authentications from one address in a minute before it has to wait: an agent with a wrong token tries
     #: every 5 s at most, a guesser gains nothing.
     failed_authentications: Count = 30
+
+
+class SiteLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``[sites.limits]`` table: the limits of requests, which are known to be for the site; None is the edge's own.
+
+    What counts before that (heads, handshakes, connections) and what belongs to a connection, which may carry requests
+    for several sites (``stall``, ``keep_alive``), is the edge's alone.
+    """
+
+    body_bytes: CountOrOff | None = None
+    body: Seconds | None = None
+    body_rate: CountOrOff | None = None
+    connect: Seconds | None = None
+    first_byte: Seconds | None = None
+    whole: SecondsOrOff | None = None
+    upgrade_idle: SecondsOrOff | None = None
+    requests_per_site: CountOrOff | None = None
+
+    def over(self, limits: Limits) -> Limits:
+        """The limits that hold for the site.
+
+        :param limits: the edge's
+        """
+        own = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        return msgspec.structs.replace(limits, **own)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .limits import SiteLimits
+
 __all__ = ["Backend", "ErrorPages", "Release", "Route", "ServiceOffer", "SessionFacts", "Site", "Token"]
 
 
@@ -21,12 +23,14 @@ class Route:
     :ivar site: the name of the site it belongs to
     :ivar path: the prefix, beginning with ``/``
     :ivar backend: the name of the backend
+    :ivar limits: of its site, where that has limits of its own
     :ivar below: the prefix of every path that is below ``path`` (it ends in ``/``); compiled once
     """
 
     site: str
     path: str
     backend: str
+    limits: SiteLimits | None = None
     below: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

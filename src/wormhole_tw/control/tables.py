@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from .limits import Limits
+from .limits import Limits, SiteLimits
 
 __all__ = [
     "AccessLogTable",
@@ -104,6 +104,7 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     routes: list[RouteTable]
     name: str | None = None
     error_pages: str | dict[str, str] | None = None
+    limits: SiteLimits | None = None
 
 
 class EdgeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

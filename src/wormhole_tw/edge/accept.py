@@ -33,6 +33,7 @@ from wormhole_tw.edge.facts import ConnectionFacts
 from wormhole_tw.edge.h2_listener import H2VisitorConnection
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
+from wormhole_tw.edge.room import Room
 from wormhole_tw.edge.trust import NOBODY
 from wormhole_tw.errors import ProxyHeaderError
 from wormhole_tw.net.proxy_protocol import ProxyHeader, ProxyReader, begins_like_header
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from wormhole_tw.net.timers import Timer
     from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
 
-__all__ = ["ALPN", "ALPN_H2", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "SPARE", "AcceptFactory"]
+__all__ = ["ALPN", "ALPN_H2", "ALPN_HTTP", "ALPN_LINK", "FIRST_BYTES", "AcceptFactory"]
 
 log = Logger()
 
@@ -61,10 +62,6 @@ ALPN = (ALPN_LINK, ALPN_H2, *ALPN_HTTP)
 
 FIRST_BYTES = 16 * 1024
 """Octets that a stranger may send before it is known what it is: a ClientHello with post-quantum shares has 2 KiB."""
-
-SPARE = 256
-"""Connections beyond ``limits.connections`` that may be there until it is known what they are.  An agent that comes
-back gets in through a crowd of visitors; a visitor is closed as soon as it is seen to be one."""
 
 
 def _is_client_hello(data: bytes) -> bool | None:
@@ -103,6 +100,7 @@ class _Accept:
     """
 
     __slots__ = (
+        "_counted",
         "_data",
         "_fed",
         "_next",
@@ -121,6 +119,7 @@ class _Accept:
         self.address = address
         self.header: ProxyHeader | None = None
         self._reader = reader
+        self._counted = ""  # what it is counted for among the context's addresses
         self._owner = owner
         self._rows = _PLAIN_PORT if owner.acceptor is None else _TLS_PORT
         self._data = b""
@@ -137,6 +136,8 @@ class _Accept:
         self._tune()
         context.counters.connections += 1
         context.connections.add(self)
+        if not self._count():
+            return
         self._timer = context.timers.start(context.limits.handshake, self._timed_out)
 
     def connectionMade(self) -> None:
@@ -206,7 +207,23 @@ class _Accept:
         if header.source is not None:
             kind = IPv6Address if ":" in header.source[0] else IPv4Address
             self.address = kind("TCP", *header.source)
+            if not self._count():
+                return b""
         return reader.rest
+
+    def _count(self) -> bool:
+        """Count it for whose it is; False where that one has too many, and it is over."""
+        context, room = self._owner.context, self._owner.room
+        counted = room.counted(host_of(self.address))
+        if not counted:
+            return True
+        if refusal := room.address_refusal(counted):
+            context.counters.refused[refusal] += 1
+            self.abort()
+            return False
+        context.addresses.enter(counted)
+        self._counted = counted
+        return True
 
     def _refuse_header(self) -> None:
         self._owner.complaints.refused(self.address, second=self.header is not None)
@@ -223,6 +240,21 @@ class _Accept:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        counted, self._counted = self._counted, ""
+        if counted:
+            self._owner.context.addresses.leave(counted)
+
+    def visitor(self, tls: TlsTransport | None) -> VisitorConnection | H2VisitorConnection | None:
+        """It is a visitor: the protocol for it, or None where there is no room for one more."""
+        owner = self._owner
+        if refusal := owner.room.visitor_refusal(self._counted):
+            owner.context.counters.refused[refusal] += 1
+            self.abort()
+            return None
+        protocol = owner.visitor(self, tls or self._transport, tls)
+        protocol.counted, self._counted = self._counted, ""
+        self._let_go()
+        return protocol
 
     def settled(self) -> None:
         """It is known what the connection is."""
@@ -261,11 +293,9 @@ class _Accept:
         self._hand_on(self._owner.make_link(self.address))
 
     def _to_visitor(self) -> None:
-        if self._owner.crowded:
-            self.abort()
-            return
-        self._let_go()
-        self._hand_on(self._owner.visitor(self, self._transport, None))
+        protocol = self.visitor(None)
+        if protocol is not None:
+            self._hand_on(protocol)
 
 
 class _Deaf:
@@ -332,10 +362,9 @@ class _WithinTls:
         self._hand_on(self._owner.make_link(self._accept.address))
 
     def _to_visitor(self) -> None:
-        if self._owner.crowded:
-            self._accept.abort()
-            return
-        self._hand_on(self._owner.visitor(self._accept, self._transport, self._transport))
+        protocol = self._accept.visitor(self._transport)
+        if protocol is not None:
+            self._hand_on(protocol)
 
     def _hand_on(self, protocol: IProtocol) -> None:
         transport = self._transport
@@ -379,22 +408,22 @@ class AcceptFactory(Factory):
         self.make_link = make_link
         self.acceptor = None if tls is None else TlsAcceptor(clock, tls)
         self.trust = trust
+        self.room = Room(context, trust)
         self._proxy_protocol = proxy_protocol
         self.complaints = HeaderComplaints(context.counters, context.timers.seconds, expected=proxy_protocol)
         self._redirect = on_plain == "redirect"
 
     def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
         context = self.context
-        if addr is None or context.draining or len(context.connections) >= context.limits.connections + SPARE:
-            context.counters.refused += 1
+        if addr is None or context.draining:
+            refusal = "stopping"
+        else:
+            refusal = self.room.refusal(self.room.counted(host_of(addr)))
+        if refusal or addr is None:
+            context.counters.refused[refusal] += 1
             return None
         proxied = self._proxy_protocol and self.trust.believes(host_of(addr))
         return _Accept(self, addr, ProxyReader() if proxied else None)
-
-    @property
-    def crowded(self) -> bool:
-        """There is no room for the visitor that this connection, counted already, turned out to be."""
-        return len(self.context.connections) > self.context.limits.connections
 
     def visitor(
         self, accept: _Accept, transport: Any, tls: TlsTransport | None

@@ -52,6 +52,11 @@ ANSWERS: dict[str, Answer] = {
     "bad-request": Answer(400, "The request is not valid HTTP."),
     "misdirected": Answer(421, "This connection's certificate is not for that host name; open another connection."),
     "request-timeout": Answer(408, "The request did not arrive in time."),
+    # requests end all the time, so that there is room again soon
+    "too-many-requests": Answer(
+        429, "Too many requests of this address are running here; wait until one has ended.", retry_after=1
+    ),
+    "site-busy": Answer(429, "As many requests as this site takes are running; try again in a moment.", retry_after=1),
     "method-not-supported": Answer(501, "This method is not supported here."),
     # the agent reconnects within a second or two as a rule; more would keep visitors away for nothing
     "no-agent": Answer(503, "The service behind this name is not connected right now.", retry_after=2),

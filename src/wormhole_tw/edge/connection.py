@@ -58,6 +58,7 @@ class Connection:
     :ivar facts: what is known of it
     :ivar writable: the transport has room for more
     :ivar requests: how many have begun on it
+    :ivar counted: what it is counted for among ``context.addresses``, or an empty string
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Connection:
         "_timer",
         "_transport",
         "_until",
+        "counted",
         "factory",
         "facts",
         "requests",
@@ -87,6 +89,7 @@ class Connection:
         self.factory = None
         self.requests = 0
         self.writable = True
+        self.counted = ""
         self._context = context
         self._transport: Any = None
         self._feeding = False
@@ -158,6 +161,8 @@ class Connection:
         self._cancel_timers()
         context = self._context
         context.connections.discard(self)
+        if self.counted:
+            context.addresses.leave(self.counted)
         self._gone()
         context.pool.visitor_gone(self.facts)
 

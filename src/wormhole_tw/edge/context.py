@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING
 
-from wormhole_tw.control.limits import Limits
+from wormhole_tw.control.limits import Limits, SiteLimits
 from wormhole_tw.edge.answers import HttpDate
 from wormhole_tw.edge.balancers import DEFAULT, balancer
 from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
+from wormhole_tw.edge.inflight import InFlight, Requests
 from wormhole_tw.edge.pace import LOOKS
 from wormhole_tw.edge.request_ids import RequestIds
 from wormhole_tw.edge.upstreams.agents import AgentUpstreams
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.net.timers import TimerWheel
 
-__all__ = ["SHED", "Counters", "EdgeContext"]
+__all__ = ["REFUSED", "SHED", "Counters", "EdgeContext"]
+
+REFUSED = ("full", "address", "stopping")
+"""What connections are refused for: ``limits.connections`` are there, ``connections_per_address``, a stop."""
+
+MAX_SITES = 1024
+"""Different limits of sites whose whole is kept, a kilobyte each; sites with the same ones share them."""
 
 SHED = ("head", "body", "reader", "idle")
 """What visitors are dropped for: a head, a body, or taking an answer too slowly; an upgraded connection's silence."""
@@ -39,7 +47,7 @@ class Counters:
     :ivar answers: finished answers by the first digit of their status; index 0 counts visitors who left before one
     :ivar early: answers to what never became a request (a head that did not come, HTTP on a TLS port), by reason
     :ivar handshakes: TLS handshakes that came to their end
-    :ivar refused: connections that found no room, or an edge that stops
+    :ivar refused: connections that were closed at once, by the reason, one of :data:`REFUSED`
     :ivar shed: visitors whose time was over, by what was slow, one of :data:`SHED`
     """
 
@@ -60,7 +68,7 @@ class Counters:
         self.early: Counter[str] = Counter()
         self.handshakes = 0
         self.handshakes_failed = 0
-        self.refused = 0
+        self.refused: Counter[str] = Counter()
         self.requests = 0
         self.retries = 0
         self.shed: Counter[str] = Counter()
@@ -70,6 +78,7 @@ class Counters:
 class EdgeContext:
     """What accept, listener and exchange need.
 
+    :ivar addresses: visitors' connections by what counts of the address, where that has a limit
     :ivar catalogs: the current catalog; an exchange keeps the one that it began with
     :ivar connections: visitors' connections (and those whose first bytes are still awaited)
     :ivar names: the edge's own host names, normalised
@@ -77,10 +86,13 @@ class EdgeContext:
     :ivar draining: connections take no new request
     :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
     :ivar request_ids: gives each request its name
+    :ivar in_flight: requests, where they have a limit
+    :ivar site_limits: the limits of a site that has some of its own
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
     """
 
     __slots__ = (
+        "addresses",
         "catalogs",
         "connections",
         "counters",
@@ -90,6 +102,7 @@ class EdgeContext:
         "h2_limits",
         "http_limits",
         "idle_look",
+        "in_flight",
         "limits",
         "names",
         "on_exchange_done",
@@ -97,6 +110,7 @@ class EdgeContext:
         "public_port",
         "registry",
         "request_ids",
+        "site_limits",
         "timers",
         "wall",
     )
@@ -139,6 +153,9 @@ class EdgeContext:
         self.pool = Pool(registry, timers, limits, self.http_limits)
         self.dispatch = Dispatch(registry, AgentUpstreams(registry), balancer(DEFAULT, random), timers, limits)
         self.connections = Connections()
+        self.addresses = InFlight()
+        self.in_flight = Requests()
+        self.site_limits: Callable[[SiteLimits], Limits] = lru_cache(maxsize=MAX_SITES)(lambda own: own.over(limits))
         self.counters = Counters()
         self.draining = False
         self.request_ids = RequestIds(random.randbytes)

@@ -37,8 +37,10 @@ from wormhole_tw.http.forwarding import (
 )
 
 if TYPE_CHECKING:
+    from wormhole_tw.control.limits import Limits
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.inflight import Counted
     from wormhole_tw.edge.upstreams.client import UpstreamConnection
     from wormhole_tw.net.timers import Timer
 
@@ -68,6 +70,7 @@ class Exchange(Flow):
     :ivar upstream: the last one it was sent to
     :ivar facts: what is known of the visitor and its connection; ``facts.address`` is *the* visitor's address
     :ivar host: the host name that was asked for, normalised
+    :ivar limits: those of its site, once it is known, and the edge's before
     :ivar forward: the request as it goes to the upstream; None before it was routed
     :ivar request_id: its name
     :ivar site: the name of its site, or an empty string
@@ -77,6 +80,7 @@ class Exchange(Flow):
 
     __slots__ = (
         "_context",
+        "_counted",
         "_held",
         "_held_size",
         "_search",
@@ -90,6 +94,7 @@ class Exchange(Flow):
         "forward",
         "head",
         "host",
+        "limits",
         "reason",
         "request_id",
         "route",
@@ -102,6 +107,7 @@ class Exchange(Flow):
         self._context = context
         self._visitor = visitor
         self.facts: ConnectionFacts = visitor.facts
+        self.limits: Limits = context.limits
         self.host = ""
         self.forward: RequestHead | None = None
         self.state = State.NEW
@@ -118,6 +124,7 @@ class Exchange(Flow):
         self.received = 0
         self.sent = 0
         self.upstream: IUpstream | None = None
+        self._counted: Counted | None = None
         self._connection: UpstreamConnection | None = None
         self._search: Search | None = None
         # the body so far, for the connection to come and for another try; None once it cannot be sent again
@@ -147,9 +154,6 @@ class Exchange(Flow):
         if facts.trusted:
             self.request_id = given_id(head.fields) or self.request_id
             facts = self.facts = facts.of_request(head)
-        limits = context.limits
-        if limits.whole:
-            self._whole = context.timers.start(limits.whole, self._took_too_long)
         if head.framing is _NO_BODY:
             self._trailers = _END
         try:
@@ -157,16 +161,23 @@ class Exchange(Flow):
                 self._redirect(head)
                 return
             routed = route_request(context.catalogs.current, facts, head)
+            route = routed.route
+            limits = self.limits
+            if route.limits is not None:
+                limits = self.limits = context.site_limits(route.limits)
             if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
                 raise _too_large()
             if head.method == b"OPTIONS" and ends_here(head):
                 self._answer(*options_answer(context.date.at(context.wall())))
                 return
+            if limits.requests_per_site or limits.requests_per_address:
+                self._counted = context.in_flight.enter(limits, route.site, facts.address)
         except HttpError as error:
             self.give_up(error.reason, status=error.status, message=error.message)
             return
+        if limits.whole:
+            self._whole = context.timers.start(limits.whole, self._took_too_long)
         self.host = routed.host
-        route = routed.route
         self.site = route.site
         self.route = route.path
         self.backend = route.backend
@@ -190,7 +201,7 @@ class Exchange(Flow):
         size = len(event.data)
         self.received += size
         self._untaken += size
-        limit = self._context.limits.body_bytes
+        limit = self.limits.body_bytes
         if limit and self.received > limit:
             self.request_failed(_too_large())
             return
@@ -401,6 +412,8 @@ class Exchange(Flow):
         if self._whole is not None:
             self._whole.cancel()
         context = self._context
+        if self._counted is not None:
+            context.in_flight.leave(self._counted)
         context.counters.answers[self.status // 100] += 1
         if context.on_exchange_done is not None:
             try:

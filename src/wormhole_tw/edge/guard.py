@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from ipaddress import AddressValueError, IPv6Address
+
+from wormhole_tw.net.networks import counted_address
 
 __all__ = ["FailedAuthentications"]
 
@@ -17,9 +18,6 @@ WINDOW = 60.0
 
 MAX_ADDRESSES = 10_000
 """Addresses remembered at a time; the one that failed longest ago goes first. About 2 MB when full."""
-
-_SUBNET = ~((1 << 64) - 1)
-"""What counts of an IPv6 address: everybody has a whole /64, so that a guesser could change the rest every time."""
 
 
 class FailedAuthentications:
@@ -40,7 +38,7 @@ class FailedAuthentications:
 
     def wait(self, address: str) -> float:
         """Seconds until this address may try again; 0 if it may now."""
-        address = _counted(address)
+        address = counted_address(address)
         found = self._failures.get(address)
         if found is None:
             return 0.0
@@ -53,7 +51,7 @@ class FailedAuthentications:
 
     def failed(self, address: str) -> None:
         """Count one more failure of this address."""
-        address = _counted(address)
+        address = counted_address(address)
         now = self._seconds()
         since, count = self._failures.pop(address, (now, 0))
         if now - since >= WINDOW:
@@ -64,16 +62,3 @@ class FailedAuthentications:
 
     def __len__(self) -> int:
         return len(self._failures)
-
-
-def _counted(address: str) -> str:
-    """What failures are counted for: an IPv4 address, the /64 of an IPv6 one, or whatever else there is."""
-    if ":" not in address:
-        return address
-    try:
-        whole = IPv6Address(address)
-    except AddressValueError:
-        return address
-    if whole.ipv4_mapped is not None:  # from a socket that takes both
-        return str(whole.ipv4_mapped)
-    return str(IPv6Address(int(whole) & _SUBNET))

@@ -72,11 +72,11 @@ class VisitorStream:
         """A request begins."""
         exchange = self.exchange
         assert exchange is not None
-        if head.expect_continue:
-            self._expected = True
-        elif head.framing is not Framing.NONE:
-            self._await_body()
+        self._expected = head.expect_continue
         exchange.begin(head)
+        if head.framing is not Framing.NONE and not head.expect_continue and self.exchange is not None:
+            # its time is that of the site, which is known now
+            self._await_body()
 
     def take(self, event: Event) -> None:
         """What came of the request."""
@@ -144,13 +144,15 @@ class VisitorStream:
         kind = type(event)
         if kind is ResponseHead:
             assert isinstance(event, ResponseHead)
+            assert self.exchange is not None
+            limits = self.exchange.limits
             if event.status == 101:
                 self.switched = True
-                self._start(self._connection.limits.upgrade_idle)
+                self._start(limits.upgrade_idle)
             elif self._timer is not None and self._timer.active:
                 self.beside = True
                 self._body = None
-                self._start(self._connection.limits.upgrade_idle / LOOKS)
+                self._start(limits.upgrade_idle / LOOKS)
         elif kind is InformationalHead:
             assert isinstance(event, InformationalHead)
             if event.status == 100 and self._expected:
@@ -199,9 +201,10 @@ class VisitorStream:
         return self._stall is not None and self._stall.active
 
     def _await_body(self) -> None:
+        assert self.exchange is not None
         self._expected = False
         self._body = None
-        self._start(self._connection.limits.body / LOOKS)
+        self._start(self.exchange.limits.body / LOOKS)
 
     def _start(self, seconds: float) -> None:
         if not seconds:
@@ -239,7 +242,7 @@ class VisitorStream:
     def _body_comes(self, exchange: Exchange) -> bool:
         """A look at the body.  Beside an answer, an octet either way is enough."""
         connection = self._connection
-        limits = connection.limits
+        limits = exchange.limits
         codec = connection.codec
         if not self.beside and (codec.unread(self._stream) or codec.held_back):
             # it is we who do not read

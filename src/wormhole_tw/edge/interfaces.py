@@ -15,6 +15,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamClientEndpoint
 
+    from wormhole_tw.control.limits import Limits
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.events import Body, End, Event, InformationalHead, Raw, RawEnd, ResponseHead
 
@@ -94,6 +95,8 @@ class IVisitor(Interface):
 
 class IAnswerHandler(Interface):
     """Who gets what an upstream connection receives: one exchange at a time."""
+
+    limits: Limits = Attribute("what holds for the request: ``first_byte``")
 
     def on_informational(head: InformationalHead) -> None:
         """A 1xx other than 101."""

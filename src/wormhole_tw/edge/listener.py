@@ -36,6 +36,7 @@ from wormhole_tw.http.h1 import H1ServerCodec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wormhole_tw.control.limits import Limits
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.interfaces import OneStreamCodec, StreamEvent
@@ -127,10 +128,10 @@ class VisitorConnection(Connection):
             if self._context.draining or (limit and self.requests >= limit):
                 event.keep_alive = False
             if event.status == 101:
-                self._enter(Phase.RAW, self._context.limits.upgrade_idle)
+                self._enter(Phase.RAW, self._limits.upgrade_idle)
             elif self._phase is Phase.BODY:
                 self._body = None
-                self._enter(Phase.BOTH, self._context.limits.upgrade_idle / LOOKS)
+                self._enter(Phase.BOTH, self._limits.upgrade_idle / LOOKS)
         elif type(event) is InformationalHead:
             if event.status == 100 and self._phase is Phase.LEAVE:
                 self._await_body()
@@ -257,17 +258,22 @@ class VisitorConnection(Connection):
 
     def _begin(self, head: RequestHead) -> None:
         self.requests += 1
-        if head.framing is Framing.NONE or head.expect_continue:
-            # the timer of the phase before may run on: it finds nothing to do
-            self._phase = Phase.LEAVE if head.expect_continue else _BUSY
-        else:
-            self._await_body()
+        # the timer of the phase before may run on: it finds nothing to do
+        self._phase = Phase.LEAVE if head.expect_continue else _BUSY
         exchange = self._exchange = Exchange(self._context, self)
         exchange.begin(head)
+        if head.framing is not _NO_BODY and not head.expect_continue:
+            # its time is that of the site, which is known now
+            self._await_body()
+
+    @property
+    def _limits(self) -> Limits:
+        """Those of the request that runs."""
+        return self._context.limits if self._exchange is None else self._exchange.limits
 
     def _await_body(self) -> None:
         self._body = None
-        self._enter(Phase.BODY, self._context.limits.body / LOOKS)
+        self._enter(Phase.BODY, self._limits.body / LOOKS)
 
     def _write(self) -> None:
         pieces = self._codec.data_to_send()
@@ -350,7 +356,7 @@ class VisitorConnection(Connection):
         assert timer is not None
         if exchange is None:
             return
-        limits = self._context.limits
+        limits = exchange.limits
         least, total = 1, exchange.received + exchange.sent
         if self._phase is Phase.BODY:
             least, total = least_octets(limits.body_rate, limits.body), exchange.received

@@ -171,7 +171,7 @@ class Search:
         dialling.addCallbacks(self._dialled, self._dial_failed).addErrback(self._dial_crashed)
         if self._dialling is dialling:
             # the tunnel gives its streams at once; others may take their time
-            self._timer = context.timers.start(context.limits.connect, self._dial_timed_out)
+            self._timer = context.timers.start(exchange.limits.connect, self._dial_timed_out)
 
     def _dialled(self, connection: UpstreamConnection) -> None:
         self._dialling = None

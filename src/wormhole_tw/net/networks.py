@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-__all__ = ["Networks", "canonical_address"]
+__all__ = ["Networks", "canonical_address", "counted_address"]
 
 MAX_KNOWN = 4096
 """Addresses whose verdict is kept; a proxy in front names many visitors, and the same ones again and again."""
 
 _MAPPED = "::ffff:"
 
+_SUBNET = ~((1 << 64) - 1)
+"""What counts of an IPv6 address: everybody has a whole /64, and could else come with another address every time."""
+
 
 def canonical_address(text: str) -> str:
     """An address as it is compared and shown: an IPv4 one that a socket for both families maps into IPv6 stands by
     itself. Whatever else is given comes back as it is."""
     return text[len(_MAPPED) :] if text.startswith(_MAPPED) and "." in text else text
+
+
+@lru_cache(maxsize=MAX_KNOWN)
+def counted_address(address: str) -> str:
+    """What is counted where there is a limit by address: an IPv4 address, the /64 of an IPv6 one, or whatever else is
+    given."""
+    if ":" not in address:
+        return address
+    try:
+        whole = IPv6Address(address)
+    except AddressValueError:
+        return address
+    if whole.ipv4_mapped is not None:  # from a socket that takes both
+        return str(whole.ipv4_mapped)
+    return str(IPv6Address(int(whole) & _SUBNET))
 
 
 class Networks:

@@ -162,6 +162,7 @@ class UpstreamConnection:
             raise MisuseError("the connection cannot take a request now")
         self._waiting = False
         self._handler = handler
+        self._limits = handler.limits
         self._begun = False
         self._answered = False
         self.requests += 1
