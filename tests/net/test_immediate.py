@@ -217,6 +217,32 @@ async def test_what_a_peer_said_before_it_reset_is_heard_though_the_write_fails_
         await client.lost
 
 
+async def test_what_is_written_behind_lose_connection_still_leaves(pair: Pair) -> None:
+    async with pair:
+        transport = pair.client.transport
+        transport.loseConnection()
+        transport.write(b"one ")
+        transport.write(b"more")
+        assert not pair.client.lost.called, "never told out of a call"
+        await pair.server.ended
+        assert pair.server.size == 8
+        pair.server.transport.loseConnection()
+        assert isinstance(await pair.client.lost, ConnectionDone)
+
+
+@pytest.mark.parametrize("small", [True, False])
+async def test_what_does_not_fit_behind_lose_connection_still_leaves(pair: Pair, small: bool) -> None:
+    async with pair:
+        pair.small()
+        if not small:
+            pair.client.transport.write(bytes(1_000_000))
+        pair.client.transport.loseConnection()
+        pair.client.transport.write(bytes(1_000_000))
+        await pair.server.ended
+        assert pair.server.size == (1_000_000 if small else 2_000_000)
+        assert isinstance(await pair.client.lost, ConnectionDone)
+
+
 async def test_nothing_is_sent_after_an_abort(pair: Pair) -> None:
     async with pair:
         pair.client.transport.abortConnection()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from typing import Any
 
 import pytest
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
 
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.listening import open_port
+from wormhole_tw.net.transport import KEEPALIVE_IDLE, NOTSENT_LOWAT, tune
+
+TCP_NOTSENT_LOWAT = 25
+"""Linux's number; Python 3.11 has no name for it everywhere."""
 
 
 def quiet() -> Factory:
@@ -31,6 +39,36 @@ async def test_it_listens_at_once(reactor: Any) -> None:
     assert port.getHost().port
     assert "Address already in use" in refused(reactor, f"tcp:{port.getHost().port}:interface=127.0.0.1")
     await port.stopListening()
+
+
+async def test_what_a_port_accepts_is_tuned_as_what_is_dialled(reactor: Any, transports: str) -> None:
+    accepted: Deferred[Any] = Deferred()
+    lost: Deferred[None] = Deferred()
+
+    class Visitor(Protocol):
+        def connectionMade(self) -> None:
+            tune(self.transport)
+            accepted.callback(self.transport)
+
+        def connectionLost(self, reason: Failure = connectionDone) -> None:
+            lost.callback(None)
+
+    factory: Factory = Factory.forProtocol(Visitor)
+    factory.noisy = False
+    port: Any = open_port(reactor, "tcp:0:interface=127.0.0.1", factory, source="test", key="port")
+    with socket.create_connection(("127.0.0.1", port.getHost().port)) as visitor:
+        transport = await accepted
+        assert getattr(transport, "tuned", False) is (transports == "fast" and sys.platform == "linux")
+        found = transport.getHandle()
+        assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE_IDLE
+            assert found.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == NOTSENT_LOWAT
+        transport.loseConnection()
+        await lost
+        assert visitor.recv(1) == b""
+        await port.stopListening()
 
 
 async def test_an_ipv6_address_that_is_not_escaped_is_told_how(reactor: Any) -> None:

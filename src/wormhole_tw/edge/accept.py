@@ -312,13 +312,14 @@ class _Deaf:
 class _WithinTls:
     """The inside of a TLS connection, until ALPN or the first bytes say what it is."""
 
-    __slots__ = ("_accept", "_data", "_owner", "_transport", "factory")
+    __slots__ = ("_accept", "_data", "_owner", "_shaken", "_transport", "factory")
 
     def __init__(self, owner: AcceptFactory, accept: _Accept) -> None:
         self.factory = None
         self._owner = owner
         self._accept: _Accept = accept
         self._data = b""
+        self._shaken = False
         self._transport: TlsTransport | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
@@ -333,6 +334,7 @@ class _WithinTls:
     def handshakeCompleted(self) -> None:
         transport = self._transport
         assert transport is not None
+        self._shaken = True
         self._owner.context.counters.handshakes += 1
         chosen = transport.negotiatedProtocol
         if chosen == ALPN_LINK:
@@ -354,6 +356,8 @@ class _WithinTls:
 
     def connectionLost(self, reason: Failure) -> None:
         self._accept.settled()
+        if self._shaken:
+            return  # it said nothing and left: a probe, or a browser's spare connection
         self._owner.context.counters.handshakes_failed += 1
         # a scanner, a client that does not trust our CA: everyday, and nobody's error here
         log.debug("a TLS handshake did not come to its end: {reason}", reason=reason.getErrorMessage())

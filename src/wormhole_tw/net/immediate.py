@@ -10,16 +10,19 @@ others (IOCP, a test's reactor), or the operator wants Twisted's, both give back
 
 from __future__ import annotations
 
+import sys
 from socket import MSG_PEEK
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import main, tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.posixbase import PosixReactorBase, unixEnabled
+from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
 from wormhole_tw.net import choice
-from wormhole_tw.net.transport import BULK_READ, NOTSENT_LOWAT, READ_SIZE, not_sent
+from wormhole_tw.net.transport import BULK_READ, NOTSENT_LOWAT, READ_SIZE, not_sent, tune
+from wormhole_tw.net.turn import turn_end_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConnector, IListeningPort
@@ -34,6 +37,8 @@ __all__ = [
 
 LOOK_BEYOND = 16 * 1024
 """Bytes of one write from which on it is worth asking the kernel how much it holds."""
+
+_DONE = Failure(main.CONNECTION_DONE)
 
 LAST_WORDS = 64
 """Reads of what lies unread in a socket whose peer is gone: 4 MiB and more, as much as a kernel holds for one."""
@@ -120,6 +125,37 @@ class _SendsAtOnce:
         connection.protocol.dataReceived(data)
         return None
 
+    def loseConnection(self) -> None:
+        """As Twisted does; but where nothing is left to send the end comes with the turn's, and epoll is not asked."""
+        connection: Any = self
+        if (
+            self._anything_waits()
+            or not connection.connected
+            or connection.disconnecting
+            or connection._writeDisconnected
+            or connection._writeDisconnecting
+            or connection._aborting
+            or connection.TLS
+        ):
+            super().loseConnection()  # type: ignore[misc]
+            return
+        connection.stopReading()
+        connection.disconnecting = True
+        turn_end_of(connection.reactor).call(self._end)
+
+    def _end(self) -> None:
+        connection: Any = self
+        if not connection.connected or connection._aborting:
+            return
+        if self._anything_waits():  # it was written since
+            connection.startWriting()
+            return
+        connection.connectionLost(_DONE)
+
+    def _anything_waits(self) -> bool:
+        connection: Any = self
+        return bool(connection.dataBuffer or connection._tempDataBuffer or connection.producer is not None)
+
     def doWrite(self) -> Any:
         """As Twisted does; but what the peer said before it was gone is heard first.
 
@@ -146,6 +182,9 @@ class _SendsAtOnce:
 class ImmediateServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]  # the mix-in's doRead goes first
     """The transport of an accepted connection."""
 
+    tuned = sys.platform == "linux"
+    """Its port was tuned, and Linux hands that down to what it accepts."""
+
 
 class ImmediateClient(_SendsAtOnce, tcp.Client):  # type: ignore[misc]  # as above
     """The transport of a dialled connection."""
@@ -165,6 +204,10 @@ if unixEnabled:
         def _send(self, data: bytes | memoryview) -> int:
             connection: Any = self
             return 0 if connection._sendmsgQueue else super()._send(data)
+
+        def _anything_waits(self) -> bool:
+            connection: Any = self
+            return bool(connection._sendmsgQueue) or super()._anything_waits()
 
     class ImmediateUnixServer(_UnixSendsAtOnce, unix.Server):
         """The transport of an accepted connection on a Unix socket."""
@@ -215,6 +258,7 @@ def immediate_port(port: IListeningPort) -> IListeningPort:
     if not choice.ours():
         return port
     if type(port) is tcp.Port and port.transport is tcp.Server:
+        tune(port)
         port.transport = ImmediateServer
     elif unixEnabled and type(port) is unix.Port and port.transport is unix.Server:
         port.transport = ImmediateUnixServer

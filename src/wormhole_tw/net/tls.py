@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -166,7 +167,8 @@ class ServerTls:
         self._front = CertificateOptions(
             contextForServerName=self._context_for, acceptableProtocols=list(self._alpn), **_server_options()
         )
-        _adjust(self._front.getContext(), self._alpn)
+        self._front_context = self._front.getContext()
+        _adjust(self._front_context, self._alpn)
         self.swap(certificates)
 
     @property
@@ -187,7 +189,8 @@ class ServerTls:
         self._certificates = certificates
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        return self._front.serverConnectionForTLS(protocol)
+        # as CertificateOptions does, but for the ALPN names, which a client's connection offers and a server's does not
+        return SSL.Connection(self._front_context, None)
 
     def _context_for(self, server_name: bytes | None) -> SSL.Context:
         return self._contexts[self._certificates.choose(_text(server_name))]
@@ -211,6 +214,7 @@ class ServerTls:
         )
 
 
+@lru_cache(maxsize=512)
 def _text(server_name: bytes | None) -> str | None:
     """The SNI as we compare names; none where it is an address (wrk sends it), which RFC 6066 section 3 forbids."""
     if not server_name:

@@ -30,7 +30,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementedBy, implementer, providedBy
 
 from wormhole_tw.errors import TimedOut
 from wormhole_tw.net import choice
@@ -95,6 +95,18 @@ class TlsTransport(HalfClosingTls):
         self._turn = turn_end_of(factory._clock)
         self._unsent: list[bytes] = []
         self._unsent_size = 0
+
+    def makeConnection(self, transport: Any) -> None:
+        # Twisted's declares what the transport provides an interface at a time, and then all at once; and it asks a
+        # server's OpenSSL what to say before the client has spoken.
+        self._tlsConnection = self.factory._creatorCallable(self)
+        self._appSendBuffer = []
+        _provide(self, transport)
+        Protocol.makeConnection(self, transport)
+        if self._connectWrapped:
+            self.wrappedProtocol.makeConnection(self)
+        if cast(_TlsFactory, self.factory).speaks_first:
+            self._checkHandshakeStatus()
 
     # Writing.
 
@@ -291,9 +303,30 @@ class TlsTransport(HalfClosingTls):
         self._unsent_size = 0
 
 
+_provided: dict[object, Any] = {}
+"""Declarations of what TLS transports provide, by what the transport below provides: a handful, one a kind."""
+
+
+def _provide(tls: TlsTransport, transport: object) -> None:
+    """Let ``tls`` provide what the transport below does."""
+    below = providedBy(transport)
+    known = _provided.get(below)
+    if known is None:
+        directlyProvides(tls, below)
+        if below is implementedBy(type(transport)):  # and not declared for this one transport alone
+            _provided[below] = tls.__provides__
+    else:
+        tls.__provides__ = known  # type: ignore[attr-defined]
+
+
 class _TlsFactory(TLSMemoryBIOFactory):
+    """
+    :ivar speaks_first: a client, whose ClientHello begins the handshake
+    """
+
     def __init__(self, creator: Any, is_client: bool, wrapped: Factory, clock: IReactorTime) -> None:
         super().__init__(creator, is_client, wrapped, clock)
+        self.speaks_first = is_client
         self.kind: type[HalfClosingTls] = TlsTransport if choice.ours() else HalfClosingTls
         self.protocol = self.kind
         if self.kind is HalfClosingTls:

@@ -101,6 +101,13 @@ def tune(transport: object) -> None:
     found = socket_of(below)
     if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
         return
+    if not getattr(below, "tuned", False):
+        _tune_socket(found)
+    if getattr(below, "bufferSize", READ_SIZE) != READ_SIZE:
+        below.bufferSize = READ_SIZE
+
+
+def _tune_socket(found: socket.socket) -> None:
     for level, name, value in (
         (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
@@ -116,5 +123,3 @@ def tune(transport: object) -> None:
             found.setsockopt(level, option, value)
         except OSError:
             continue  # the peer is gone already, or a kernel that knows the name and not the option
-    if getattr(below, "bufferSize", READ_SIZE) != READ_SIZE:
-        below.bufferSize = READ_SIZE
