@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,15 @@ from tests.fakes import BoundedTransport
 from tests.net.peers import SslPeer, server_context
 from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.tls import client_creator, wrap_client_tls
-from wormhole_tw.net.transport import NOTSENT_LOWAT, socket_of, tune, unsent
+from wormhole_tw.net.transport import (
+    NOTSENT_LOWAT,
+    NOTSENT_LOWAT_SLOW,
+    limit_unsent,
+    socket_of,
+    transport_below,
+    tune,
+    unsent,
+)
 
 
 class Quiet(Protocol):
@@ -103,7 +112,26 @@ async def test_what_has_not_reached_the_peer(reactor: Any, tmp_path: Path, kind:
     await port.stopListening()
 
 
+@pytest.mark.parametrize("kind", ["tcp", "tls", "unix"])
+async def test_a_limit_of_unsent_octets(reactor: Any, tmp_path: Path, kind: str) -> None:
+    quiet, port, accepted = await connected(reactor, tmp_path, kind)
+    below = transport_below(quiet.transport)
+    found = socket_of(below)
+    assert found is not None
+    tune(quiet.transport)
+    limit_unsent(quiet.transport, NOTSENT_LOWAT_SLOW)
+    if kind != "unix" and sys.platform == "linux":
+        assert found.getsockopt(socket.IPPROTO_TCP, 25) == NOTSENT_LOWAT_SLOW
+        assert getattr(below, "unsent_limit", NOTSENT_LOWAT_SLOW) == NOTSENT_LOWAT_SLOW
+    quiet.transport.abortConnection()  # type: ignore[union-attr]
+    await quiet.lost
+    limit_unsent(quiet.transport, NOTSENT_LOWAT)
+    await (accepted[0].gone() if kind == "tls" else accepted[0].lost)
+    await port.stopListening()
+
+
 def test_what_is_no_socket_is_left_alone() -> None:
+    limit_unsent(BoundedTransport(), NOTSENT_LOWAT)
     assert unsent(BoundedTransport()) == 0
     tune(BoundedTransport())
     tune(None)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from tests.wire.links import HELLO, HTTP, Link, frames, joined
 from wormhole_tw.wire.codes import GoawayCode, ResetCode
 from wormhole_tw.wire.events import LinkDead, LinkFailed, StreamClosed, StreamWasReset
+from wormhole_tw.wire.floods import FloodGuard
 from wormhole_tw.wire.frames import PREFACE, FrameType, encode_frame
+from wormhole_tw.wire.liveness import RTT_MAX_AGE, SHORTEST_AGE, Liveness
 from wormhole_tw.wire.messages import encode
+from wormhole_tw.wire.outbox import Outbox
 from wormhole_tw.wire.session import Session, SessionConfig, SessionState, Side
 
 
@@ -63,6 +68,29 @@ def test_a_ping_is_answered_and_measured() -> None:
     assert link.acceptor.rtt == pytest.approx(0.2)
     assert link.dialler.rtt is None
     assert link.acceptor.next_timer(5.2) == 10.2
+
+
+def test_the_shortest_round_trip_is_the_paths_own() -> None:
+    outbox = Outbox(cast(Any, None), [], slice_size=1, low_water=1)
+    liveness = Liveness(0.0, 5.0, 12.0, outbox, FloodGuard(0.0))
+    now = 100.0
+
+    def ping(takes: float) -> None:
+        nonlocal now
+        now += RTT_MAX_AGE
+        liveness.busy(now)
+        (frame,) = outbox.take(1000)
+        now += takes
+        liveness.on_pong(bytes(frame)[8:], now)
+        assert liveness.rtt == pytest.approx(takes)
+
+    assert liveness.shortest is None
+    for takes, shortest in ((0.05, 0.05), (0.3, 0.05), (0.04, 0.04), (0.06, 0.04)):
+        ping(takes)
+        assert liveness.shortest == pytest.approx(shortest)
+    now += SHORTEST_AGE
+    ping(0.2)
+    assert liveness.shortest == pytest.approx(0.2), "an old one may be of another path"
 
 
 def test_a_process_that_slept_asks_before_it_judges() -> None:

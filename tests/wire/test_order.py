@@ -95,6 +95,16 @@ def test_turns_are_slices_where_several_are_ready_and_whole_frames_where_one_is(
     assert [size for _, size in sent] == [65528, 65528, 65528, 3416]
 
 
+def test_a_short_flush_takes_a_short_frame_of_a_stream_that_is_alone() -> None:
+    """On a slow path a flush is a record, and a frame of four of them would hold up whatever is urgent."""
+    link = Link(BIG).greet()
+    one = link.stream()
+    link.acceptor.send(one, bytes(200000))
+    for limit, wanted in ((1, [16376]), (16384, [16376]), (40000, [39992]), (100000, [65528, 34456])):
+        sent = frames(joined(link.acceptor.data_to_send(limit)))
+        assert [len(data) for _, _, data in sent] == wanted, limit
+
+
 def test_turns_go_on_where_the_last_flush_stopped() -> None:
     link = Link(BIG).greet()
     ids = [link.stream() for _ in range(4)]

@@ -48,6 +48,8 @@ class _SendsAtOnce:
     """Goes before a ``tcp.Connection``."""
 
     _read_size = READ_SIZE
+    unsent_limit = NOTSENT_LOWAT
+    """Octets that the kernel may hold unsent before the producer is paused; see ``net.transport.limit_unsent``."""
 
     def write_view(self, data: bytes | memoryview) -> None:
         """:meth:`write` of bytes that are the caller's again when this returns: what cannot be sent now is copied."""
@@ -97,7 +99,7 @@ class _SendsAtOnce:
             size > LOOK_BEYOND
             and connection.producer is not None
             and not connection.producerPaused
-            and not_sent(connection.socket) > NOTSENT_LOWAT
+            and not_sent(connection.socket) > self.unsent_limit
         ):
             # The socket would take megabytes more, and whatever is urgent would wait behind them: the producer is asked
             # again when the kernel says "writable", which it does at TCP_NOTSENT_LOWAT.

@@ -8,17 +8,33 @@ from __future__ import annotations
 import socket
 import sys
 from array import array
+from contextlib import suppress
 from typing import Any
 
 if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["BULK_READ", "NOTSENT_LOWAT", "READ_SIZE", "not_sent", "socket_of", "transport_below", "tune", "unsent"]
+__all__ = [
+    "BULK_READ",
+    "NOTSENT_LOWAT",
+    "NOTSENT_LOWAT_SLOW",
+    "READ_SIZE",
+    "limit_unsent",
+    "not_sent",
+    "socket_of",
+    "transport_below",
+    "tune",
+    "unsent",
+]
 
 NOTSENT_LOWAT = 64 * 1024
 """Bytes that the kernel may hold unsent before it stops saying "writable". Enough to keep any path busy between two
 reactor turns, and little enough that what is urgent waits behind a few milliseconds and not behind megabytes."""
+
+NOTSENT_LOWAT_SLOW = 16 * 1024
+"""The same where the path takes milliseconds for that: the kernel says "writable" at half of it, which is still sent
+when the process comes."""
 
 READ_SIZE = 64 * 1024 - 8
 """Bytes read from a socket at a time, and beyond which a transport's own buffer pauses its producer. With a frame's
@@ -89,6 +105,19 @@ def not_sent(connection: socket.socket) -> int:
         except (OSError, ValueError):
             return 0
     return queued[0]
+
+
+def limit_unsent(transport: object, octets: int) -> None:
+    """How much the kernel may hold unsent of this connection from now on, in place of :data:`NOTSENT_LOWAT`; nothing
+    where there is no TCP, or the system has no such limit."""
+    below = transport_below(transport)
+    found = socket_of(below)
+    if found is None or _TCP_NOTSENT_LOWAT is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    if hasattr(below, "unsent_limit"):
+        below.unsent_limit = octets
+    with suppress(OSError):  # the peer is gone already
+        found.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, octets)
 
 
 def tune(transport: object) -> None:

@@ -19,13 +19,14 @@ from zope.interface import implementer
 
 from wormhole_tw.errors import LinkLost, MisuseError
 from wormhole_tw.net.tls_transport import exchange_views, write_at_once
-from wormhole_tw.net.transport import tune
+from wormhole_tw.net.transport import NOTSENT_LOWAT, NOTSENT_LOWAT_SLOW, limit_unsent, tune
 from wormhole_tw.wire import events as wire
 from wormhole_tw.wire.codes import GoawayCode
 from wormhole_tw.wire.events import DataReceived
 from wormhole_tw.wire.session import Session, SessionConfig, Side
 
 from .ending import ALPN, Farewell, why_lost
+from .pace import Pace
 from .streams import OF_A_STREAM, LinkStreams
 
 if TYPE_CHECKING:
@@ -39,20 +40,12 @@ if TYPE_CHECKING:
     from .interfaces import ILinkOwner
     from .stream import TunnelStream
 
-__all__ = ["BITE", "BITES_A_TURN", "BULK_BITE", "LinkProtocol", "Side"]
+__all__ = ["BITES_A_TURN", "LinkProtocol", "Side"]
 
 log = Logger()
 
-BITE = 32 * 1024
-"""Octets taken from the session at a time, at first and after every pause: what is urgent waits behind them on a slow
-path. Twisted's transports pause their producer above 64 KiB of their own."""
-
 SHORT = 16 * 1024
 """Octets up to which frames are joined into one piece."""
-
-BULK_BITE = 256 * 1024
-"""The same while the transport takes two bites a turn without pausing: what was written leaves, so nothing that is
-urgent waits behind more of it, and long writes are cheaper an octet."""
 
 BITES_A_TURN = 2
 """Bites handed to a transport that does not pause in one turn, so that one link does not keep the reactor from the
@@ -107,7 +100,7 @@ class LinkProtocol(Protocol):
         self._scheduled = False
         self._paused = False  # by the transport
         self._gathers: TlsTransport | None = None
-        self._bite = BITE
+        self._pace = Pace()
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
         self._lost = False
@@ -258,11 +251,14 @@ class LinkProtocol(Protocol):
     def pauseProducing(self) -> None:
         """The transport has enough."""
         self._paused = True
-        self._bite = BITE
+        self._pace.paused(self._clock.seconds())
 
     def resumeProducing(self) -> None:
         """The transport wants more."""
         self._paused = False
+        pace = self._pace
+        if pace.resumed(self._clock.seconds()):
+            limit_unsent(self.transport, NOTSENT_LOWAT_SLOW if pace.slow else NOTSENT_LOWAT)
         self.touch()
 
     def stopProducing(self) -> None:
@@ -288,7 +284,7 @@ class LinkProtocol(Protocol):
 
     def _flush(self) -> None:
         session = self._session
-        bite = self._bite
+        bite = self._pace.bite
         room = BITES_A_TURN * bite
         while True:
             taken = session.data_to_send(min(bite, room)) if room > 0 and not self._paused else None
@@ -304,7 +300,7 @@ class LinkProtocol(Protocol):
             if not taken:
                 break
         if session.has_data and not self._paused:
-            self._bite = min(2 * bite, BULK_BITE)
+            self._pace.faster()
             self.touch()  # the turn's limit was reached: the others first
 
     def _arm_timer(self) -> None:

@@ -16,6 +16,10 @@ RTT_MAX_AGE = 10.0
 MAX_WAITING_CONTROL = 256
 """PONGs and the like that may wait for a peer that asks and does not read."""
 
+SHORTEST_AGE = 600.0
+"""Seconds for which the shortest round trip is the path's own: the others wait in queues, often queues of ours, and
+windows that grow with them make them longer. A path may become another one, but rarely without a new connection."""
+
 OVERSLEPT = 2.0
 """Seconds. A timer that comes later than this says that this process stood still, not the peer."""
 
@@ -30,6 +34,7 @@ class Liveness:
     it by its late timer, and asks anew before it takes everybody for dead.
 
     :ivar rtt: the last measured round trip, None before the first
+    :ivar shortest: the shortest one of the last :data:`SHORTEST_AGE`
     """
 
     __slots__ = (
@@ -40,16 +45,20 @@ class Liveness:
         "_measured",
         "_outbox",
         "_pings",
+        "_shortest_at",
         "_unanswered",
         "dead_after",
         "ping_after",
         "rtt",
+        "shortest",
     )
 
     def __init__(self, now: float, ping_after: float, dead_after: float, outbox: Outbox, guard: FloodGuard) -> None:
         self.ping_after = ping_after
         self.dead_after = dead_after
         self.rtt: float | None = None
+        self.shortest: float | None = None
+        self._shortest_at = 0.0
         self._outbox = outbox
         self._guard = guard
         self._heard = now
@@ -81,7 +90,10 @@ class Liveness:
         """
         self._guard.count(Flood.PONG, now)
         if self._unanswered and payload == self._pings.to_bytes(PING_SIZE, "big"):
-            self.rtt = max(0.0, now - self._last_ping)
+            self.rtt = rtt = max(0.0, now - self._last_ping)
+            if self.shortest is None or rtt <= self.shortest or now - self._shortest_at > SHORTEST_AGE:
+                self.shortest = rtt
+                self._shortest_at = now
             self._measured = now
             self._unanswered = False
 

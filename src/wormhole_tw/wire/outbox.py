@@ -122,7 +122,7 @@ class Outbox:
         self._control.clear()
 
     def take(self, limit: int) -> list[bytes | memoryview]:
-        """What leaves next, about ``limit`` octets: the last frame may pass it."""
+        """What leaves next, about ``limit`` octets: the last frame may pass it by a slice."""
         out: list[bytes | memoryview] = []
         room = limit
         while self._control and room > 0:
@@ -141,7 +141,8 @@ class Outbox:
         while ring and room > 0:
             stream = ring.popleft()
             stream.in_ready = False
-            amount = min(stream.queued, stream.credit, self.slice if ring else self.max_data)
+            most = self.slice if ring else max(self.slice, min(room - HEADER_SIZE, self.max_data))
+            amount = min(stream.queued, stream.credit, most)
             room -= self._take_stream(stream, amount, out)
             if stream.sendable:
                 stream.in_ready = True

@@ -263,7 +263,7 @@ class Session:
         :raises MisuseError: more than came
         """
         table = self._table
-        if not table.consumed(stream_id, amount) and table.acknowledge(stream_id, amount, now, self._liveness.rtt):
+        if not table.consumed(stream_id, amount) and table.acknowledge(stream_id, amount, now, self._liveness.shortest):
             self._liveness.busy(now)
 
     # Octets and time.

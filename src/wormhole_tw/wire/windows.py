@@ -17,8 +17,9 @@ LINK_BUDGET = 64 * 1024 * 1024
 PROCESS_BUDGET = 256 * 1024 * 1024
 """The same for all links of a process: an edge with a thousand agents must not promise 64 GiB."""
 
-RTT_FLOOR = 0.002
-"""Seconds. Below this a turn of the reactor is the round trip, not the network."""
+RTT_FLOOR = 0.0005
+"""Seconds. Below this a turn of the reactor is the round trip, not the network. With more, windows on a short path grow
+until milliseconds of data lie in front of a busy process, and what is urgent waits behind them."""
 
 
 class Budget:
@@ -86,7 +87,7 @@ class ReceiveWindow:
         Grants come in halves of the window, so that one WINDOW covers many DATA.  A window that was consumed within
         two round trips is what holds the stream back: it doubles, up to ``limit`` and while the budget lasts.
 
-        :param rtt: seconds of the last measured round trip; None, and a stream whose application keeps up is busy
+        :param rtt: seconds of the shortest round trip; None, and a stream whose application keeps up is busy
         :raises MisuseError: more than was received
         """
         if amount < 0 or amount > self.unacknowledged:
