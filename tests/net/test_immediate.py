@@ -22,7 +22,7 @@ from zope.interface import implementer
 from tests import _support
 from tests.net.pairs import BIG, Pair, Peer, Push, buffered, turn
 from wormhole_tw.errors import ConfigError
-from wormhole_tw.net import choice, immediate
+from wormhole_tw.net import choice
 from wormhole_tw.net.immediate import (
     ImmediateClient,
     ImmediateServer,
@@ -31,7 +31,7 @@ from wormhole_tw.net.immediate import (
     immediate_port,
     immediate_reactor,
 )
-from wormhole_tw.net.transport import BULK_READ, READ_SIZE, not_sent
+from wormhole_tw.net.transport import BULK_READ, READ_SIZE, limit_unsent, not_sent
 
 KINDS: dict[tuple[str, bool], tuple[type, type]] = {
     ("tcp", True): (ImmediateServer, ImmediateClient),
@@ -81,16 +81,13 @@ async def test_what_the_socket_refuses_follows_in_order_then_the_end(pair: Pair,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what it has not sent")
-async def test_a_producer_is_paused_before_the_kernel_holds_megabytes(
-    pair: Pair, reactor: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_producer_is_paused_before_the_kernel_holds_megabytes(pair: Pair, reactor: Any) -> None:
     limit = 8192
     if pair.kind != "tcp" or not pair.fast:
         return  # the others know nothing of what the kernel holds
     async with pair:
         # a limit that any kernel reaches before its own buffer is full
-        monkeypatch.setattr(immediate, "NOTSENT_LOWAT", limit)
-        pair.client.transport.getHandle().setsockopt(socket.IPPROTO_TCP, 25, limit)  # TCP_NOTSENT_LOWAT
+        limit_unsent(pair.client.transport, limit)
         pair.server.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         pair.server.transport.pauseProducing()
         producer = Push(pair.client.transport, BIG // 65536)
