@@ -68,6 +68,7 @@ class FarLink:
                 region="test",
                 urls=["https://app.example.test"],
                 timers=Timers(drain=self.edge.drain),
+                granted=self.edge.granted,
             )
         )
 
@@ -170,6 +171,7 @@ class FakeEdge:
         self.refusal: tuple[GoawayCode, str, float | None] | None = None
         self.silent = False
         self.drain = 30.0
+        self.granted: list[str] = []
         self.number = 0
         self._tls = TlsAcceptor(reactor, ServerTls(CertificateMap([self.ca.certificate_for(names or [])]), [alpn]))
         self._port: Any = None

@@ -45,7 +45,7 @@ async def test_it_says_who_it_is_and_hears_its_urls(make_agent: AgentMaker, edge
     assert len(hello.instance) == 16
     assert hello.software.startswith("wormhole-tw/")
     assert hello.services[0].name == "default"
-    assert hello.options == ["visitor_per_stream"]
+    assert hello.options == ["proxy_protocol", "visitor_per_stream"]
     assert "connected to edge-1 (test) as s1" in log_lines
     assert f"https://app.example.test -> {agent.config.local}" in log_lines
     assert TOKEN not in log_lines.text

@@ -81,13 +81,14 @@ class Stream(BoundedTransport):
 class FakeSession:
     """An agent's session: every dial makes a :class:`Stream`, unless ``refuse`` says what comes instead."""
 
-    def __init__(self, house: House, backend: str = "app", *, instance: int = 1, per_visitor: bool = False) -> None:
+    def __init__(self, house: House, backend: str, *, instance: int, per_visitor: bool, **facts: Any) -> None:
         self.house = house
         self.facts = SessionFacts(
             session_id=f"{backend}-{instance}",
             backend=backend,
             instance=instance.to_bytes(16, "big"),
             visitor_per_stream=per_visitor,
+            **facts,
         )
         self.ready = True
         self.draining = False
@@ -201,7 +202,15 @@ COUNTED = ("connections_per_address", "requests_per_address", "requests_per_site
 class House:
     """An edge's data path on a clock of its own.  Sites: ``app.test`` (backend app; /docs to docs), ``docs.test``."""
 
-    def __init__(self, *, agents: int = 1, per_visitor: bool = False, settled: bool = True, **limits: Any) -> None:
+    def __init__(
+        self,
+        *,
+        agents: int = 1,
+        per_visitor: bool = False,
+        writes_proxy_header: bool = False,
+        settled: bool = True,
+        **limits: Any,
+    ) -> None:
         self.clock = Clock()
         self.clock.rightNow = START
         self.registry = Registry(self.clock.seconds)
@@ -224,13 +233,14 @@ class House:
             names=frozenset({"edge.test"}),
         )
         self.context.on_exchange_done = self.done.append
-        self.sessions = [self.agent(instance=number + 1, per_visitor=per_visitor) for number in range(agents)]
+        facts = {"per_visitor": per_visitor, "writes_proxy_header": writes_proxy_header}
+        self.sessions = [self.agent(instance=number + 1, **facts) for number in range(agents)]
         if settled:
             # past the grace after start, in which requests wait for agents
             self.clock.rightNow += 10
 
-    def agent(self, backend: str = "app", *, instance: int = 1, per_visitor: bool = False) -> FakeSession:
-        session = FakeSession(self, backend, instance=instance, per_visitor=per_visitor)
+    def agent(self, backend: str = "app", *, instance: int = 1, per_visitor: bool = False, **facts: Any) -> FakeSession:
+        session = FakeSession(self, backend, instance=instance, per_visitor=per_visitor, **facts)
         self.registry.admit(session)
         return session
 

@@ -146,6 +146,29 @@ async def test_a_token_that_is_taken_away_ends_its_agents(premises: Premises, lo
     assert "1 agents ended whose token is gone" in log_lines
 
 
+async def test_an_agent_that_cannot_write_the_header_its_service_wants(premises: Premises, log_lines: Any) -> None:
+    unable = await premises.ready()
+    other = premises.tenant(token=OTHER, instance=b"o" * 16)
+    await other.welcomed_
+    able = await premises.ready(instance=b"a" * 16, options=["proxy_protocol"])
+    assert able.welcome is not None
+    assert able.welcome.granted == []
+    text = premises.file.read_text()
+    premises.write(text.replace('name = "app"\ntokens', 'name = "app"\nproxy_protocol = "v2"\ntokens', 1))
+    await premises.edge.reload()
+    assert (await unable.refusal()).code == GoawayCode.NOT_AVAILABLE
+    assert "1 agents ended that cannot write the PROXY protocol's header" in log_lines
+    goaway = await premises.tenant().refusal()
+    assert goaway.code == GoawayCode.NOT_AVAILABLE
+    assert "it needs a newer version" in goaway.message
+    assert "was refused: it cannot write the PROXY protocol" in log_lines
+    assert (other.lost, able.lost) == (None, None)
+    # it is told that the header is wanted, once it comes anew
+    again = await premises.ready(instance=b"a" * 16, generation=2, options=["proxy_protocol", "visitor_per_stream"])
+    assert again.welcome is not None
+    assert again.welcome.granted == ["proxy_protocol", "visitor_per_stream"]
+
+
 async def test_an_agent_opens_no_streams(premises: Premises) -> None:
     tenant = await premises.ready()
     assert not tenant.link.can_open

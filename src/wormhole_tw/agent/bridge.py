@@ -17,6 +17,8 @@ from zope.interface import implementer
 
 from wormhole_tw.agent.interfaces import IStreamFactory
 from wormhole_tw.agent.local import PUBLIC_SENTENCES, LocalService
+from wormhole_tw.net.addresses import is_ip_address
+from wormhole_tw.net.proxy_protocol import encode_header
 from wormhole_tw.net.relay import Relay, RelayEnd
 from wormhole_tw.net.transport import tune
 from wormhole_tw.tunnel.stream import TunnelStream
@@ -55,7 +57,7 @@ class Bridge:
         else:
             passage = _Passage(self, stream)
             self._passages.add(passage)
-            passage.start(self._local)
+            passage.start(self._local, proxy_header(message) if message.proxy_protocol is not None else b"")
 
     def gone(self, passage: _Passage) -> None:
         """A passage is over on both sides."""
@@ -96,11 +98,14 @@ class _Passage:
         self._relay = Relay(self._broke, self._over)
         self._dialling: Deferred[Any] | None = None
 
-    def start(self, local: LocalService) -> None:
+    def start(self, local: LocalService, header: bytes) -> None:
+        """
+        :param header: what the service gets before anything else, and before TLS with it
+        """
         self._local = local
         # Attached at once, so that the stream's end cancels the dial; the relay pauses it until the far end stands.
         self._stream.attach(self._relay.near)
-        dialling = local.connect(_Once(self._relay.far, self._stream))
+        dialling = local.connect(_Once(self._relay.far, self._stream), header)
         self._dialling = dialling
         dialling.addCallbacks(self._stands, self._dial_failed)
         dialling.addErrback(self._bug)
@@ -143,6 +148,26 @@ class _Passage:
     def abort(self) -> None:
         """End both now."""
         self._relay.abort()
+
+
+def proxy_header(message: Open) -> bytes:
+    """What the PROXY protocol tells the service of a stream's visitor.
+
+    A stream that belongs to nobody, or to a visitor without an IP address (by a Unix socket), says so.
+    """
+    assert message.proxy_protocol is not None
+    visitor = message.visitor if message.dedicated else None
+    if visitor is None or not is_ip_address(visitor.address):
+        return encode_header(message.proxy_protocol, None)
+    tls = visitor.tls
+    return encode_header(
+        message.proxy_protocol,
+        (visitor.address, visitor.port),
+        (visitor.local_address, visitor.local_port),
+        # what TLS named holds for the connection, the host name that a request asks for does not
+        authority=(tls.sni or "") if tls is not None else "",
+        tls=(tls.version, tls.cipher) if tls is not None else None,
+    )
 
 
 @implementer(IStreamFactory)

@@ -24,11 +24,14 @@ from twisted.internet.error import (
     TimeoutError,
     UnknownHostError,
 )
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from wormhole_tw.agent.config import AgentConfig
+from wormhole_tw.agent.interfaces import IStreamFactory
 from wormhole_tw.agent.targets import Target, parse_target
 from wormhole_tw.errors import ConfigError, TimedOut
 from wormhole_tw.net.addresses import is_ip_address
@@ -70,6 +73,7 @@ class LocalService:
             self.description = "the endpoint of this application"
             endpoint = config.local
         if self._tls:
+            self._plain = endpoint
             creator = client_creator(
                 self._host,
                 ca_file=config.local_ca_file,
@@ -77,6 +81,7 @@ class LocalService:
                 source=config.source("local_ca_file"),
             )
             endpoint = wrap_client_tls(reactor, creator, endpoint, timeout=self._timeout)
+            self._creator = creator
         self._dialled = endpoint
 
     def _endpoint(self, target: Target, config: AgentConfig) -> IStreamClientEndpoint:
@@ -96,12 +101,22 @@ class LocalService:
         kind = TCP6ClientEndpoint if ":" in target.host else TCP4ClientEndpoint
         return kind(reactor, target.host, target.port, timeout=cast(int, self._timeout))
 
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+    def connect(self, factory: IProtocolFactory, header: bytes = b"") -> Deferred[IProtocol]:
         """Dial it. Fires when its connection stands, TLS included; fails with what :meth:`explain` explains, with
-        :class:`~wormhole_tw.errors.TimedOut` after ``local_timeout`` seconds. May be cancelled."""
-        dialling: Deferred[IProtocol] = self._dialled.connect(factory)
+        :class:`~wormhole_tw.errors.TimedOut` after ``local_timeout`` seconds. May be cancelled.
+
+        :param header: octets that go out first, before TLS too
+        """
+        endpoint = self._with_header(header) if header else self._dialled
+        dialling: Deferred[IProtocol] = endpoint.connect(factory)
         dialling.addTimeout(self._timeout, self._reactor, onTimeoutCancel=self._timed_out)
         return dialling.addCallbacks(self._stands, self._failed)
+
+    def _with_header(self, header: bytes) -> IStreamClientEndpoint:
+        if not self._tls:
+            return _HeaderFirst(self._dialled, header)
+        plain = _HeaderFirst(self._plain, header)
+        return wrap_client_tls(self._reactor, self._creator, plain, timeout=self._timeout)
 
     def _timed_out(self, result: object, timeout: float) -> object:
         if isinstance(result, Failure):  # otherwise it stood at the last moment
@@ -146,6 +161,53 @@ class LocalService:
         if isinstance(error, OSError):
             return ResetCode.UNREACHABLE, f"the private service cannot be reached: {error.strerror or error}"
         return ResetCode.UNREACHABLE, f"the private service cannot be reached: {type(error).__name__}"
+
+
+@implementer(IStreamClientEndpoint)
+class _HeaderFirst:
+    """Writes octets as soon as an endpoint's connection stands."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, header: bytes) -> None:
+        self._endpoint = endpoint
+        self._header = header
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self._endpoint.connect(_HeaderFactory(protocolFactory, self._header))
+
+
+@implementer(IStreamFactory)
+class _HeaderFactory(Factory):
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory, header: bytes) -> None:
+        self._factory: Any = factory
+        self._header = header
+
+    @property
+    def peer(self) -> IAddress:
+        return self._factory.peer  # type: ignore[no-any-return]
+
+    @property
+    def host(self) -> IAddress:
+        return self._factory.host  # type: ignore[no-any-return]
+
+    def doStart(self) -> None:
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        self._factory.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        protocol: Any = self._factory.buildProtocol(addr)
+        connect, header = protocol.makeConnection, self._header
+
+        def header_first(transport: Any) -> None:
+            transport.write(header)
+            connect(transport)
+
+        # nothing stays between the two: a protocol round the other would have to provide all that it provides
+        protocol.makeConnection = header_first
+        return protocol
 
 
 #: What a visitor's edge is told of a failed dial: the code's meaning, and nothing of the private network's names.

@@ -44,6 +44,7 @@ class Readiness:
         self._dialling: Deferred[Any] | None = None
         self._probe: _Probe | None = None
         self._running = False
+        self._header = b""
         self.ready = False
         self.reason = "the service was not reached yet"
 
@@ -66,9 +67,18 @@ class Readiness:
         if self._probe is not None:
             self._probe.abort()
 
+    def begin_with(self, header: bytes) -> None:
+        """From now on the service's connections begin with these octets, without which it may take none."""
+        if header != self._header:
+            self._header = header
+            timer = self._timer
+            if timer is not None and timer.active():
+                timer.cancel()
+                self._dial()
+
     def _dial(self) -> None:
         self._timer = None
-        self._dialling = self._local.connect(_PROBES)
+        self._dialling = self._local.connect(_PROBES, self._header)
         self._dialling.addCallbacks(self._stands, self._failed)
 
     def _stands(self, probe: Any) -> None:

@@ -31,6 +31,7 @@ from wormhole_tw.agent.events import (
 from wormhole_tw.agent.local import LocalService
 from wormhole_tw.agent.readiness import Readiness
 from wormhole_tw.errors import LinkLost
+from wormhole_tw.net.proxy_protocol import encode_header
 from wormhole_tw.net.tls import client_creator
 from wormhole_tw.net.turn import turn_end_of
 from wormhole_tw.tunnel.carriers.tls import ALPN, tls_link_endpoint
@@ -41,6 +42,9 @@ from wormhole_tw.wire.windows import PROCESS_BUDGET, Budget
 __all__ = ["AgentService"]
 
 _log = Logger()
+
+PROXY_PROTOCOL = "proxy_protocol"
+"""The option that the agent can begin connections to its service with a header."""
 
 VERSIONS = [1]
 """The versions of the tunnel protocol's minor features that are spoken here."""
@@ -240,7 +244,7 @@ class AgentService(Service):
             release=config.release,
             services=self.bridge.services,
             initial_credit=self.session_config.initial_credit,
-            options=["visitor_per_stream"] if config.visitor_per_stream else [],
+            options=[PROXY_PROTOCOL, *(["visitor_per_stream"] if config.visitor_per_stream else [])],
             hostname=config.hostname,
         )
 
@@ -248,6 +252,8 @@ class AgentService(Service):
         """Log what it means, and tell the application at the end of this turn."""
         if isinstance(event, Connected):
             session = event.session
+            wanted = PROXY_PROTOCOL in session.granted
+            self._readiness.begin_with(encode_header("v2", None) if wanted else b"")
             _log.info("connected to {session} as {session_id}", session=session, session_id=session.session_id)
             for url in session.urls:
                 _log.info("{url} -> {service}", url=url, service=self._local.description)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .limits import SiteLimits
 
@@ -90,11 +91,13 @@ class Backend:
 
     :ivar tokens: SHA-256 digests, 32 bytes each
     :ivar origin: the URL of an origin on the web, or None; always None in this version
+    :ivar proxy_protocol: connections to the service begin with a header of this version; None for none
     """
 
     name: str
     tokens: frozenset[bytes] = field(default=frozenset(), repr=False)
     origin: str | None = None
+    proxy_protocol: Literal["v1", "v2"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,7 @@ class SessionFacts:
     :ivar address: the peer's address, for logs
     :ivar connected_at: seconds since the epoch
     :ivar visitor_per_stream: every stream towards this agent is dedicated to one visitor connection
+    :ivar writes_proxy_header: the agent can begin its connections to the service with the PROXY protocol's header
     :ivar region: the region of the edge that holds the session
     :ivar token_digest: SHA-256 of the token it came with, so that a token taken away ends it; empty where none was used
     """
@@ -151,6 +155,7 @@ class SessionFacts:
     address: str = ""
     connected_at: float = 0.0
     visitor_per_stream: bool = False
+    writes_proxy_header: bool = False
     region: str = ""
     token_digest: bytes = field(default=b"", repr=False)
 

@@ -88,6 +88,7 @@ class BackendTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: str
     tokens: list[str] = []
     origin: str | None = None
+    proxy_protocol: Literal["v1", "v2"] | None = None
 
 
 class RouteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -54,6 +54,9 @@ LAST_WORDS = 1.0
 or is cut off shall not keep the edge from its end."""
 
 OPTION_VISITOR_PER_STREAM = "visitor_per_stream"
+OPTION_PROXY_PROTOCOL = "proxy_protocol"
+
+NO_HEADER = "this backend's service wants the PROXY protocol, which this agent does not write; it needs a newer version"
 
 log = Logger()
 
@@ -268,7 +271,19 @@ class Agents:
             )
             self._refuse(link, GoawayCode.UNAUTHORIZED, "the edge does not know this token", RETRY_UNAUTHORIZED)
             return
-        granted = [option for option in hello.options if option == OPTION_VISITOR_PER_STREAM]
+        wanted = {OPTION_VISITOR_PER_STREAM}
+        if backend.proxy_protocol is not None:
+            wanted.add(OPTION_PROXY_PROTOCOL)
+        granted = sorted(wanted.intersection(hello.options))
+        if backend.proxy_protocol is not None and OPTION_PROXY_PROTOCOL not in granted:
+            log.warn(
+                "an agent of backend {backend} from {address} ({host}) was refused: it cannot write the PROXY protocol",
+                backend=backend.name,
+                address=address,
+                host=hello.host or "no host name",
+            )
+            self._refuse(link, GoawayCode.NOT_AVAILABLE, NO_HEADER, None)
+            return
         session.facts = SessionFacts(
             session_id=session_id(self._seconds(), self._random),
             backend=backend.name,
@@ -283,7 +298,8 @@ class Agents:
             or (ServiceOffer(),),
             address=address,
             connected_at=self._seconds(),
-            visitor_per_stream=bool(granted),
+            visitor_per_stream=OPTION_VISITOR_PER_STREAM in granted,
+            writes_proxy_header=OPTION_PROXY_PROTOCOL in hello.options,
             region=self._region,
             token_digest=token,
         )
@@ -345,6 +361,17 @@ class Agents:
             if session.admitted and session.facts.token_digest in digests and not session.lost:
                 session.close(GoawayCode.TOKEN_REVOKED, "the token was taken away")
                 ended += 1
+        return ended
+
+    def end_unable(self) -> int:
+        """End the sessions that cannot write the header which their backend's service wants now; gives how many."""
+        ended = 0
+        for session in self.links:
+            if session.admitted and not session.lost and not session.facts.writes_proxy_header:
+                backend = self.catalog.current.backends.get(session.facts.backend)
+                if backend is not None and backend.proxy_protocol is not None:
+                    session.close(GoawayCode.NOT_AVAILABLE, NO_HEADER)
+                    ended += 1
         return ended
 
     def drain(self, deadline: float, retry_after: float | None = None) -> list[Deferred[None]]:

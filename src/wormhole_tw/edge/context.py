@@ -151,7 +151,9 @@ class EdgeContext:
             queues=8 * limits.write_buffer,
         )
         self.pool = Pool(registry, timers, limits, self.http_limits)
-        self.dispatch = Dispatch(registry, AgentUpstreams(registry), balancer(DEFAULT, random), timers, limits)
+        self.dispatch = Dispatch(
+            registry, AgentUpstreams(registry, catalogs), balancer(DEFAULT, random), timers, limits
+        )
         self.connections = Connections()
         self.addresses = InFlight()
         self.in_flight = Requests()

@@ -153,7 +153,14 @@ class ConnectionFacts:
 
         :param host: the host name that the visitor asked for
         """
-        return Visitor(address=self.address, port=self.port, server_name=host, local_port=self.local_port, tls=self.tls)
+        return Visitor(
+            address=self.address,
+            port=self.port,
+            server_name=host,
+            local_address=self.local_address,
+            local_port=self.local_port,
+            tls=self.tls,
+        )
 
 
 def _told_of(served: ServedTls) -> TlsFacts:

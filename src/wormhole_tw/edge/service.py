@@ -319,6 +319,8 @@ class EdgeService(Service):
         self.config = merged
         old = self._catalogs.swap(catalog)
         ended = agents.end_tokens(removed_tokens(old, catalog))
+        if unable := agents.end_unable():
+            log.warn("{count} agents ended that cannot write the PROXY protocol's header", count=unable)
         for warning in catalog.warnings:
             log.warn("{warning}", warning=warning)
         log.info(

@@ -162,11 +162,12 @@ class TlsFacts(Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Visitor(Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """The visitor of a dedicated stream: its address and port, the host name it asked for, the port it came to."""
+    """The visitor of a dedicated stream: its address and port, the host name it asked for, where it came to."""
 
     address: Annotated[str, Meta(max_length=64)]
     port: Annotated[int, Meta(ge=0, le=65535)]
     server_name: _Text = ""
+    local_address: Annotated[str, Meta(max_length=64)] = ""
     local_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     tls: TlsFacts | None = None
 
@@ -175,6 +176,7 @@ class Open(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """The first frame of a stream.
 
     :ivar kind: ``http`` or ``tcp``; others may come, and are answered by RESET(unsupported_kind)
+    :ivar proxy_protocol: the connection to the service begins with a header of this version, of the visitor's facts
     :ivar backend: for links between edges: whose agent is asked for
     :ivar hops: how many edges the stream has crossed already
     """
@@ -183,6 +185,7 @@ class Open(Struct, kw_only=True, frozen=True, omit_defaults=True):
     service: _Name = "default"
     dedicated: bool = False
     visitor: Visitor | None = None
+    proxy_protocol: Literal["v1", "v2"] | None = None
     backend: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     hops: Annotated[int, Meta(ge=0, le=255)] = 0
 

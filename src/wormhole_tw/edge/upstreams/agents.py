@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
@@ -12,6 +12,7 @@ from wormhole_tw.edge.interfaces import IUpstream
 from wormhole_tw.wire.messages import Open
 
 if TYPE_CHECKING:
+    from wormhole_tw.control.catalog import Catalog, CatalogHolder
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.facts import ConnectionFacts
 
@@ -23,18 +24,34 @@ _SHARED = Open(kind="http")
 
 @implementer(IUpstream)
 class AgentUpstream:
-    """One session."""
+    """One session.
 
-    __slots__ = ("backend", "idle", "key", "per_visitor", "session")
+    :ivar proxy_protocol: its service gets a header of this version, and so each visitor's connection streams of its own
+    """
+
+    __slots__ = ("backend", "idle", "key", "per_visitor", "proxy_protocol", "session")
 
     protocol = "http/1.1"
+
+    proxy_protocol: Literal["v1", "v2"] | None
 
     def __init__(self, session: IAgentSession) -> None:
         self.session = session
         self.key = session.facts.session_id
         self.backend = session.facts.backend
-        self.per_visitor = session.facts.visitor_per_stream
         self.idle = 0
+
+    def configure(self, catalog: Catalog) -> AgentUpstream:
+        """Take over what the configuration says of its backend."""
+        backend = catalog.backends.get(self.backend)
+        self.proxy_protocol = backend.proxy_protocol if backend is not None else None
+        self.per_visitor = self.session.facts.visitor_per_stream or self.proxy_protocol is not None
+        return self
+
+    @property
+    def able(self) -> bool:
+        """It can do what its service needs: one that cannot write the header would pass everybody off as the agent."""
+        return self.proxy_protocol is None or self.session.facts.writes_proxy_header
 
     @property
     def load(self) -> int:
@@ -48,32 +65,45 @@ class AgentUpstream:
     def endpoint(self, facts: ConnectionFacts | None, host: str) -> IStreamClientEndpoint:
         if facts is None:
             return self.session.dial(_SHARED)
-        return self.session.dial(Open(kind="http", dedicated=True, visitor=facts.visitor(host)))
+        visitor = facts.visitor(host)
+        return self.session.dial(Open(kind="http", dedicated=True, visitor=visitor, proxy_protocol=self.proxy_protocol))
 
 
 class AgentUpstreams:
     """The upstreams of a backend, made once for each session and kept for as long as the registry lists it."""
 
-    __slots__ = ("_by_backend", "_registry")
+    __slots__ = ("_able", "_catalog", "_catalogs", "_every", "_registry")
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, catalogs: CatalogHolder) -> None:
         self._registry = registry
+        self._catalogs = catalogs
+        self._catalog = catalogs.current
         # the registry gives the same tuple until something changes, so identity is the whole check
-        self._by_backend: dict[str, tuple[tuple[IAgentSession, ...], tuple[AgentUpstream, ...]]] = {}
+        self._able: dict[str, tuple[tuple[IAgentSession, ...], tuple[AgentUpstream, ...]]] = {}
+        self._every: dict[str, tuple[AgentUpstream, ...]] = {}
 
     def candidates(self, backend: str) -> tuple[AgentUpstream, ...]:
         """Those that take a new request now."""
+        if self._catalogs.current is not self._catalog:
+            self._reload()
         sessions = self._registry.candidates(backend)
-        known = self._by_backend.get(backend)
-        if known is not None:
-            if known[0] is sessions:
-                return known[1]
-            old = {upstream.session: upstream for upstream in known[1]}
-        else:
-            old = {}
+        known = self._able.get(backend)
+        if known is not None and known[0] is sessions:
+            return known[1]
         if not sessions:
-            self._by_backend.pop(backend, None)
+            self._able.pop(backend, None)
+            self._every.pop(backend, None)
             return ()
-        upstreams = tuple(old.get(session) or AgentUpstream(session) for session in sessions)
-        self._by_backend[backend] = (sessions, upstreams)
-        return upstreams
+        old = {upstream.session: upstream for upstream in self._every.get(backend, ())}
+        every = tuple(old.get(session) or AgentUpstream(session).configure(self._catalog) for session in sessions)
+        able = tuple(upstream for upstream in every if upstream.able)
+        self._every[backend] = every
+        self._able[backend] = (sessions, able)
+        return able
+
+    def _reload(self) -> None:
+        self._catalog = self._catalogs.current
+        self._able.clear()
+        for upstreams in self._every.values():
+            for upstream in upstreams:
+                upstream.configure(self._catalog)
