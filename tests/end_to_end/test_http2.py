@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from h2.config import H2Configuration
@@ -78,12 +79,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 class Client:
     """A verified connection, and the h2 library's client on it."""
 
-    def __init__(self, house: House) -> None:
-        context = ssl.create_default_context(cafile=str(house.ca_file))
+    def __init__(self, house: House, host: str = APP, authority: Path | None = None) -> None:
+        context = ssl.create_default_context(cafile=str(authority or house.ca_file))
         context.set_alpn_protocols(["h2"])
         house._context, before = context, house.context
         try:
-            self.socket = house.connect(APP)
+            self.socket = house.connect(host)
         finally:
             house._context = before
         assert self.socket.selected_alpn_protocol() == "h2"
@@ -110,9 +111,9 @@ class Client:
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 self.seen.append(event)
 
-    def ask(self, path: str, *more: tuple[str, str], method: str = "GET", end: bool = True) -> int:
+    def ask(self, path: str, *more: tuple[str, str], method: str = "GET", end: bool = True, host: str = APP) -> int:
         stream = self.h2.get_next_available_stream_id()
-        fields = [(":method", method), (":scheme", "https"), (":path", path), (":authority", APP), *more]
+        fields = [(":method", method), (":scheme", "https"), (":path", path), (":authority", host), *more]
         self.h2.send_headers(stream, fields, end_stream=end)
         return stream
 
