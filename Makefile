@@ -14,7 +14,7 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 WHOLE := */wormhole_tw/wire/*,*/wormhole_tw/http/*,*/wormhole_tw/control/*
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-twisted test-full fuzz coverage-floor check format lint types architecture docs wheel clean
+.PHONY: help venv demo test test-twisted test-full sslyze fuzz coverage-floor check format lint types architecture docs wheel clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +43,12 @@ test-twisted: $(STAMP) ## every test that has sockets, over Twisted's own transp
 
 test-full: $(STAMP) ## the suite with full sizes and counts; takes long
 	WORMHOLE_FULL=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+sslyze: $(VENV)/sslyze/bin/sslyze ## the TLS scanner that a test runs, in a venv of its own: it wants an older cryptography
+
+$(VENV)/sslyze/bin/sslyze: $(STAMP)
+	$(PYTHON) -m venv $(VENV)/sslyze
+	$(VENV)/sslyze/bin/python -m pip install --quiet --disable-pip-version-check 'sslyze>=6.3'
 
 fuzz: $(STAMP) ## fuzz every reader of strangers' octets (FUZZ_SECONDS=60 for each; FUZZ='request chunks' for some)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
