@@ -260,6 +260,17 @@ async def test_ciphers_and_versions(edge: Edge) -> None:
         await edge.dial(weak, "app.example.test")
 
 
+@pytest.mark.parametrize(("curve", "agreed"), [("prime256v1", True), ("secp384r1", True), ("secp521r1", False)])
+async def test_groups(edge: Edge, curve: str, agreed: bool) -> None:
+    context = client_context()
+    context.set_ecdh_curve(curve)  # for TLS 1.3; one of TLS 1.2 would name the certificate's curve, too
+    if agreed:
+        await edge.dial(context, "app.example.test")
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
+            await edge.dial(context, "app.example.test")
+
+
 async def test_swap_serves_the_new_and_leaves_the_old(edge: Edge, authority: DevCa) -> None:
     context = client_context(authority.ca_pem)
     before = await edge.dial(context, "app.example.test")

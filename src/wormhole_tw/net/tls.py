@@ -61,6 +61,11 @@ TLS12_CIPHERS = (
 TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 """All of TLS 1.3's, in Mozilla's order: OpenSSL puts AES-256 first, which costs a fifth more a byte for no safety."""
 
+GROUPS = (b"?X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
+"""Mozilla's "intermediate" curves, and before them the hybrid that no quantum computer opens, where OpenSSL has it; one
+older than 3.5 does not know the question mark. OpenSSL's own list has X448 and P-521 besides, which cost a visitor's
+first message more of our time and are asked for by nobody."""
+
 SESSION_CONTEXT = b"wormhole-tw"
 """Sessions may be resumed on any of a server's contexts. Twisted gives each context a random one, and a session that
 was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context."""
@@ -259,6 +264,7 @@ def _adjust(context: SSL.Context, alpn: tuple[bytes, ...]) -> None:
     set_tls13_ciphersuites = getattr(context, "set_tls13_ciphersuites", None)
     if set_tls13_ciphersuites is not None:
         set_tls13_ciphersuites(TLS13_CIPHERS)
+    _limit_groups(context)
 
     def select(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
         for protocol in alpn:
@@ -270,6 +276,17 @@ def _adjust(context: SSL.Context, alpn: tuple[bytes, ...]) -> None:
 
     if alpn:
         context.set_alpn_select_callback(select)
+
+
+def _limit_groups(context: SSL.Context) -> None:
+    """Agree on no group but :data:`GROUPS`. pyOpenSSL names one curve at most; without its inside, OpenSSL's stay."""
+    lib: Any = getattr(SSL, "_lib", None)
+    inside: Any = getattr(context, "_context", None)
+    set_list = getattr(lib, "SSL_CTX_set1_curves_list", None)
+    if set_list is not None and inside is not None and not any(set_list(inside, groups) == 1 for groups in GROUPS):
+        raise SSL.Error([("SSL routines", "", "none of the groups for key exchange are known")])  # pragma: no cover
+    if lib is not None:
+        lib.ERR_clear_error()  # of the list that was refused
 
 
 def _openssl_text(error: Exception) -> str:
