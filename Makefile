@@ -32,7 +32,17 @@ demo: $(STAMP) ## serve a sample page through a tunnel over https, until Ctrl-C
 
 test: $(STAMP) ## the whole test suite, with coverage (PYTEST_ARGS='tests/wire -x' for a part)
 	$(BIN)/coverage erase
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@set -e; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+	trap 'kill $$plain; exit 1' INT TERM; \
+	$(BIN)/coverage run --parallel-mode --concurrency=thread -m pytest --lane=plain >"$$said" 2>&1 & plain=$$!; \
+	status=0; $(BIN)/coverage run --parallel-mode -m pytest --lane=reactor || status=$$?; \
+	wait $$plain || status=$$?; \
+	cat "$$said"; exit $$status
+	@$(BIN)/coverage combine --quiet
+else
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+endif
 	@$(BIN)/coverage report --format=total | sed 's/.*/coverage of the whole package: &%/'
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@$(MAKE) --no-print-directory coverage-floor

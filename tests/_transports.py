@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests._support import TRANSPORTS
+from tests._support import FULL, TRANSPORTS
 
 CHOICES = ("fast", "twisted")
 
@@ -23,6 +23,24 @@ IN_PROCESS = frozenset({"net", "tunnel", "edge", "agent", "admin"})
 
 BY_PROGRAMS = frozenset({"cli", "end_to_end", "conformance"})
 """Folders of which the tests start programs that have sockets."""
+
+ALIKE = frozenset(
+    {
+        "cli",
+        "conformance/test_answers.py",
+        "conformance/test_pipelining.py",
+        "conformance/test_requests.py",
+        "end_to_end/test_agents_come_and_go.py",
+        "end_to_end/test_browser.py",
+        "end_to_end/test_certificates.py",
+        "end_to_end/test_configuration.py",
+        "end_to_end/test_observability.py",
+        "end_to_end/test_tenants.py",
+        "end_to_end/test_tls_configuration.py",
+    }
+)
+"""Those of them that tell of options, files and rules, whoever moves the bytes: with full sizes alone. The transports'
+own ways (ends, resets, backpressure, large bodies) are what the others are about."""
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -42,11 +60,15 @@ def touches_sockets(item: pytest.Item) -> bool:
     """Whether the test has sockets, as far as its folder and its kind say."""
     if not item.path.is_relative_to(_FOLDER):
         return False
-    first = item.path.relative_to(_FOLDER).parts[0]
+    path = item.path.relative_to(_FOLDER)
+    first = path.parts[0]
     if first in BY_PROGRAMS:
-        return True
+        return FULL or not {first, path.as_posix()} & ALIKE
+    return is_coroutine(item) and first in IN_PROCESS | {"test_examples.py"}
+
+
+def is_coroutine(item: pytest.Item) -> bool:
+    """Whether a test runs in the reactor, as coroutines do."""
     function = getattr(item, "obj", None)
     handle = getattr(function, "hypothesis", None)
-    inner = handle.inner_test if handle is not None else function
-    # what runs as a coroutine runs in the reactor
-    return inspect.iscoroutinefunction(inner) and first in IN_PROCESS | {"test_examples.py"}
+    return inspect.iscoroutinefunction(handle.inner_test if handle is not None else function)

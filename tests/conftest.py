@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 
-from tests import _harness, _support, _transports
+from tests import _harness, _lanes, _support, _transports
 
 settings.register_profile("ordinary", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("ordinary"), derandomize=True, print_blob=True)
@@ -28,6 +28,7 @@ def _the_reactor() -> Any:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     _transports.add_option(parser)
+    _lanes.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,10 +47,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if _support.FULL or item.get_closest_marker("full") is None]
     if config.getoption("--transports") == "twisted":
         kept = [item for item in kept if _transports.touches_sockets(item)]
+    kept = _lanes.in_order(config, [item for item in kept if _lanes.chosen(config, item)])
     if len(kept) < len(items):
         staying = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in staying])
-        items[:] = kept
+    items[:] = kept
 
 
 def pytest_collection_finish() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ class Tree:
                 yield target, imported
 
 
+@cache
 def read_tree(folder: Path = _support.SRC) -> Tree:
     """The package as it lies in ``src``."""
     sources: dict[str, str] = {}

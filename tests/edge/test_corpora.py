@@ -6,12 +6,13 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import h11
 import pytest
 
-from tests._support import require_corpus
+from tests._support import require_corpus, sized
 from tests.edge.house import House
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -83,7 +84,10 @@ def judge(got: bytes) -> int:
 @pytest.mark.parametrize("piece", [1 << 20, 1])
 def test_no_origin_gets_an_ambiguous_request(name: str, piece: int) -> None:
     ambiguous, answered = [], 0
-    for identity, steps in cases(name):
+    # That all is the same however it is cut, the codec's own tests tell of any octets: here a part of the two that have
+    # long requests is enough.
+    step = sized(4, 1) if piece == 1 and name in ("http11probe.jsonl", "gunicorn_requests.jsonl") else 1
+    for identity, steps in islice(cases(name), 0, None, step):
         house = House()
         visitor = house.visitor()
         for step in steps:

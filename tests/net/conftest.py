@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from tests._support import FULL
 from tests.net.engines import OTHERS, ROLES, VERSIONS, Matrix
 from tests.net.pairs import Pair
 from tests.net.services import Service
@@ -18,23 +19,33 @@ from wormhole_tw.net.dev_ca import DevCa
 _OVER_TLS = frozenset({"test_tls", "test_tls_client", "test_tls_client_endings"})
 
 _SAID = frozenset({("public", "engine"), ("public", "twisted"), ("twisted", "engine")})
-"""Ways and far ends that show nothing which the others do not: an engine talks to itself, Twisted's to Twisted's."""
+"""Ways and far ends that show nothing which the others do not: an engine talks to itself, Twisted's to Twisted's.
+
+Beside the way that is taken wherever it can be, an ordinary run has one row for each of the two others: against the
+standard library, in the version that is spoken. A full one has them all.
+"""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.module.__name__.rpartition(".")[2] in _OVER_TLS and "reactor" in metafunc.fixturenames:
-        metafunc.fixturenames.insert(0, "way_through_openssl")
-    if "way_through_openssl" not in metafunc.fixturenames:
-        return
-    ways = ("direct", "public", "twisted")
-    if metafunc.config.getoption("--transports") == "twisted":
-        ways = ("twisted",)
+    names = metafunc.fixturenames
+    if metafunc.module.__name__.rpartition(".")[2] in _OVER_TLS and "reactor" in names:
+        names.insert(0, "way_through_openssl")
     marked = [marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")]
-    if "other" not in metafunc.fixturenames or "other" in marked:
-        metafunc.parametrize("way_through_openssl", ways, indirect=True)
-        return
-    pairs = [(way, other) for way in ways for other in OTHERS if (way, other) not in _SAID]
-    metafunc.parametrize(("way_through_openssl", "other"), pairs, indirect=True)
+    ours = [name for name in ("way_through_openssl", "other", "version") if name in names and name not in marked]
+    ways = ("twisted",) if metafunc.config.getoption("--transports") == "twisted" else ("direct", "public", "twisted")
+    rows = [
+        (way, other, version)
+        for way in ways
+        for other in OTHERS
+        for version in VERSIONS
+        if "other" not in ours or (way, other) not in _SAID
+    ]
+    if len(ours) == 3 and not FULL:
+        rows = [row for row in rows if row[0] == "direct" or row[1:] == ("ssl", "TLSv1.3")]
+    if ours:
+        columns = [("way_through_openssl", "other", "version").index(name) for name in ours]
+        chosen = dict.fromkeys(tuple(row[column] for column in columns) for row in rows)
+        metafunc.parametrize(ours, list(chosen), indirect=True)
 
 
 @pytest.fixture
@@ -73,7 +84,7 @@ async def service(reactor: Any) -> AsyncIterator[Service]:
     await made.stop()
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture
 def version(request: pytest.FixtureRequest) -> str:
     """Of TLS."""
     name: str = request.param

@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests._support import sized
 from tests.wire.links import HTTP, Link, joined
 from wormhole_tw.wire.codes import GoawayCode, ResetCode
 from wormhole_tw.wire.events import (
@@ -288,5 +289,5 @@ class Peers(RuleBasedStateMachine):
             assert self.last[side] == LinkClosed()
 
 
-Peers.TestCase.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+Peers.TestCase.settings = settings(max_examples=sized(40, 1000), stateful_step_count=60, deadline=None)
 test_two_peers = Peers.TestCase

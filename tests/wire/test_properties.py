@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests._support import sized
 from tests.wire.links import HELLO, HTTP, WELCOME, Link, joined, of
 from tests.wire.test_frames import chop
 from wormhole_tw.wire.events import DataReceived, Event, LinkClosed, LinkDead, LinkFailed, StreamClosed, StreamOpened
@@ -119,7 +120,7 @@ def check_ends(events: list[Event], before: set[int]) -> None:
             over.add(event.stream_id)
 
 
-@settings(max_examples=120)
+@settings(max_examples=sized(60, 2000))
 @pytest.mark.parametrize("make", SESSIONS, ids=lambda make: make.__name__)
 @given(data=st.one_of(bytes_of_a_peer, mutated(), st.binary(max_size=400)), where=cuts, preface=st.booleans())
 def test_any_octets_in_any_pieces(make: Callable[[], Session], data: bytes, where: list[int], preface: bool) -> None:
@@ -166,7 +167,7 @@ def test_welcome_changes_nothing_for_what_is_cut_around_it() -> None:
         assert [type(event).__name__ for event in events] == ["Welcomed", "StreamOpened"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=sized(40, 1000))
 @given(
     loads=st.lists(st.lists(st.integers(1, 9000), max_size=6), min_size=1, max_size=4),
     limit=st.integers(1, 40000),

@@ -98,7 +98,7 @@ def in_pieces(data, cuts):
 
 
 @pytest.mark.deadline(sized(60, 600))
-@settings(max_examples=sized(300, 20000))
+@settings(max_examples=sized(150, 20000))
 @given(CRUMBS, st.lists(st.integers(0, 10000), max_size=20), st.booleans())
 @example(b"\r\n\r\nGET", [1, 2, 3], False)
 def test_a_visitor_s_bytes_mean_the_same_however_they_are_cut(data, cuts, octets):
@@ -113,7 +113,7 @@ def test_a_visitor_s_bytes_mean_the_same_however_they_are_cut(data, cuts, octets
 
 
 @pytest.mark.deadline(sized(60, 600))
-@settings(max_examples=sized(300, 20000))
+@settings(max_examples=sized(150, 20000))
 @given(st.sampled_from([b"GET", b"HEAD"]), CRUMBS, st.lists(st.integers(0, 10000), max_size=20), st.booleans())
 def test_an_origin_s_bytes_mean_the_same_however_they_are_cut(method, data, cuts, start):
     if start:
@@ -132,7 +132,7 @@ def test_an_origin_s_bytes_mean_the_same_however_they_are_cut(method, data, cuts
 
 
 @pytest.mark.deadline(sized(60, 600))
-@settings(max_examples=sized(200, 10000))
+@settings(max_examples=sized(100, 10000))
 @given(
     st.one_of(st.binary(max_size=300), CRUMBS), st.lists(st.sampled_from(["eof", "ok", "reset", "go on"]), max_size=6)
 )
