@@ -35,6 +35,7 @@ def rows(heading: str) -> list[list[str]]:
         ("`[[backends]]`", tables.BackendTable),
         ("`[[sites]]`", tables.SiteTable),
         ("`[[sites.routes]]`", tables.RouteTable),
+        ("`[sites.security]`", tables.SecurityTable),
         ("`[access_log]`", tables.AccessLogTable),
         ("`[limits]`", Limits),
         ("`[sites.limits]`", SiteLimits),

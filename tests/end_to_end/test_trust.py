@@ -350,6 +350,11 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House,
     with Origin() as origin, open_house(tmp_path_factory.mktemp("certified"), hosts=hosts) as house:
         origin.text("/", b"served")
         authority = Authority(house.folder / "certificates")
+        house.config["sites"][0]["security"] = {
+            "hsts": {"max_age": 300},
+            "content_type_options": True,
+            "frame_ancestors": ["'self'"],
+        }
         house.config["tls"] = {"mode": "files", "certificates": []}
         for label, names in (("both", ("localhost", APP, OTHER)), ("one", (LONER,))):
             certificate, key = authority.issue(label, *names)
@@ -393,3 +398,19 @@ def test_curl_is_told_that_it_is_misdirected(certified: tuple[House, Path], http
     told = ("--cacert", str(authority), "-H", f"Host: {LONER}", "--write-out", "%{http_code}", "--output", "answer")
     assert house.curl(http, *told, house.url("/", OTHER), host=OTHER).stdout == b"421"
     assert b"misdirected" in (house.folder / "answer").read_bytes()
+
+
+@pytest.mark.parametrize("http", ["--http1.1", "--http2"])
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/nothing", 404), ("/%2e%2e/", 400)])
+def test_security_headers(certified: tuple[House, Path], http: str, path: str, status: int) -> None:
+    house, authority = certified
+    trust = ("--cacert", str(authority), "--path-as-is", "--dump-header", "-", "--output", "answer")
+    for host, expected in ((APP, True), (OTHER, False)):
+        head = house.curl(http, *trust, house.url(path, host), host=host).stdout.decode().lower()
+        assert f" {status} " in head.splitlines()[0] + " "
+        assert ("strict-transport-security: max-age=300\r\n" in head) is expected
+        assert ("content-security-policy: frame-ancestors 'self'\r\n" in head) is expected
+        assert head.count("x-content-type-options: nosniff\r\n") == (1 if expected or status == 400 else 0)
+    plain = house.curl("--dump-header", "-", f"http://{APP}:{house.http_port}/").stdout.decode().lower()
+    assert " 308 " in plain
+    assert "strict-transport-security" not in plain

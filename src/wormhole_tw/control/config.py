@@ -14,7 +14,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,6 +27,7 @@ from .model import Backend, Route, Site
 from .names import normalise_hostname, normalise_prefix
 from .pages import read_pages
 from .schema import check_table, closest, place
+from .security import compile_security
 from .tables import AccessLogTable, BackendTable, EdgeFile, EdgeTable, ListenerTable, RouteTable, SiteTable, TlsTable
 from .tokens import parse_digest
 from .trust import Trusted, read_trusted
@@ -403,15 +404,18 @@ class _Resolver:
             if name in names:
                 raise self._error(f"{key}.name", f"there are two sites named {name}")
             names.add(name)
+            security = None
+            if table.security is not None:
+                security = compile_security(table.security, self._source, f"{key}.security")
             routes = tuple(
-                self._route(f"{key}.routes[{index}]", name, route, backends, table.limits)
+                replace(self._route(f"{key}.routes[{index}]", name, route, backends, table.limits), security=security)
                 for index, route in enumerate(table.routes)
             )
             if not routes:
                 raise self._error(f"{key}.routes", "a site needs a route")
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
-            sites.append(Site(name, tuple(hostnames), routes, own))
+            sites.append(Site(name, tuple(hostnames), routes, own, security))
         return tuple(sites)
 
     def _route(

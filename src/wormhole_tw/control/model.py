@@ -11,7 +11,42 @@ from typing import Literal
 
 from .limits import SiteLimits
 
-__all__ = ["Backend", "ErrorPages", "Release", "Route", "ServiceOffer", "SessionFacts", "Site", "Token"]
+__all__ = [
+    "AddedFields",
+    "Backend",
+    "ErrorPages",
+    "Release",
+    "Route",
+    "Security",
+    "ServiceOffer",
+    "SessionFacts",
+    "Site",
+    "Token",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AddedFields:
+    """Header fields that a site's answers get.
+
+    :ivar defaults: each where the answer has none of that name
+    :ivar besides: in any case, beside others of that name
+    """
+
+    defaults: tuple[tuple[bytes, bytes], ...] = ()
+    besides: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What a site has switched on to protect its visitors.
+
+    :ivar secure: for visitors who came by TLS
+    :ivar plain: for the others: without Strict-Transport-Security (RFC 6797 §7.2)
+    """
+
+    secure: AddedFields
+    plain: AddedFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +60,7 @@ class Route:
     :ivar path: the prefix, beginning with ``/``
     :ivar backend: the name of the backend
     :ivar limits: of its site, where that has limits of its own
+    :ivar security: what its site's answers get besides; None for nothing
     :ivar below: the prefix of every path that is below ``path`` (it ends in ``/``); compiled once
     """
 
@@ -32,6 +68,7 @@ class Route:
     path: str
     backend: str
     limits: SiteLimits | None = None
+    security: Security | None = None
     below: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,12 +106,14 @@ class Site:
     :ivar hostnames: normalised (lower case, no trailing dot, no port); ``*.parent`` stands for one left-most label
     :ivar routes: in order; the first that matches wins
     :ivar error_pages: what the site shows where the edge answers itself; None for the edge's own
+    :ivar security: what its answers get besides, those of the edge too; None for nothing
     """
 
     name: str
     hostnames: tuple[str, ...]
     routes: tuple[Route, ...]
     error_pages: ErrorPages | None = None
+    security: Security | None = None
 
 
 @dataclass(frozen=True, slots=True)

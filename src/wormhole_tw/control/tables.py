@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from .limits import Limits, SiteLimits
+from .security import SecurityTable
 
 __all__ = [
     "AccessLogTable",
@@ -105,6 +106,7 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     routes: list[RouteTable]
     name: str | None = None
     error_pages: str | dict[str, str] | None = None
+    security: SecurityTable | None = None
     limits: SiteLimits | None = None
 
 

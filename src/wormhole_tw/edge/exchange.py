@@ -20,6 +20,7 @@ from wormhole_tw.edge.router import redirect_location, route_request
 from wormhole_tw.edge.search import Search, kept_stream
 from wormhole_tw.edge.states import BEFORE_ANSWER, MOVES, State
 from wormhole_tw.errors import HttpError
+from wormhole_tw.http.added import add_fields
 from wormhole_tw.http.events import (
     Body,
     End,
@@ -38,6 +39,7 @@ from wormhole_tw.http.forwarding import (
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
+    from wormhole_tw.control.model import AddedFields
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.inflight import Counted
@@ -72,6 +74,7 @@ class Exchange(Flow):
     :ivar host: the host name that was asked for, normalised
     :ivar limits: those of its site, once it is known, and the edge's before
     :ivar forward: the request as it goes to the upstream; None before it was routed
+    :ivar added: what its answer gets besides, as its site wants it; None for nothing
     :ivar request_id: its name
     :ivar site: the name of its site, or an empty string
     :ivar route: the prefix of its route, or an empty string
@@ -86,6 +89,7 @@ class Exchange(Flow):
         "_search",
         "_trailers",
         "_whole",
+        "added",
         "attempts",
         "backend",
         "began",
@@ -110,6 +114,7 @@ class Exchange(Flow):
         self.limits: Limits = context.limits
         self.host = ""
         self.forward: RequestHead | None = None
+        self.added: AddedFields | None = None
         self.state = State.NEW
         self.head: RequestHead | None = None
         self.backend = ""
@@ -162,6 +167,8 @@ class Exchange(Flow):
                 return
             routed = route_request(context.catalogs.current, facts, head)
             route = routed.route
+            if route.security is not None:
+                self.added = route.security.secure if facts.forwarding.scheme == "https" else route.security.plain
             limits = self.limits
             if route.limits is not None:
                 limits = self.limits = context.site_limits(route.limits)
@@ -312,6 +319,8 @@ class Exchange(Flow):
             self.move(State.SWITCHED)
         else:
             self.move(State.ANSWERING)
+            if self.added is not None:
+                add_fields(answer, self.added.defaults, self.added.besides)
             if head.status >= 400 and self._much_is_left():
                 # an early refusal: the rest of the body is of no use, and the visitor is told so
                 answer.keep_alive = False
@@ -333,6 +342,8 @@ class Exchange(Flow):
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head)
+        if self.added is not None:
+            add_fields(answer, self.added.defaults, self.added.besides)
         if head.status >= 400 and self._much_is_left():
             answer.keep_alive = False
         visitor = self._visitor
@@ -389,6 +400,8 @@ class Exchange(Flow):
 
     def _answer(self, head: ResponseHead, body: bytes) -> None:
         visitor = self._visitor
+        if self.added is not None:
+            add_fields(head, self.added.defaults, self.added.besides)
         self.status = head.status
         self.sent = len(body)
         self.first_byte = self._context.timers.seconds()

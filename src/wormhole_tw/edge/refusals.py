@@ -19,7 +19,7 @@ __all__ = ["refusal"]
 def refusal(
     context: EdgeContext, exchange: Exchange, reason: str, *, status: int | None, message: str | None, close: bool
 ) -> tuple[ResponseHead, bytes]:
-    """The head and body of an error's answer; ``exchange.site`` is filled in where a route was not found.
+    """The head and body of an error's answer; what is known of the site is filled in where a route was not found.
 
     :param close: the connection takes no further request after it
     """
@@ -30,7 +30,12 @@ def refusal(
     site = site_of(context.catalogs.current, head)
     pages = None
     if site is not None:
-        exchange.site = exchange.site or site.name
+        if not exchange.site:
+            exchange.site = site.name
+            # nobody has shown that this connection may speak for the site that is told to come by another one
+            if site.security is not None and reason != "misdirected":
+                secure = exchange.facts.forwarding.scheme == "https"
+                exchange.added = site.security.secure if secure else site.security.plain
         pages = site.error_pages
     accept = accept_of(head.fields)
     return error_answer(
