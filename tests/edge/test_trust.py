@@ -103,6 +103,22 @@ def test_visitors_of_one_connection_are_told_apart(house: House) -> None:
     assert len(proxy.answers()) == 5
 
 
+def test_what_a_visitor_puts_before_a_proxy_s_words_is_not_kept(house: House) -> None:
+    trust = Trust(PROXIES)
+    proxy = house.visitor(trust=trust)
+    for number in range(3):
+        proxy.says(get(f"X-Forwarded-For: {'6.6.6.6, ' * 1000}198.51.100.{number}"))
+        house.stream.read()
+        house.stream.deliver(OK)
+    assert [fields[b"x-forwarded-for"] for fields in asked(house)] == [
+        b"198.51.100.%d, 192.0.2.7" % number for number in range(3)
+    ]
+    kept: Any = trust._told
+    assert kept.cache_info().currsize == 0
+    proxy.says(get("X-Forwarded-For: 6.6.6.6, 198.51.100.1"))
+    assert kept.cache_info().currsize == 1
+
+
 def test_the_standard_s_field(house: House) -> None:
     proxy = house.visitor(trust=BY_FORWARDED)
     proxy.says(

@@ -33,12 +33,13 @@ class Fronts:
     :ivar v2: the same with version 2, and everything that HAProxy can put in it
     :ivar ends_tls: HAProxy's port that ends TLS, and says so
     :ivar web: nginx's port, which forwards requests to the edge over TLS
+    :ivar web2: HAProxy's, which forwards them over HTTP/2, several visitors' on one connection
     """
 
     def __init__(self, house: House, origin: Origin) -> None:
         self.house = house
         self.origin = origin
-        self.tls, self.plain, self.v1, self.v2, self.ends_tls, self.web = (free_port() for _ in range(6))
+        self.tls, self.plain, self.v1, self.v2, self.ends_tls, self.web, self.web2 = (free_port() for _ in range(7))
         edge = house.config["edge"]
         edge["trusted_proxies"] = [PROXY]
         edge["listeners"] = [
@@ -74,6 +75,14 @@ class Fronts:
         listen ends_tls
             bind 127.0.0.1:{self.ends_tls} ssl crt {self.house.folder}/front.pem alpn h2,http/1.1
             server edge 127.0.0.1:{self.plain} source {PROXY} send-proxy-v2 {options}
+        listen web2
+            mode http
+            bind 127.0.0.1:{self.web2}
+            option forwardfor
+            http-reuse always
+            http-request set-header X-Forwarded-Proto http
+            http-request set-header X-Request-Id %[uuid()]
+            server edge 127.0.0.1:{self.house.port} source {PROXY} ssl verify none sni str({APP}) alpn h2
         """
 
     def _nginx(self) -> str:
@@ -94,10 +103,12 @@ class Fronts:
         }}
         """
 
-    def ask(self, port: int, *options: str, host: str = APP, scheme: str = "https") -> dict[str, str]:
+    def ask(
+        self, port: int, *options: str, host: str = APP, scheme: str = "https", visitor: str = VISITOR
+    ) -> dict[str, str]:
         """The fields that the service gets of a request by curl, from the visitor's address."""
         done = self.house.curl(
-            *("--interface", VISITOR, "--resolve", f"{host}:{port}:127.0.0.1", "--fail"),
+            *("--interface", visitor, "--resolve", f"{host}:{port}:127.0.0.1", "--fail"),
             *options,
             f"{scheme}://{host}:{port}/show",
         )
@@ -164,7 +175,14 @@ FORGED = (
 
 
 def test_a_visitor_that_comes_by_itself_can_forge_nothing(fronts: Fronts) -> None:
-    shown = fronts.ask(fronts.house.port, *FORGED)
+    kept = ("-H", "Authorization: Bearer x", "-H", "Cookie: a=1", "-H", "X-Kept: 1", "-H", "X-Hop: 1")
+    hops = ("-H", "Connection: X-Hop, Authorization, Cookie", "-H", "Keep-Alive: 5", "-H", "Proxy-Authorization: x")
+    shown = fronts.ask(fronts.house.port, *FORGED, *kept, *hops)
+    assert {name: shown.get(name) for name in ("authorization", "cookie", "x-kept")} == {
+        "authorization": "Bearer x", "cookie": "a=1", "x-kept": "1",
+    }  # fmt: skip
+    assert not {"x-hop", "keep-alive", "proxy-authorization", "connection"} & set(shown)
+    assert shown["host"] == f"{APP}:{fronts.house.port}"
     assert shown["x-forwarded-for"] == VISITOR
     assert shown["x-forwarded-proto"] == "https"
     assert shown["x-forwarded-host"] == f"{APP}:{fronts.house.port}"
@@ -203,6 +221,17 @@ def test_nginx_forwards_requests(fronts: Fronts) -> None:
         line = fronts.logged(shown["x-request-id"])
         assert (line["client"], line["scheme"]) == (VISITOR, "http")
         assert len(shown["x-request-id"]) == 32  # nginx's
+
+
+def test_haproxy_forwards_requests_of_many_on_one_connection(fronts: Fronts) -> None:
+    for number in range(12):
+        visitor = f"127.0.0.{10 + number % 4}"
+        shown = fronts.ask(fronts.web2, *FORGED, scheme="http", visitor=visitor)
+        assert shown["x-forwarded-for"] == f"{visitor}, {PROXY}"
+        assert shown["forwarded"].startswith(f"for={visitor};")
+        assert shown["x-forwarded-proto"] == "http"
+        assert shown["via"].startswith("2.0")
+        assert fronts.logged(shown["x-request-id"])["client"] == visitor
 
 
 @pytest.mark.parametrize("front", ["v1", "v2"])

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["NOBODY", "Trust"]
 
 MAX_KNOWN = 1024
-"""Visitors whose fields were read before and are kept, a few hundred octets each."""
+"""Visitors whose fields were read before and are kept."""
+
+MAX_KEPT = 512
+"""Octets of the values that are kept so: a visitor may put as many before those of a proxy as a head may have."""
 
 
 class Trust:
@@ -56,7 +59,10 @@ class Trust:
     def told(self, head: RequestHead) -> Told:
         """What a request that came from a proxy tells of its visitor."""
         fields = tuple(line for line in head.fields if _names_visitor(line[0]))
-        return self._told(fields) if fields else NOTHING
+        if not fields:
+            return NOTHING
+        short = sum(len(value) for _, value in fields) <= MAX_KEPT
+        return self._told(fields) if short else self._judge(fields)
 
     def _judge(self, fields: tuple[tuple[bytes, bytes], ...]) -> Told:
         lines: Fields = list(fields)

@@ -96,9 +96,8 @@ def _single(values: dict[bytes, list[bytes]], name: bytes) -> bytes:
 
 
 def _from_the_right(chain: bytes) -> Iterator[bytes]:
-    # one more than is followed: whoever stands there is the visitor
     end = len(chain)
-    for _ in range(MAX_HOPS + 1):
+    while True:  # until nobody asks for more
         comma = chain.rfind(b",", 0, end)
         yield chain[comma + 1 : end]
         if comma < 0:
@@ -109,8 +108,8 @@ def _from_the_right(chain: bytes) -> Iterator[bytes]:
 def by_forwarded(fields: Fields, trusts: Trusts) -> Told:
     """Read Forwarded (RFC 7239 §4).
 
-    ``host`` and ``proto`` are those of the visitor's own element.  One that is malformed, has no ``for`` or no address
-    in it (``unknown``, ``_hidden``) ends the search, as above.
+    ``host`` and ``proto`` are those of the visitor's own element.  One that is malformed, or has no address in ``for``
+    (``unknown``, ``_hidden``), ends the search, as above.
     """
     chain = b",".join(value for name, value in fields if len(name) == 9 and name.lower() == b"forwarded")
     if not chain:
@@ -184,28 +183,27 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def _elements(chain: bytes) -> Iterator[dict[bytes, bytes]]:
-    """Elements from the right; the first that is malformed is empty, and the last.
+    """Elements from the right, up to the first that is malformed.
 
     A comma may stand in a quoted value, so that each element is the shortest tail that is one: what a visitor wrote
     before it, an opening quote for instance, cannot reach into what a proxy added.
     """
     end = len(chain)
-    for _ in range(MAX_HOPS + 1):
+    while True:  # until nobody asks for more
         start = end
-        while True:
+        match = None
+        while match is None:
+            if start < 0:
+                return
             start = chain.rfind(b",", max(end - MAX_ELEMENT, 0), start)
             if start < 0 and end > MAX_ELEMENT:
-                yield {}
                 return
-            if (match := _ELEMENT.fullmatch(chain, start + 1, end)) is not None:
-                break
-            if start < 0:
-                yield {}
-                return
+            match = _ELEMENT.fullmatch(chain, start + 1, end)
         pairs = [(name.lower(), value) for name, value in _PAIR.findall(match[1])]
         element = {name: _ESCAPED.sub(rb"\1", value[1:-1]) if value[:1] == b'"' else value for name, value in pairs}
-        # a parameter stands there once (§4), or it says nothing
-        yield element if len(element) == len(pairs) else {}
+        if len(element) != len(pairs):  # §4: a parameter stands there once
+            return
+        yield element
         if start < 0:
             return
         end = start
