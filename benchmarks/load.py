@@ -17,7 +17,9 @@ __all__ = [
     "BROWSER",
     "bulk_command",
     "download",
+    "h2_requests",
     "handshakes",
+    "parse_h2load",
     "parse_wrk",
     "probe",
     "requests",
@@ -100,6 +102,34 @@ def requests(
     url = f"{front.scheme}://127.0.0.1:{front.port}/{path}"
     output = world.running.run("wrk", [*command, url], seconds + SPARE, meanwhile=meter.sample)
     count, values = parse_wrk(output)
+    processes = meter.stop(count)
+    return Reading({**values, "cpu": processes[front.compared].cpu * 1e6}, processes)
+
+
+def parse_h2load(output: str) -> tuple[int, dict[str, float]]:
+    """What ``h2load`` says: how many requests, ``rate`` a second, and ``mean`` in milliseconds.
+
+    :raises Failed: there were errors, so that the run counts nothing; or this is no output of h2load
+    """
+    rate = re.search(r"finished in [\d.]+m?s, ([\d.]+) req/s", output)
+    count = re.search(r"(\d+) succeeded, 0 failed, 0 errored, 0 timeout", output)
+    answered = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", output)
+    mean = re.search(r"time for request: +\S+ +\S+ +([\d.]+)(us|ms|s) ", output)
+    if rate is None or count is None or answered is None or mean is None or not int(count[1]):
+        raise Failed(f"a run of h2load had errors, or no answers, and counts nothing:\n{output}")
+    return int(count[1]), {"rate": float(rate[1]), "mean": float(mean[1]) * _UNITS[mean[2]]}
+
+
+def h2_requests(world: World, front: Front, path: str, connections: int, streams: int) -> Reading:
+    """``h2load`` over HTTP/2, closed loop: so many connections, so many requests under way on each."""
+    seconds = max(round(world.options.seconds), 1)
+    command = [find("h2load"), "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}"]
+    command += [f"--connect-to=127.0.0.1:{front.port}", front.url(path)]
+    meter = Meter(front.pids)
+    output = world.running.run("h2load", command, seconds + SPARE, meanwhile=meter.sample)
+    if "Application protocol: h2" not in output:
+        raise Failed(f"{front.compared} did not agree on HTTP/2:\n{output}")
+    count, values = parse_h2load(output)
     processes = meter.stop(count)
     return Reading({**values, "cpu": processes[front.compared].cpu * 1e6}, processes)
 

@@ -14,6 +14,7 @@ __all__ = [
     "CPU_A_HANDSHAKE",
     "CPU_A_REQUEST",
     "DOWNLOAD",
+    "MEAN",
     "P50",
     "P99",
     "RATE",
@@ -46,6 +47,7 @@ class Metric:
 
 RATE = Metric("rate", "requests", "a second", more_is_better=True)
 DOWNLOAD = Metric("rate", "throughput", "MB/s", more_is_better=True)
+MEAN = Metric("mean", "mean", "ms")
 P50 = Metric("p50", "p50", "ms")
 P99 = Metric("p99", "p99", "ms")
 CPU_A_REQUEST = Metric("cpu", "CPU a request", "µs")

@@ -16,6 +16,7 @@ name = "bench"
 names = ["localhost"]
 https = ["tcp:{port}:interface=127.0.0.1:backlog=1024"]
 state = "{name}-state"
+{observed}
 [tls]
 mode = "files"
 [[tls.certificates]]
@@ -33,13 +34,28 @@ hostnames = ["{host}"]
 path = "/"
 backend = "app"
 """
+_OBSERVED = """
+admin = "tcp:{admin}:interface=127.0.0.1"
+[access_log]
+path = "{name}-access.log"
+"""
+"""What an operator has: metrics that can be read, and a line for each request."""
 
 
-def write_config(world: World, name: str, port: int) -> str:
-    """``<name>.toml`` for an edge with one backend; gives the token of its agents."""
+def write_config(world: World, name: str, port: int, *, observed: bool = True) -> str:
+    """``<name>.toml`` for an edge with one backend; gives the token of its agents.
+
+    :param observed: with an access log, in a file, and an admin listener
+    """
     token = generate()
     text = _EDGE.format(
-        port=port, name=name, certificate=world.certificate, key=world.key, digest=digest_line(token), host=HOST
+        port=port,
+        name=name,
+        observed=_OBSERVED.format(admin=free_port(), name=name) if observed else "",
+        certificate=world.certificate,
+        key=world.key,
+        digest=digest_line(token),
+        host=HOST,
     )
     world.write(f"{name}.toml", text)
     return token
@@ -55,21 +71,24 @@ def agent_environment(world: World, token: str, edge: int, origin: int) -> Mappi
     }
 
 
-def edge(world: World, name: str = "edge") -> tuple[int, int, str]:
+def edge(world: World, name: str = "edge", *, observed: bool = True) -> tuple[int, int, str]:
     """An edge without agents: its pid, its port, and the token for agents."""
     port = free_port()
-    token = write_config(world, name, port)
+    token = write_config(world, name, port, observed=observed)
     pid = world.running.twistd(name, ["wormhole-edge", "--config", f"{name}.toml"], port)
     return pid, port, token
 
 
-def edge_and_agent(world: World, origin: int, *, name: str = "edge", link: bool = False, agents: int = 1) -> Front:
+def edge_and_agent(
+    world: World, origin: int, *, name: str = "edge", link: bool = False, agents: int = 1, observed: bool = True
+) -> Front:
     """An edge with one agent before ``origin``.
 
     :param link: with the slow link of :mod:`benchmarks.helpers.link` between the two
     :param agents: more than one: so many agents, all in one process
+    :param observed: with an access log and an admin listener, as everywhere
     """
-    pid, port, token = edge(world, name)
+    pid, port, token = edge(world, name, observed=observed)
     entrance = world_link(world, port, f"{name}-link") if link else port
     environment = agent_environment(world, token, entrance, origin)
     if agents == 1:

@@ -17,7 +17,7 @@ http {{
   fastcgi_temp_path {folder}/nginx-fcgi; uwsgi_temp_path {folder}/nginx-uwsgi; scgi_temp_path {folder}/nginx-scgi;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 128; keepalive_requests 100000000; }}
   server {{
-    listen 127.0.0.1:{port} ssl backlog=1024; server_name {host};
+    listen 127.0.0.1:{port} ssl{http2} backlog=1024; server_name {host};
     ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
     client_max_body_size 0; proxy_request_buffering off; proxy_max_temp_file_size 0;
     location / {{
@@ -47,11 +47,20 @@ backend origin
 """
 
 
-def nginx(world: World, origin: int) -> Front:
-    """nginx with keep-alive to the origin."""
+def nginx(world: World, origin: int, *, http2: bool = False) -> Front:
+    """nginx with keep-alive to the origin.
+
+    :param http2: whether visitors may have that
+    """
     port = free_port()
     text = _NGINX.format(
-        port=port, origin=origin, host=HOST, folder=world.folder, certificate=world.certificate, key=world.key
+        port=port,
+        http2=" http2" if http2 else "",
+        origin=origin,
+        host=HOST,
+        folder=world.folder,
+        certificate=world.certificate,
+        key=world.key,
     )
     config = world.write("nginx.conf", text)
     pid = world.running.start("nginx", [find("nginx"), "-c", str(config)], port)

@@ -1,13 +1,13 @@
-"""Requests over HTTPS keep-alive: small and 10 KB answers, bare and with a browser's fields, one agent and fifty."""
+"""Requests over HTTPS keep-alive: small and 10 KB answers, a browser's fields, one agent and fifty; and over HTTP/2."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.load import BROWSER, requests
-from benchmarks.model import CPU_A_REQUEST, P50, P99, RATE, Reading, Runners, Scenario
-from benchmarks.peers import ours
+from benchmarks.load import BROWSER, h2_requests, requests
+from benchmarks.model import CPU_A_REQUEST, MEAN, P50, P99, RATE, Reading, Runners, Scenario
+from benchmarks.peers import ours, proxies
 from benchmarks.peers.registry import NEEDS, PROXIES
 from benchmarks.world import Front, World
 
@@ -51,6 +51,33 @@ def _prepare_agents(world: World) -> Runners:
     return _runners(world, fronts, lambda world, front: requests(world, front, "small", 32))
 
 
+def _prepare_observed(world: World) -> Runners:
+    origin = world.origin
+    fronts = world.fronts(
+        {
+            "ours": lambda: ours.edge_and_agent(world, origin),
+            "unobserved": lambda: ours.edge_and_agent(world, origin, name="unobserved", observed=False),
+        },
+        {},
+    )
+    return _runners(world, fronts, lambda world, front: requests(world, front, "small", 32))
+
+
+def _prepare_http2(connections: int, streams: int, world: World) -> Runners:
+    origin = world.origin
+    fronts = world.fronts(
+        {"ours": lambda: ours.edge_and_agent(world, origin)},
+        {peer: partial(proxies.nginx, world, origin, http2=True) for peer in world.choose("nginx", needs=NEEDS)},
+    )
+    return _runners(world, fronts, lambda world, front: h2_requests(world, front, "small", connections, streams))
+
+
+def _http2(connections: int, streams: int) -> Scenario:
+    title = f"100 B over HTTP/2, {connections} connections, {streams} at once on each"
+    prepare = partial(_prepare_http2, connections, streams)
+    return Scenario(f"h2-c{connections}-m{streams}", title, (RATE, MEAN, CPU_A_REQUEST), prepare, ("nginx",), _CPU)
+
+
 def _scenario(path: str, connections: int, fields: str) -> Scenario:
     size = {"small": "100 B", "10k": "10 KB"}[path]
     many = f"{connections} connection{'s' if connections > 1 else ''}"
@@ -68,6 +95,16 @@ SCENARIOS = [
         for count in CONNECTIONS
     ),
     _scenario("small", 32, "varied"),
+    _http2(32, 1),
+    _http2(8, 16),
+    Scenario(
+        "observed",
+        "100 B over HTTPS, 32 connections, with an access log and an admin listener beside without",
+        _METRICS,
+        _prepare_observed,
+        ("unobserved",),
+        _CPU,
+    ),
     Scenario(
         "agents-50",
         f"100 B over HTTPS, 32 connections, {AGENTS} agents of one backend",

@@ -6,7 +6,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from benchmarks.load import BROWSER, parse_wrk
+from benchmarks.load import BROWSER, parse_h2load, parse_wrk
 from benchmarks.processes import Failed
 from benchmarks.statistics import median, percentile, ratios
 
@@ -26,6 +26,16 @@ WRK = """Running 1s test @ https://127.0.0.1:45001/small
   6784 requests in 1.00s, 2.37MB read
 Requests/sec:   6771.38
 Transfer/sec:      2.36MB
+"""
+
+H2LOAD = """Application protocol: h2
+finished in 2.04s, 3391.34 req/s, 1.02MB/s
+requests: 6783 total, 6911 started, 6783 done, 6783 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 6783 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 2.04MB (2136645) total, 1.05MB (1098846) headers (space savings 32.50%), 662.40KB (678300) data
+                     min         max         mean         sd        +/- sd
+time for request:      812us     84.91ms     36.97ms     11.20ms    71.04%
+time for connect:     8.31ms     23.90ms     15.04ms      5.11ms    62.50%
 """
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,6 +63,27 @@ def test_wrk_fills_short_units_with_a_blank() -> None:
 def test_a_run_with_errors_counts_nothing(output: str) -> None:
     with pytest.raises(Failed):
         parse_wrk(output)
+
+
+def test_h2load_is_read() -> None:
+    assert parse_h2load(H2LOAD) == (6783, {"rate": 3391.34, "mean": 36.97})
+    assert parse_h2load(H2LOAD.replace("36.97ms", " 905us"))[1]["mean"] == 0.905
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        H2LOAD.replace(" 0 failed", " 1 failed"),
+        H2LOAD.replace("0 timeout", "7 timeout"),
+        H2LOAD.replace(" 0 5xx", " 5 5xx"),
+        H2LOAD.replace("6783 succeeded", "0 succeeded"),
+        H2LOAD.replace("time for request", "time"),
+        "",
+    ],
+)
+def test_a_run_of_h2load_with_errors_counts_nothing(output: str) -> None:
+    with pytest.raises(Failed):
+        parse_h2load(output)
 
 
 def test_twelve_fields() -> None:
