@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import socket
 import socketserver
-import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import Any
 
 import h11
+
+from tests.end_to_end.threaded import ThreadedService
 
 __all__ = ["JudgingOrigin", "Received", "Script", "ambiguities", "oddities"]
 
@@ -118,7 +119,7 @@ Script = Callable[["_Call", Received], bool]
 class _Call(socketserver.BaseRequestHandler):
     """One connection."""
 
-    server: _Server
+    server: Any
     request: socket.socket
 
     def say(self, data: bytes) -> None:
@@ -191,24 +192,8 @@ def _received(event: h11.Request, taken: bytes) -> Received:
     return found
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 1024
-    origin: JudgingOrigin
-
-    def get_request(self) -> tuple[socket.socket, object]:
-        connection, address = super().get_request()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(60)
-        return connection, address
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        self.origin.errors.append(sys.exc_info()[1])
-
-
-class JudgingOrigin:
-    """An origin on a free port of 127.0.0.1.
+class JudgingOrigin(ThreadedService):
+    """The judge.
 
     :ivar requests: every whole request
     :ivar broken: what h11 refused: the octets, whose they seem to be, and its words
@@ -216,34 +201,29 @@ class JudgingOrigin:
     """
 
     def __init__(self) -> None:
+        super().__init__(_Call)
         self.requests: list[Received] = []
         self.broken: list[tuple[str, str, bytes]] = []
         self.partial: list[tuple[str, bytes]] = []
         self.scripts: dict[bytes, Script] = {}
-        self.errors: list[BaseException | None] = []
-        self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Call)
-        self._server.origin = self
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="judge", daemon=True)
 
     def keep(self, found: Received) -> None:
-        with self._lock:
+        with self.lock:
             self.requests.append(found)
 
     def refused(self, octets: bytes, found: Received | None, words: str) -> None:
-        with self._lock:
+        with self.lock:
             self.broken.append((_whose(octets, found), words, octets))
 
     def cut_short(self, octets: bytes, found: Received | None) -> None:
         """A request that ended before its end: visible to everybody, so no harm."""
-        with self._lock:
+        with self.lock:
             self.partial.append((_whose(octets, found), octets))
             if found is not None and found.faults:
                 self.requests.append(found)
 
     def by_visitor(self) -> dict[str, list[Received]]:
-        with self._lock:
+        with self.lock:
             out: dict[str, list[Received]] = {}
             for found in self.requests:
                 out.setdefault(found.visitor, []).append(found)
@@ -255,16 +235,6 @@ class JudgingOrigin:
             return script(call, found)
         call.say(ordinary_answer(found))
         return True
-
-    def __enter__(self) -> JudgingOrigin:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
-        assert not self.errors, self.errors
 
 
 def _whose(octets: bytes, found: Received | None) -> str:
