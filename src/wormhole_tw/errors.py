@@ -15,6 +15,7 @@
         ├── LinkRefused             the edge ended it with a reason: ``code``, ``message``, ``retry_after`` seconds
         ├── NotAnEdge               something answered that does not speak the tunnel protocol
         ├── StreamReset             a stream ended before its end: ``code``, ``delivered``
+        ├── RequestReset            a service ended one request: ``code``, ``processed``
         ├── NoUpstream              no agent or origin can take a request
         └── TimedOut                a named limit in seconds passed
 
@@ -35,6 +36,7 @@ __all__ = [
     "NotAvailableError",
     "PeerError",
     "ProxyHeaderError",
+    "RequestReset",
     "StreamReset",
     "TimedOut",
     "TunnelProtocolError",
@@ -147,6 +149,20 @@ class StreamReset(WorldError):
         self.code = code
         self.message = message
         self.delivered = delivered
+
+
+class RequestReset(WorldError):
+    """A service ended one request of an HTTP/2 connection, by RST_STREAM or with its GOAWAY.
+
+    :ivar code: the HTTP/2 error code (RFC 9113 §7)
+    :ivar processed: False is the service's promise that it did nothing with it, so that it may be sent again (§8.7)
+    """
+
+    def __init__(self, code: int, message: str, processed: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.processed = processed
 
 
 class NoUpstream(WorldError):

@@ -381,7 +381,9 @@ class _Resolver:
                 if owner != name:
                     raise self._error(token_key, f"this token opens backend {owner}; a token opens one backend only")
                 digests.add(digest)
-            backends[name] = Backend(name, frozenset(digests), proxy_protocol=table.proxy_protocol)
+            backends[name] = Backend(
+                name, frozenset(digests), protocol=table.protocol, proxy_protocol=table.proxy_protocol
+            )
         return tuple(backends.values())
 
     def _sites(self, tables: Sequence[SiteTable], backends: Sequence[str]) -> tuple[Site, ...]:

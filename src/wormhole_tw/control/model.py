@@ -12,6 +12,8 @@ from typing import Literal
 from .limits import SiteLimits
 
 __all__ = [
+    "H2C",
+    "HTTP1",
     "AddedFields",
     "Backend",
     "ErrorPages",
@@ -23,6 +25,10 @@ __all__ = [
     "Site",
     "Token",
 ]
+
+HTTP1 = "http/1.1"
+H2C = "h2c"
+"""What a backend's services speak: HTTP/1.1, or HTTP/2 with prior knowledge (RFC 9113 §3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +137,14 @@ class Backend:
     :ivar tokens: SHA-256 digests, 32 bytes each
     :ivar origin: the URL of an origin on the web, or None; always None in this version
     :ivar proxy_protocol: connections to the service begin with a header of this version; None for none
+    :ivar protocol: :data:`HTTP1` or :data:`H2C`
     """
 
     name: str
     tokens: frozenset[bytes] = field(default=frozenset(), repr=False)
     origin: str | None = None
     proxy_protocol: Literal["v1", "v2"] | None = None
+    protocol: str = HTTP1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,6 +90,7 @@ class BackendTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tokens: list[str] = []
     origin: str | None = None
     proxy_protocol: Literal["v1", "v2"] | None = None
+    protocol: Literal["http/1.1", "h2c"] = "http/1.1"
 
 
 class RouteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

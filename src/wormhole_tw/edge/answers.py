@@ -65,6 +65,11 @@ ANSWERS: dict[str, Answer] = {
     "service-refused": Answer(502, "The service behind this name does not accept connections."),
     "service-failed": Answer(502, "The service closed the connection before it answered."),
     "bad-answer": Answer(502, "The service gave an answer that is not valid HTTP."),
+    "not-http2": Answer(502, "The service behind this name does not speak HTTP/2, which this edge was told it does."),
+    "http1-required": Answer(
+        502, "The service behind this name wants HTTP/1.1, and this edge was told it takes HTTP/2."
+    ),
+    "upgrade-not-supported": Answer(501, "The service behind this name takes no WebSocket or other upgrade."),
     "service-timeout": Answer(504, "The service did not answer in time."),
     "internal": Answer(500, "The edge failed to handle this request."),
 }

@@ -1,4 +1,4 @@
-"""What the log says of PROXY headers that are not as they should be, in lines that nobody can fill it with."""
+"""What the log says of what others do wrong, in lines that nobody can fill it with."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from wormhole_tw.edge.context import Counters
 
-__all__ = ["QUIET", "HeaderComplaints", "host_of"]
+__all__ = ["QUIET", "HeaderComplaints", "Lines", "host_of"]
 
 log = Logger()
 
 QUIET = 10.0
-"""Seconds between two lines: a proxy that is set up wrongly does the same wrong with each connection."""
+"""Seconds between two lines: who is set up wrongly does the same wrong with each connection."""
 
 
 def host_of(address: IAddress) -> str:
@@ -39,8 +39,8 @@ class HeaderComplaints:
     def __init__(self, counters: Counters, seconds: Callable[[], float], *, expected: bool) -> None:
         self._counters = counters
         self._expected = expected
-        self._invalid = _Lines(seconds)
-        self._refused = _Lines(seconds)
+        self._invalid = Lines(seconds)
+        self._refused = Lines(seconds)
 
     def invalid(self, proxy: IAddress, why: str) -> None:
         """A trusted peer did not begin as it should."""
@@ -62,7 +62,7 @@ class HeaderComplaints:
         self._refused.say(f"a header of the PROXY protocol from {_shown(stranger)} was refused: {why}")
 
 
-class _Lines:
+class Lines:
     """At most one in :data:`QUIET` seconds; the next one says how many were left out."""
 
     __slots__ = ("_left_out", "_seconds", "_until")
@@ -73,6 +73,7 @@ class _Lines:
         self._left_out = 0
 
     def say(self, sentence: str) -> None:
+        """Log it, or count it."""
         now = self._seconds()
         if now < self._until:
             self._left_out += 1

@@ -150,10 +150,9 @@ class EdgeContext:
             queue=limits.write_buffer,
             queues=8 * limits.write_buffer,
         )
-        self.pool = Pool(registry, timers, limits, self.http_limits)
-        self.dispatch = Dispatch(
-            registry, AgentUpstreams(registry, catalogs), balancer(DEFAULT, random), timers, limits
-        )
+        self.pool = Pool(registry, timers, limits, self.http_limits, self.h2_limits.towards_services())
+        upstreams = AgentUpstreams(registry, catalogs)
+        self.dispatch = Dispatch(registry, upstreams, balancer(DEFAULT, random), timers, limits)
         self.connections = Connections()
         self.addresses = InFlight()
         self.in_flight = Requests()

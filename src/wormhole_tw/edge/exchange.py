@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.answers import options_answer, redirect_answer
 from wormhole_tw.edge.flow import Flow
-from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IVisitor
+from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
 from wormhole_tw.edge.refusals import refusal
 from wormhole_tw.edge.request_ids import given_id
 from wormhole_tw.edge.router import redirect_location, route_request
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.inflight import Counted
-    from wormhole_tw.edge.upstreams.client import UpstreamConnection
     from wormhole_tw.net.timers import Timer
 
 __all__ = ["REPLAY_LIMIT", "Exchange"]
@@ -130,7 +129,7 @@ class Exchange(Flow):
         self.sent = 0
         self.upstream: IUpstream | None = None
         self._counted: Counted | None = None
-        self._connection: UpstreamConnection | None = None
+        self._connection: IUpstreamRequest | None = None
         self._search: Search | None = None
         # the body so far, for the connection to come and for another try; None once it cannot be sent again
         self._held: list[bytes] | None = []
@@ -277,7 +276,7 @@ class Exchange(Flow):
             self._connection.flush()
         self._visitor.flush()
 
-    def send_on(self, connection: UpstreamConnection) -> None:
+    def send_on(self, connection: IUpstreamRequest) -> None:
         """The request has its connection."""
         forward = self.forward
         held = self._held
@@ -375,9 +374,18 @@ class Exchange(Flow):
         self._answer(*redirect_answer(location, context.date.at(context.wall())))
 
     def give_up(
-        self, reason: str, *, status: int | None = None, message: str | None = None, close: bool = False
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        message: str | None = None,
+        close: bool = False,
+        code: int | None = None,
     ) -> None:
-        """Answer with an error, or end visibly where the answer has begun."""
+        """Answer with an error, or end visibly where the answer has begun.
+
+        :param code: the HTTP/2 error code that the service gave
+        """
         if self.state is State.DONE:
             return
         self.reason = reason
@@ -389,7 +397,7 @@ class Exchange(Flow):
             self._answer(*refusal(self._context, self, reason, status=status, message=message, close=close))
         else:
             self._done()
-            self._visitor.truncate()
+            self._visitor.truncate(code)
 
     def _much_is_left(self) -> bool:
         """Whether more of the body is to come than a codec would read only to throw it away."""

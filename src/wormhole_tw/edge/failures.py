@@ -5,10 +5,12 @@ from __future__ import annotations
 from twisted.internet.error import ConnectError as ConnectFailed
 from twisted.internet.error import ConnectionRefusedError, TimeoutError
 
-from wormhole_tw.errors import HttpError, LinkLost, NoUpstream, StreamReset, TimedOut
+from wormhole_tw.edge.answers import ANSWERS
+from wormhole_tw.errors import HttpError, LinkLost, NoUpstream, RequestReset, StreamReset, TimedOut
+from wormhole_tw.http.h2.faults import ErrorCode
 from wormhole_tw.wire.codes import ResetCode
 
-__all__ = ["expects_successor", "reason_of", "undelivered"]
+__all__ = ["code_of", "expects_successor", "reason_of", "undelivered"]
 
 _REASONS: dict[int, str] = {
     ResetCode.REFUSED: "service-refused",
@@ -27,8 +29,11 @@ def reason_of(error: BaseException) -> str:
     """The key of :data:`~wormhole_tw.edge.answers.ANSWERS` for a request that failed with this."""
     if isinstance(error, StreamReset):
         return _REASONS.get(error.code, "service-failed")
+    if isinstance(error, RequestReset):
+        calm = error.code in (ErrorCode.REFUSED_STREAM, ErrorCode.ENHANCE_YOUR_CALM)
+        return "overloaded" if calm else "service-failed"
     if isinstance(error, HttpError):
-        return "bad-answer"
+        return error.reason if error.reason in ANSWERS else "bad-answer"
     if isinstance(error, TimedOut | TimeoutError):
         return "service-timeout"
     if isinstance(error, ConnectionRefusedError | ConnectFailed):
@@ -41,8 +46,15 @@ def reason_of(error: BaseException) -> str:
 
 
 def undelivered(error: BaseException) -> bool:
-    """Whether no octet of the request reached the service, so that it may be sent again whatever its method."""
-    return isinstance(error, StreamReset) and not error.delivered
+    """Whether the service has done nothing with the request, so that it may be sent again whatever its method."""
+    if isinstance(error, RequestReset):
+        return not error.processed
+    return isinstance(error, ConnectFailed) or (isinstance(error, StreamReset) and not error.delivered)
+
+
+def code_of(error: BaseException) -> int | None:
+    """The HTTP/2 error code by which the service ended the request, or None."""
+    return error.code if isinstance(error, RequestReset) else None
 
 
 def expects_successor(error: BaseException) -> bool:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from wormhole_tw.edge.states import State
 
 if TYPE_CHECKING:
-    from wormhole_tw.edge.interfaces import IVisitor
-    from wormhole_tw.edge.upstreams.client import UpstreamConnection
+    from wormhole_tw.edge.interfaces import IUpstreamRequest, IVisitor
     from wormhole_tw.http.events import Body, Raw, RawEnd
 
 __all__ = ["Flow"]
@@ -38,7 +37,7 @@ class Flow:
         "state",
     )
 
-    _connection: UpstreamConnection | None
+    _connection: IUpstreamRequest | None
     _raw_in_ended: bool
     _raw_out_ended: bool
     _unread: int

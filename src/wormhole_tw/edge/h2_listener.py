@@ -15,7 +15,7 @@ from zope.interface import implementer
 from wormhole_tw.edge.connection import IDLE_CLOSE, Connection, Phase
 from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.h2_stream import VisitorStream
-from wormhole_tw.edge.upstreams.client import joined
+from wormhole_tw.edge.writing import joined
 from wormhole_tw.http.events import Abandoned, Closed, Event, Failed, RequestHead, Writable
 from wormhole_tw.http.h2 import H2ServerCodec
 from wormhole_tw.http.h2.faults import ErrorCode

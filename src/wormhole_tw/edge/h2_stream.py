@@ -182,11 +182,11 @@ class VisitorStream:
         self.exchange = None
         self._stop()
 
-    def truncate(self) -> None:
+    def truncate(self, code: int | None = None) -> None:
         """See the interface."""
         self.exchange = None
         self._stop()
-        self._connection.codec.reset(self._stream, ErrorCode.INTERNAL_ERROR)
+        self._connection.codec.reset(self._stream, ErrorCode.INTERNAL_ERROR if code is None else code)
 
     # timeouts
 

@@ -2,7 +2,7 @@
 
 Only what may have several implementations stands here: where requests go (:class:`IUpstream`), who chooses
 (:class:`IBalancer`), who waits for a choice (:class:`IWaiter`), the two ends of an exchange
-(:class:`IVisitor` above it, :class:`IAnswerHandler` is the exchange as its upstream connection sees it).
+(:class:`IVisitor` above it, :class:`IUpstreamRequest` below it, which sees it as an :class:`IAnswerHandler`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.edge.facts import ConnectionFacts
-    from wormhole_tw.http.events import Body, End, Event, InformationalHead, Raw, RawEnd, ResponseHead
+    from wormhole_tw.http.events import Body, End, Event, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
 
-__all__ = ["IAnswerHandler", "IBalancer", "IDrainable", "IUpstream", "IVisitor", "IWaiter"]
+__all__ = [
+    "IAnswerHandler",
+    "IBalancer",
+    "IDrainable",
+    "IUpstream",
+    "IUpstreamRequest",
+    "IVisitor",
+    "IWaiter",
+]
 
 
 class IUpstream(Interface):
@@ -27,11 +35,14 @@ class IUpstream(Interface):
 
     key: Hashable = Attribute("what tells it from every other upstream for as long as it lives")
     backend: str = Attribute("the name of the backend it serves")
-    protocol: str = Attribute('what it speaks, ``"http/1.1"``')
+    protocol: str = Attribute('what it speaks to requests that begin now, ``"http/1.1"`` or ``"h2c"``')
     per_visitor: bool = Attribute("each visitor connection gets streams of its own, which carry that visitor's facts")
     load: int = Attribute("requests in flight there, ours and others'")
     usable: bool = Attribute("whether a stream dialled now could be taken, and an idle one is worth keeping")
-    idle: int = Attribute("how many of its open streams lie idle in the pool; written by the pool alone")
+    idle: int = Attribute(
+        "its open streams less the requests on them: those that lie idle, and below zero where they carry several; "
+        "written by the pool's connections alone"
+    )
 
     def endpoint(facts: ConnectionFacts | None, host: str) -> IStreamClientEndpoint:
         """How to reach it.
@@ -89,8 +100,48 @@ class IVisitor(Interface):
     def exchange_done() -> None:
         """The answer is whole, nothing more comes of this exchange."""
 
-    def truncate() -> None:
-        """The answer cannot be completed, and its head is out: end so that the visitor sees that it is not whole."""
+    def truncate(code: int | None = None) -> None:
+        """The answer cannot be completed, and its head is out: end so that the visitor sees that it is not whole.
+
+        :param code: the HTTP/2 error code that the service gave, for visitors who can be told
+        """
+
+
+class IUpstreamRequest(Interface):
+    """One request's way to an upstream, whatever it speaks: what an exchange knows of it.
+
+    From :meth:`request` until ``on_end``, ``on_answer``, ``on_failure``, :meth:`cancel` or :meth:`finish`.
+    """
+
+    reused: bool = Attribute("requests were sent on its connection before this one")
+    writable: bool = Attribute("it takes more of the request's body; once it said no, ``on_resume`` says yes")
+
+    def request(head: RequestHead, handler: IAnswerHandler, *, whole: bool = False, request_id: bytes = b"") -> None:
+        """Begin; nothing leaves before :meth:`flush`, unless it is whole.
+
+        :param whole: it has no body: there is nothing to :meth:`send`
+        :param request_id: what the service gets as ``X-Request-Id``
+        :raises MisuseError: it has begun
+        """
+
+    def send(event: Event) -> None:
+        """Queue a piece of the request's body, its end, or raw octets."""
+
+    def flush() -> None:
+        """Write what is queued."""
+
+    def expect_answer() -> None:
+        """It is the service's turn, and it has ``limits.first_byte``: the request is out, or waits for its 100, or the
+        service takes nothing more of it."""
+
+    def consumed(n: int) -> None:
+        """The handler has done with ``n`` octets of body or raw octets; until it says so, reading stops soon."""
+
+    def cancel() -> None:
+        """Give the request up; no callback comes any more."""
+
+    def finish() -> None:
+        """End a switched request behind what is queued; no callback comes any more."""
 
 
 class IAnswerHandler(Interface):

@@ -17,7 +17,7 @@ from wormhole_tw.edge.connection import IDLE_CLOSE, Connection, Phase
 from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.interfaces import IVisitor
 from wormhole_tw.edge.pace import LOOKS, Pace, least_octets
-from wormhole_tw.edge.upstreams.client import joined
+from wormhole_tw.edge.writing import joined
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import (
     Body,
@@ -158,8 +158,9 @@ class VisitorConnection(Connection):
         """See the interface."""
         self._exchange = None
 
-    def truncate(self) -> None:
+    def truncate(self, code: int | None = None) -> None:
         """See the interface."""
+        del code
         self._exchange = None
         self._codec.reset(self._stream)
 

@@ -12,10 +12,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wormhole_tw.edge.failures import expects_successor, reason_of, undelivered
-from wormhole_tw.edge.interfaces import IUpstream, IWaiter
+from wormhole_tw.edge.failures import code_of, expects_successor, reason_of, undelivered
+from wormhole_tw.edge.interfaces import IUpstream, IUpstreamRequest, IWaiter
 from wormhole_tw.edge.states import State
-from wormhole_tw.errors import HttpError, NoUpstream, TimedOut
+from wormhole_tw.errors import HttpError, NoUpstream, RequestReset, TimedOut
 from wormhole_tw.http.methods import is_idempotent
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.facts import ConnectionFacts
-    from wormhole_tw.edge.upstreams.client import UpstreamConnection
     from wormhole_tw.net.timers import Timer
 
 __all__ = ["MAX_ATTEMPTS", "REUSE_WITHIN", "Search", "kept_stream"]
@@ -43,7 +42,7 @@ _NOBODY = NoUpstream("no agent is there")
 
 def kept_stream(
     context: EdgeContext, upstream: IUpstream, facts: ConnectionFacts, method: bytes
-) -> UpstreamConnection | None:
+) -> IUpstreamRequest | None:
     """An idle connection to an upstream that is good for a request of this method."""
     since = 0.0 if is_idempotent(method) else context.timers.now - REUSE_WITHIN
     return context.pool.take(upstream, facts if upstream.per_visitor else None, unused_since=since)
@@ -53,15 +52,16 @@ def kept_stream(
 class Search:
     """The search of one exchange; it may begin again when an upstream fails."""
 
-    __slots__ = ("_avoid", "_context", "_dialling", "_exchange", "_failure", "_fresh", "_timer")
+    __slots__ = ("_avoid", "_context", "_dialling", "_exchange", "_failure", "_fresh", "_refused", "_timer")
 
     def __init__(self, context: EdgeContext, exchange: Exchange) -> None:
         self._context = context
         self._exchange = exchange
         self._avoid: set[Hashable] = set()
         self._fresh = False
+        self._refused = False
         self._failure: BaseException = _NOBODY
-        self._dialling: Deferred[UpstreamConnection] | None = None
+        self._dialling: Deferred[IUpstreamRequest] | None = None
         self._timer: Timer | None = None
 
     def begin(self, upstream: IUpstream | None) -> None:
@@ -75,7 +75,11 @@ class Search:
 
     def find(self) -> None:
         """Look for an upstream now; what comes of it, the exchange is told, perhaps before this returns."""
-        upstream = self._context.dispatch.pick(self._exchange.backend, self._avoid)
+        pick, backend = self._context.dispatch.pick, self._exchange.backend
+        upstream = pick(backend, self._avoid)
+        if upstream is None and self._refused:
+            # a service that refused this one, or left with its connection, may well take the next
+            upstream = pick(backend)
         if upstream is not None:
             self.use(upstream)
         else:
@@ -86,7 +90,7 @@ class Search:
         if expects_successor(self._failure) and self._context.dispatch.wait(exchange.backend, self):
             exchange.move(State.WAITING)
         else:
-            exchange.give_up(reason_of(self._failure))
+            exchange.give_up(reason_of(self._failure), code=code_of(self._failure))
 
     def use(self, upstream: IUpstream) -> None:
         """Send the request there: on an idle stream, or on a new one."""
@@ -115,6 +119,7 @@ class Search:
             self._fresh = True
         elif exchange.upstream is not None:
             self._avoid.add(exchange.upstream.key)
+        self._refused = isinstance(error, RequestReset) and lost
         assert exchange.forward is not None
         may = not isinstance(error, HttpError | TimedOut) and not begun
         self._again(error, may=may and (lost or is_idempotent(exchange.forward.method)))
@@ -149,7 +154,7 @@ class Search:
         self._failure = error
         exchange = self._exchange
         if not (may and exchange.repeatable and exchange.attempts < MAX_ATTEMPTS):
-            exchange.give_up(reason_of(error))
+            exchange.give_up(reason_of(error), code=code_of(error))
             return
         self._context.counters.retries += 1
         self.find()
@@ -173,7 +178,7 @@ class Search:
             # the tunnel gives its streams at once; others may take their time
             self._timer = context.timers.start(exchange.limits.connect, self._dial_timed_out)
 
-    def _dialled(self, connection: UpstreamConnection) -> None:
+    def _dialled(self, connection: IUpstreamRequest) -> None:
         self._dialling = None
         self._stop_timer()
         if self._exchange.state is not State.DIALLING:

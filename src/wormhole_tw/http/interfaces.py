@@ -197,6 +197,10 @@ class ManyStreamsClientCodec(ManyStreams, ClientCodec, Protocol):
         """End a switched stream behind what is queued on it; no event of it follows."""
 
     @property
+    def spent(self) -> bool:
+        """No request can begin any more; ``reusable`` may be False for a while only, where it is full."""
+
+    @property
     def settled(self) -> bool:
         """The origin has said what it takes."""
 

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from wormhole_tw.control.interfaces import IAgentSession
+from wormhole_tw.control.model import HTTP1
 from wormhole_tw.edge.interfaces import IUpstream
 from wormhole_tw.wire.messages import Open
 
@@ -29,9 +30,7 @@ class AgentUpstream:
     :ivar proxy_protocol: its service gets a header of this version, and so each visitor's connection streams of its own
     """
 
-    __slots__ = ("backend", "idle", "key", "per_visitor", "proxy_protocol", "session")
-
-    protocol = "http/1.1"
+    __slots__ = ("backend", "idle", "key", "per_visitor", "protocol", "proxy_protocol", "session")
 
     proxy_protocol: Literal["v1", "v2"] | None
 
@@ -44,6 +43,7 @@ class AgentUpstream:
     def configure(self, catalog: Catalog) -> AgentUpstream:
         """Take over what the configuration says of its backend."""
         backend = catalog.backends.get(self.backend)
+        self.protocol = backend.protocol if backend is not None else HTTP1
         self.proxy_protocol = backend.proxy_protocol if backend is not None else None
         self.per_visitor = self.session.facts.visitor_per_stream or self.proxy_protocol is not None
         return self
@@ -55,7 +55,7 @@ class AgentUpstream:
 
     @property
     def load(self) -> int:
-        # an idle stream of the pool is open, and no work
+        # an idle stream of the pool is open, and no work; and one that carries ten requests is the work of ten
         return self.session.load - self.idle
 
     @property

@@ -1,4 +1,4 @@
-"""The shell of the client codec: one connection towards an upstream, one request on it at a time.
+"""The shell of the client codec of HTTP/1: one connection towards an upstream, one request on it at a time.
 
 Its rhythm: feed, hand the events to the handler, let the handler flush, look whether to go on reading.
 """
@@ -12,6 +12,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.edge.interfaces import IUpstreamRequest
+from wormhole_tw.edge.writing import joined
 from wormhole_tw.errors import MisuseError, StreamReset, TimedOut
 from wormhole_tw.http.events import (
     Body,
@@ -31,37 +33,15 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream
     from wormhole_tw.edge.upstreams.pool import Pool
-    from wormhole_tw.http.interfaces import ClientCodec
+    from wormhole_tw.http.interfaces import ClientCodec, StreamEvent
     from wormhole_tw.net.timers import Timer, TimerWheel
 
-__all__ = ["JOIN_BELOW", "UpstreamConnection", "joined"]
+__all__ = ["UpstreamConnection"]
 
 log = Logger()
 
-JOIN_BELOW = 64 * 1024
-"""Queued pieces are joined into one write up to this many octets: one TLS record or frame run, and a copy of this size
-is cheaper than a second trip through the transport.  Chunks stay under the 128 KiB from where malloc maps memory."""
 
-
-def joined(pieces: list[bytes]) -> list[bytes]:
-    """Pieces as few writes as is cheap."""
-    if len(pieces) == 1:
-        return pieces
-    out: list[bytes] = []
-    run: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        if size + len(piece) > JOIN_BELOW and run:
-            out.append(b"".join(run))
-            run, size = [], 0
-        run.append(piece)
-        size += len(piece)
-    if run:
-        out.append(b"".join(run))
-    return out
-
-
-@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IUpstreamRequest)
 class UpstreamConnection:
     """One connection.  The pool makes it; an exchange uses it between :meth:`request` and ``on_end`` or ``on_failure``.
 
@@ -141,12 +121,12 @@ class UpstreamConnection:
 
     @property
     def reused(self) -> bool:
-        """The running request is not the first one."""
+        """See the interface."""
         return self.requests > 1
 
     @property
     def writable(self) -> bool:
-        """The stream takes more of the request's body."""
+        """See the interface."""
         return self._writable
 
     def request(
@@ -342,23 +322,19 @@ class UpstreamConnection:
         assert handler is not None
         self._feeding = True
         try:
+            events: list[StreamEvent] = []
             whole = self._codec.receive_whole(data)
+            if whole is None:
+                events = self._codec.receive_data(data, 0.0)
+                if len(events) == 3:
+                    whole = _whole_answer(events)
             if whole is not None:
+                # as most answers come
                 self._answered = True
                 self._finished()
                 self._feeding = False
                 handler.on_answer(*whole)
                 return
-            events = self._codec.receive_data(data, 0.0)
-            if len(events) == 3 and type(events[0][1]) is ResponseHead:
-                head, body, end = events[0][1], events[1][1], events[2][1]
-                if type(body) is Body and type(end) is End and not end.trailers:
-                    # as most answers come: whole
-                    self._answered = True
-                    self._finished()
-                    self._feeding = False
-                    handler.on_answer(head, body.data)
-                    return
             for _, event in events:
                 self._hand_over(handler, event)
                 if self._handler is not handler:
@@ -474,3 +450,11 @@ class UpstreamConnection:
             transport.abortConnection()
         else:
             transport.loseConnection()
+
+
+def _whole_answer(events: list[StreamEvent]) -> tuple[ResponseHead, bytes] | None:
+    """Three events that are a head, all of a body, and an end without trailers."""
+    head, body, end = events[0][1], events[1][1], events[2][1]
+    if type(head) is ResponseHead and type(body) is Body and type(end) is End and not end.trailers:
+        return head, body.data
+    return None

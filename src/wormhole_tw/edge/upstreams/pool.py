@@ -1,19 +1,25 @@
-"""The pool: connections towards upstreams that are kept for the next request.
+"""The pool: connections towards upstreams, kept for the next request, or shared by many.
 
 Keyed by (upstream, visitor connection it is dedicated to): what was dialled for one visitor is never given to another.
-The last one used is the first one taken, so that a quiet hour lets the others time out.
+Of HTTP/1's, the last one used is the first one taken; of HTTP/2's, the first one that has room takes the request.  So a
+quiet hour lets the others time out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
+from wormhole_tw.control.model import HTTP1
+from wormhole_tw.edge.complaints import Lines
 from wormhole_tw.edge.upstreams.client import UpstreamConnection
+from wormhole_tw.edge.upstreams.h2 import SharedConnection
 from wormhole_tw.http.h1 import H1ClientCodec, H1Limits
+from wormhole_tw.http.h2 import H2ClientCodec, H2Limits
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -21,11 +27,12 @@ if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.facts import ConnectionFacts
-    from wormhole_tw.edge.interfaces import IUpstream
+    from wormhole_tw.edge.interfaces import IUpstream, IUpstreamRequest
     from wormhole_tw.net.timers import TimerWheel
 
 __all__ = ["Pool"]
 
+_Pooled = UpstreamConnection | SharedConnection
 _Key = tuple[Hashable, "ConnectionFacts | None"]
 
 
@@ -46,15 +53,22 @@ class Pool:
 
     :param limits: ``idle_streams`` kept for each key, ``idle_stream_time`` seconds each
     :param http_limits: sizes of what origins send
+    :param h2_limits: the same for those that speak HTTP/2
     """
 
-    def __init__(self, registry: Registry, timers: TimerWheel, limits: Limits, http_limits: H1Limits) -> None:
+    def __init__(
+        self, registry: Registry, timers: TimerWheel, limits: Limits, http_limits: H1Limits, h2_limits: H2Limits
+    ) -> None:
         self._timers = timers
         self._limits = limits
         self._http_limits = http_limits
+        self._h2_limits = h2_limits
         self._idle: dict[_Key, list[UpstreamConnection]] = {}
-        self._dedicated: dict[ConnectionFacts, set[UpstreamConnection]] = {}  # the idle ones
-        self._all: set[UpstreamConnection] = set()
+        self._shared: dict[_Key, list[SharedConnection]] = {}  # those that take requests, full ones among them
+        # of one visitor connection: the idle ones, and the shared ones
+        self._dedicated: dict[ConnectionFacts, set[_Pooled]] = {}
+        self._all: set[_Pooled] = set()
+        self._complaints: dict[str, Lines] = {}  # by backend
         self._closed = False
         self._unsubscribe: Callable[[], None] = registry.subscribe(self._changed)
 
@@ -66,48 +80,73 @@ class Pool:
     @property
     def idle(self) -> int:
         """Connections that nobody uses."""
-        return sum(map(len, self._idle.values()))
+        shared = sum(not connection.busy for shelf in self._shared.values() for connection in shelf)
+        return shared + sum(map(len, self._idle.values()))
 
     def take(
         self, upstream: IUpstream, visitor: ConnectionFacts | None = None, *, unused_since: float = 0.0
-    ) -> UpstreamConnection | None:
-        """An idle connection, or None at once.
+    ) -> IUpstreamRequest | None:
+        """A connection that can take a request, or None at once.
 
         :param visitor: the visitor connection, where the upstream wants its own streams for each
-        :param unused_since: on the wheel's clock: leave it where it was given back before this
+        :param unused_since: on the wheel's clock: leave it where it was given back before this; HTTP/2 has GOAWAY to
+            say what it has not processed
         """
+        if upstream.protocol != HTTP1:
+            return self._roomy(upstream, visitor)
         shelf = self._idle.get((upstream.key, visitor))
         if not shelf or shelf[-1].idle_since < unused_since:
             return None
         connection = shelf[-1]
-        if visitor is not None or len(shelf) == 1:
-            self._take_off(shelf, connection)
-        else:
-            shelf.pop()
-            connection.upstream.idle -= 1
+        self._take_off(shelf, connection)
         return connection
 
     def dial(
         self, upstream: IUpstream, visitor: ConnectionFacts | None = None, host: str = "", *, keep: bool = True
-    ) -> Deferred[UpstreamConnection]:
-        """A new connection.
+    ) -> Deferred[IUpstreamRequest]:
+        """A new connection, or room on one that is shared.
 
         :param visitor: the visitor connection that it is dedicated to, or None for a shared one
         :param host: the host name that this visitor asked for
-        :param keep: False for one that is never given back (Upgrade)
+        :param keep: False for one that is never given back (Upgrade); on HTTP/2 that is a stream like any other
         :returns: fails as the upstream's endpoint does; cancel it to give up
         """
+        if upstream.protocol != HTTP1:
+            return self._dial_shared(upstream, visitor if upstream.per_visitor else None, host)
         connection = UpstreamConnection(
             upstream, self, H1ClientCodec(self._http_limits), self._timers, self._limits, visitor=visitor, keep=keep
         )
-        return cast("Deferred[UpstreamConnection]", upstream.endpoint(visitor, host).connect(_Dialling(connection)))
+        return cast("Deferred[IUpstreamRequest]", upstream.endpoint(visitor, host).connect(_Dialling(connection)))
+
+    def _roomy(self, upstream: IUpstream, visitor: ConnectionFacts | None) -> IUpstreamRequest | None:
+        for connection in self._shared.get((upstream.key, visitor), ()):
+            if connection.has_room:
+                return connection.open()
+        return None
+
+    def _dial_shared(
+        self, upstream: IUpstream, visitor: ConnectionFacts | None, host: str
+    ) -> Deferred[IUpstreamRequest]:
+        request = self._roomy(upstream, visitor)
+        if request is not None:
+            return succeed(request)
+        codec = H2ClientCodec(self._h2_limits)
+        connection = SharedConnection(upstream, self, codec, self._timers, self._limits, visitor)
+        self._shared.setdefault((upstream.key, visitor), []).append(connection)
+        if visitor is not None:
+            self._dedicated.setdefault(visitor, set()).add(connection)
+        connection.dial(upstream.endpoint(visitor, host))
+        if connection.failure is not None:
+            return fail(Failure(connection.failure))
+        return succeed(cast("IUpstreamRequest", connection.open()))
 
     def drain(self) -> None:
         """End idle connections, now and whenever one becomes idle."""
         self._closed = True
         self._unsubscribe()
-        for connection in [connection for shelf in self._idle.values() for connection in shelf]:
-            connection.close()
+        for shelf in self._shelves():
+            for connection in list(shelf):
+                connection.close()
 
     def abort(self) -> None:
         """End every connection."""
@@ -120,9 +159,9 @@ class Pool:
         for connection in list(self._dedicated.get(visitor, ())):
             connection.close()
 
-    # for UpstreamConnection
+    # for UpstreamConnection and SharedConnection
 
-    def made(self, connection: UpstreamConnection) -> None:
+    def made(self, connection: _Pooled) -> None:
         """It stands."""
         self._all.add(connection)
 
@@ -165,17 +204,47 @@ class Pool:
         if not shelf:
             del self._idle[connection.upstream.key, visitor]
         if visitor is not None:
-            mine = self._dedicated[visitor]
-            mine.discard(connection)
-            if not mine:
-                del self._dedicated[visitor]
+            self._undedicate(visitor, connection)
 
-    def lost(self, connection: UpstreamConnection) -> None:
+    def unshare(self, connection: SharedConnection) -> None:
+        """It takes no further request."""
+        key = (connection.upstream.key, connection.visitor)
+        shelf = self._shared.get(key)
+        if shelf is None or connection not in shelf:
+            return
+        shelf.remove(connection)
+        if not shelf:
+            del self._shared[key]
+        if connection.visitor is not None:
+            self._undedicate(connection.visitor, connection)
+
+    def _undedicate(self, visitor: ConnectionFacts, connection: _Pooled) -> None:
+        mine = self._dedicated[visitor]
+        mine.discard(connection)
+        if not mine:
+            del self._dedicated[visitor]
+
+    def wants(self, connection: SharedConnection) -> bool:
+        """An idle one is worth keeping."""
+        return not self._closed and connection.upstream.usable
+
+    def complain(self, connection: SharedConnection, sentence: str) -> None:
+        """Tell the operator what is wrong with a service."""
+        upstream = connection.upstream
+        lines = self._complaints.get(upstream.backend)
+        if lines is None:
+            lines = self._complaints[upstream.backend] = Lines(self._timers.seconds)
+        lines.say(f"backend {upstream.backend}, agent {upstream.key}: {sentence}")
+
+    def lost(self, connection: _Pooled) -> None:
         """It is over."""
         self._all.discard(connection)
 
+    def _shelves(self) -> list[Sequence[_Pooled]]:
+        return [*self._idle.values(), *self._shared.values()]
+
     def _changed(self, backend: str) -> None:
-        for shelf in list(self._idle.values()):
+        for shelf in self._shelves():
             upstream = shelf[0].upstream
             if upstream.backend == backend and not upstream.usable:
                 for connection in list(shelf):

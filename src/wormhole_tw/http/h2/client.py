@@ -58,6 +58,11 @@ class H2ClientCodec(H2Codec):
         return self._connection.open_to_requests
 
     @property
+    def spent(self) -> bool:
+        """No request can begin any more."""
+        return self._connection.spent
+
+    @property
     def settled(self) -> bool:
         """The service has said its SETTINGS: it speaks HTTP/2, and :attr:`connects` means something."""
         return self._connection.settled

@@ -38,16 +38,20 @@ class ClientConnection(Connection):
         self.leave_why = b""
 
     @property
+    def spent(self) -> bool:
+        """No request can begin any more."""
+        return (
+            self.dead
+            or self.peer_leaves
+            or self.phase is not STAYING
+            or self.cancelled >= limits.CANCELS
+            or self.highest >= LAST_STREAM - 2
+        )
+
+    @property
     def open_to_requests(self) -> bool:
         """Another request can begin now."""
-        return (
-            not self.dead
-            and not self.peer_leaves
-            and self.phase is STAYING
-            and len(self.streams) < self.allowed
-            and self.cancelled < limits.CANCELS
-            and self.highest < LAST_STREAM - 2
-        )
+        return len(self.streams) < self.allowed and not self.spent
 
     def open(self, stream_id: int, request: RequestHead) -> Stream:
         """A request begins."""
