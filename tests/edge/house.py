@@ -15,7 +15,7 @@ from tests.fakes import BoundedTransport
 from wormhole_tw.control.catalog import Catalog, CatalogHolder
 from wormhole_tw.control.interfaces import IAgentSession
 from wormhole_tw.control.limits import Limits
-from wormhole_tw.control.model import Backend, Route, SessionFacts, Site
+from wormhole_tw.control.model import HTTP1, Backend, Route, SessionFacts, Site
 from wormhole_tw.control.registry import Registry
 from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.facts import ConnectionFacts
@@ -209,17 +209,14 @@ class House:
         per_visitor: bool = False,
         writes_proxy_header: bool = False,
         settled: bool = True,
+        protocol: str = HTTP1,
         **limits: Any,
     ) -> None:
         self.clock = Clock()
         self.clock.rightNow = START
         self.registry = Registry(self.clock.seconds)
         self.timers = TimerWheel(self.clock)
-        sites = [
-            Site("app", ("app.test", "*.wild.test"), (Route("app", "/docs", "docs"), Route("app", "/", "app"))),
-            Site("docs", ("docs.test",), (Route("docs", "/only", "docs"),)),
-        ]
-        self.catalogs = CatalogHolder(Catalog(sites, [Backend("app"), Backend("docs")], own_names=["edge.test"]))
+        self.catalogs = CatalogHolder(self.catalog(protocol))
         # on, and never reached, so that every test shows that what is counted is given back
         self.limits = Limits(**{**dict.fromkeys(COUNTED, 100_000), **limits})
         self.done: list[Any] = []
@@ -238,6 +235,14 @@ class House:
         if settled:
             # past the grace after start, in which requests wait for agents
             self.clock.rightNow += 10
+
+    def catalog(self, protocol: str) -> Catalog:
+        """Its configuration, with what the services of ``app`` speak."""
+        sites = [
+            Site("app", ("app.test", "*.wild.test"), (Route("app", "/docs", "docs"), Route("app", "/", "app"))),
+            Site("docs", ("docs.test",), (Route("docs", "/only", "docs"),)),
+        ]
+        return Catalog(sites, [Backend("app", protocol=protocol), Backend("docs")], own_names=["edge.test"])
 
     def agent(self, backend: str = "app", *, instance: int = 1, per_visitor: bool = False, **facts: Any) -> FakeSession:
         session = FakeSession(self, backend, instance=instance, per_visitor=per_visitor, **facts)

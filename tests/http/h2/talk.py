@@ -54,11 +54,11 @@ def seen(events: Iterable[StreamEvent]) -> list[tuple[object, ...]]:
 
 
 def patient(client: H2Connection) -> H2Connection:
-    """The library does not speak any more after a GOAWAY; now it does, as clients do."""
+    """The library does not speak any more after a GOAWAY; now it does, as others do."""
     machine = client.state_machine
     staying = {
         (state, ConnectionInputs.RECV_GOAWAY): (None, state)
-        for state in (ConnectionState.IDLE, ConnectionState.CLIENT_OPEN)
+        for state in (ConnectionState.IDLE, ConnectionState.CLIENT_OPEN, ConnectionState.SERVER_OPEN)
     }
     machine._transitions = {**machine._transitions, **staying}  # type: ignore[misc]
     return client

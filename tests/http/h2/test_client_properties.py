@@ -14,7 +14,7 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,7 +146,7 @@ STEP = st.sampled_from(STEPS.split())
 def test_the_h2_library_finds_nothing_wrong(steps: list[tuple[str, int]], window: int) -> None:
     """An independent server judges what leaves; what arrives there is what was sent, once and in order."""
     server = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
-    server.local_settings.update({SettingCodes.ENABLE_CONNECT_PROTOCOL: 1, SettingCodes.INITIAL_WINDOW_SIZE: window})
+    server.local_settings = Settings(client=False, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: window})
     server.initiate_connection()
     codec = H2ClientCodec(H2Limits(streams=5).towards_services())
     streams: list[int] = []

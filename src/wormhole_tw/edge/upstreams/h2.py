@@ -190,9 +190,9 @@ class SharedConnection:
         if not self._feeding and not self.over:
             self._receive(())
 
-    def suspect(self, since: float) -> None:
-        """A request has got no answer in its time.  Where nothing else has come either, the next one goes elsewhere."""
-        if self.heard < since:
+    def suspect(self, seconds: float) -> None:
+        """A request has got no answer in its time.  Where nothing came for so long, the next one goes elsewhere."""
+        if self.timers.now - self.heard > seconds:
             self.close()
 
     # IProtocol
@@ -362,7 +362,7 @@ class SharedConnection:
                 self._linger.restart()
         if self.busy or not codec.idle:
             return
-        if codec.should_close or self._leaving or not self._pool.wants(self):
+        if codec.should_close or self._leaving or (self.requests and not self._pool.wants(self)):
             self._end()
         elif self._transport is not None and not self._resting:
             # wait for the next request, for a while
@@ -453,7 +453,7 @@ class SharedConnection:
     def _timed_out(self) -> None:
         if self._dialling is not None:
             self._dialling.cancel()
-        elif not self.busy:
+        elif self._resting:
             self._end()
 
     def _lingered(self) -> None:

@@ -38,7 +38,6 @@ class UpstreamStream:
         "_begun",
         "_connection",
         "_full",
-        "_since",
         "_timer",
         "_whole",
         "handler",
@@ -55,7 +54,6 @@ class UpstreamStream:
         self._begun = False
         self._answered = False
         self._full = False
-        self._since = 0.0  # when it became the service's turn
         self._timer: Timer | None = None
 
     # IUpstreamRequest
@@ -104,14 +102,13 @@ class UpstreamStream:
 
     def expect_answer(self) -> None:
         """See the interface."""
-        if self._answered or self.handler is None:
+        handler = self.handler
+        if self._answered or handler is None:
             return
-        connection = self._connection
-        self._since = connection.timers.now
         if self._timer is None:
-            self._timer = connection.timers.start(connection.limits.first_byte, self._timed_out)
+            self._timer = self._connection.timers.start(handler.limits.first_byte, self._timed_out)
         else:
-            self._timer.restart(connection.limits.first_byte)
+            self._timer.restart(handler.limits.first_byte)
 
     def consumed(self, n: int) -> None:
         """See the interface."""
@@ -212,9 +209,11 @@ class UpstreamStream:
             self._timer.cancel()
 
     def _timed_out(self) -> None:
-        connection = self._connection
+        handler, connection = self.handler, self._connection
+        assert handler is not None
+        seconds = handler.limits.first_byte
         connection.drop(self)
         connection.codec.reset(self.number, ErrorCode.CANCEL)
         self.fail(TimedOut("limits.first_byte", "the service did not answer in time"))
-        connection.suspect(self._since)
+        connection.suspect(seconds / 2)
         connection.flush()

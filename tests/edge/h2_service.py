@@ -1,0 +1,137 @@
+"""A service that speaks HTTP/2, by the h2 library, behind a stream of a house's agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
+from h2.settings import SettingCodes, Settings
+
+from tests.edge.house import House, Stream
+from tests.http.h2.talk import patient
+
+Fields = list[tuple[str, str]]
+
+
+class Request:
+    """What came on one stream."""
+
+    def __init__(self, event: RequestReceived) -> None:
+        self.fields: dict[str, str] = dict(event.headers)  # type: ignore[arg-type]
+        self.body = b""
+        self.trailers: Any = []
+        self.ended = False
+        self.reset: int | None = None
+
+
+class Service:
+    """A server on the house's latest stream.
+
+    :param greedy: gives every octet back to the windows at once
+    :param settings: of its first SETTINGS
+    :ivar requests: by stream
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        greedy: bool = True,
+        hello: bool = True,
+        settings: dict[SettingCodes, int] | None = None,
+    ) -> None:
+        self.stream = stream
+        self.greedy = greedy
+        self.server = patient(H2Connection(H2Configuration(client_side=False, header_encoding="utf-8")))
+        self.server.local_settings = Settings(client=False, initial_values=settings)
+        self.requests: dict[int, Request] = {}
+        self.goaways: list[int] = []
+        self.events: list[Event] = []
+        self.server.initiate_connection()
+        if hello:
+            self.say()
+            self.hear()
+
+    def say(self) -> None:
+        """What the server has to say."""
+        data = self.server.data_to_send()
+        if data and not self.stream.disconnected:
+            self.stream.deliver(data)
+
+    def hear(self) -> None:
+        """Read until there is nothing more."""
+        while data := self.stream.take_all():
+            for event in self.server.receive_data(data):
+                self.events.append(event)
+                self._keep(event)
+            self.say()
+
+    def _keep(self, event: Event) -> None:
+        if isinstance(event, ConnectionTerminated):
+            self.goaways.append(int(event.error_code))  # type: ignore[arg-type]
+        elif isinstance(event, RequestReceived):
+            self.requests[event.stream_id] = Request(event)  # type: ignore[index]
+        else:
+            request = self.requests.get(getattr(event, "stream_id", None) or 0)
+            if request is None:
+                return
+            if isinstance(event, DataReceived):
+                request.body += event.data
+                if self.greedy:
+                    self.server.acknowledge_received_data(event.flow_controlled_length, event.stream_id)  # type: ignore[arg-type]
+            elif isinstance(event, TrailersReceived):
+                request.trailers = event.headers
+            elif isinstance(event, StreamEnded):
+                request.ended = True
+            elif isinstance(event, StreamReset):
+                request.reset = int(event.error_code)
+
+    def __getitem__(self, stream: int) -> Request:
+        self.hear()
+        return self.requests[stream]
+
+    def __len__(self) -> int:
+        self.hear()
+        return len(self.requests)
+
+    def head(self, stream: int, *more: tuple[str, str], status: str = "200", end: bool = False) -> None:
+        self.server.send_headers(stream, [(":status", status), *more], end_stream=end)
+        self.say()
+
+    def data(self, stream: int, data: bytes, *, end: bool = False) -> int:
+        """As much of a body as the windows allow; gives how much."""
+        size = min(len(data), self.server.local_flow_control_window(stream))
+        for at in range(0, size, 16384):
+            self.server.send_data(stream, data[at : min(at + 16384, size)])
+        if end:
+            self.server.end_stream(stream)
+        self.say()
+        return size
+
+    def answer(self, stream: int, body: bytes = b"", *more: tuple[str, str], trailers: Fields | None = None) -> None:
+        """A whole answer, in one read."""
+        self.server.send_headers(stream, [(":status", "200"), *more], end_stream=not body and trailers is None)
+        if body:
+            self.server.send_data(stream, body, end_stream=trailers is None)
+        if trailers is not None:
+            self.server.send_headers(stream, trailers, end_stream=True)
+        self.say()
+
+    def reset(self, stream: int, code: int) -> None:
+        self.server.reset_stream(stream, code)
+        self.say()
+
+
+def service_of(house: House, number: int = -1, **options: Any) -> Service:
+    """A service on one of the house's streams."""
+    return Service(house.streams[number], **options)
