@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.control._sample import make, sample
+from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.config import EdgeConfig, Limits, Listener, Override, restart_needed
 from wormhole_tw.control.limits import SiteLimits
+from wormhole_tw.control.model import H2C
 from wormhole_tw.control.names import normalise_hostname
 from wormhole_tw.control.tokens import digest, digest_line, generate
 from wormhole_tw.errors import ConfigError, NotAvailableError
@@ -68,6 +70,7 @@ def test_everything_said(tmp_path: Path) -> None:
         [[backends]]
         name = "app"
         tokens = ["{APP}", "{APP.upper()}"]
+        protocol = "h2c"
         [[sites]]
         hostnames = ["*.preview.example.test"]
         routes = [{{ path = "/%7euser", backend = "app" }}]
@@ -90,6 +93,7 @@ def test_everything_said(tmp_path: Path) -> None:
     assert pair.certificate == tmp_path / "tls/chain.pem"
     assert pair.key == Path("/etc/ssl/private/key.pem")
     assert pair.where == "$.tls.certificates[0]"
+    assert build_catalog(config).backends["app"].protocol == H2C
     assert config.limits.head == 5.0
     assert config.limits.body_bytes == 1_000_000
     own = config.sites[0].routes[0].limits
@@ -189,6 +193,7 @@ WRONG: list[tuple[dict[str, object], str, str]] = [
     # [[backends]]
     ({"backends.1.name": "app"}, "$.backends[1].name", "two backends named app"),
     ({"backends.0.name": "a/b"}, "$.backends[0].name", "a name is"),
+    ({"backends.0.protocol": "h2"}, "$.backends[0].protocol", 'expected one of "h2c", "http/1.1"'),
     ({"backends.0.tokens": []}, "$.backends[0].tokens", "no agent could ever serve it"),
     ({"backends.0.tokens": ...}, "$.backends[0].tokens", "no agent could ever serve it"),
     ({"backends.0.tokens": ["sha256:12"]}, "$.backends[0].tokens[0]", "64 hex digits"),

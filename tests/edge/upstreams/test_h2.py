@@ -103,9 +103,10 @@ def test_requests_share_a_connection(spoken: House) -> None:
 
 def test_a_body_and_trailers_both_ways(spoken: House) -> None:
     visitor = visit(spoken)
-    stream = visitor.ask(POST, end=False)
+    stream = visitor.ask(POST, ("te", "trailers"), end=False)
     visitor.data(stream, b"first ")
     service = service_of(spoken)
+    assert service[1].fields["te"] == "trailers"
     visitor.data(stream, b"second")
     visitor.client.send_headers(stream, [("x-sum", "11")], end_stream=True)
     visitor.say()

@@ -10,9 +10,10 @@ import pytest
 from hpack import Encoder, HeaderTuple
 
 from tests.http.h2.talk import GET, POST, Peer, raw
+from wormhole_tw.http.events import Body
 from wormhole_tw.http.h2.faults import ConnectionFault
 from wormhole_tw.http.h2.floods import Bucket
-from wormhole_tw.http.h2.limits import Budget
+from wormhole_tw.http.h2.limits import PINGS, Budget
 
 FRAMES = 100_000
 SECONDS = 2.0
@@ -232,3 +233,20 @@ def test_a_bucket() -> None:
         bucket.take(1000.0)
     with pytest.raises(ConnectionFault):
         bucket.take(1000.0)
+
+
+def test_a_client_that_measures_the_path_while_it_is_answered() -> None:
+    """gRPC's do (BDP): a PING whenever DATA comes and none is under way."""
+    peer = Peer(window=1 << 30)
+    peer.window(0, 1 << 30)
+    peer.ask(1)
+    peer.answer(1, end=False)
+    for _ in range(20 * PINGS.burst):
+        peer.codec.send(1, Body(bytes(16384)))
+        assert any(frame[0] == "DATA" for frame in peer.listen())
+        peer.ping()
+    assert peer.goaway is None
+    for _ in range(PINGS.burst + 1):
+        peer.ping()
+    peer.listen()
+    assert peer.goaway == "ENHANCE_YOUR_CALM"
