@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tests.control._sample import make, sample
 from wormhole_tw.control.catalog import build_catalog
-from wormhole_tw.control.config import EdgeConfig, Limits, Listener, Override, restart_needed
+from wormhole_tw.control.config import EdgeConfig, Limits, Listener, Override
 from wormhole_tw.control.limits import SiteLimits
 from wormhole_tw.control.model import H2C
 from wormhole_tw.control.names import normalise_hostname
+from wormhole_tw.control.reload import restart_needed
 from wormhole_tw.control.tokens import digest, digest_line, generate
 from wormhole_tw.errors import ConfigError, NotAvailableError
 
@@ -265,6 +266,9 @@ def test_who_is_trusted() -> None:
     ]
     assert [listener.proxy_protocol for listener in config.listeners] == [False] * 4 + [True, False]
     assert restart_needed(make(), config) == ["$.edge.listeners"]
+    trusting = make(sample(**{"edge.trusted_proxies": ["10.0.0.0/8"], "edge.trusted_header": "forwarded"}))
+    assert trusting.listeners != make().listeners
+    assert restart_needed(make(), trusting) == []
 
 
 def test_two_sites_with_one_name_or_host_name() -> None:

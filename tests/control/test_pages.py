@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.control._sample import make, sample
-from wormhole_tw.control.config import AccessLogConfig, EdgeConfig, restart_needed
+from wormhole_tw.control.config import AccessLogConfig, EdgeConfig
 from wormhole_tw.control.model import ErrorPages
 from wormhole_tw.control.pages import MAX_PAGE
+from wormhole_tw.control.reload import restart_needed
 from wormhole_tw.errors import ConfigError
 
 

@@ -266,6 +266,21 @@ def test_a_second_header_is_refused(house: House, log_lines: LogLines, tls: bool
     assert "behind another one" in log_lines
 
 
+def test_who_is_trusted_may_change(house: House) -> None:
+    door = Door(house, header=GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n"), expected=False)
+    before = door.connect()
+    house.stream.read()
+    house.stream.deliver(OK)
+    door.factory.believe(Trust(Networks()))
+    door.connect().lose()
+    before.says(door.header)
+    assert [dict(head.headers)[b"x-forwarded-for"] for s in house.streams for head, _, _ in s.requests()] == [
+        b"198.51.100.1, 10.0.0.1",
+        b"10.0.0.1",
+        b"198.51.100.1, 10.0.0.1",
+    ]
+
+
 def test_a_header_within_tls_is_no_header(house: House) -> None:
     visitor = TlsVisitor(Door(house, tls=True)).handshake()  # type: ignore[arg-type]
     visitor.says(V1 + GET)

@@ -6,6 +6,7 @@ Proxies come from 127.0.0.2, which is trusted; visitors from 127.0.0.9, which is
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -358,10 +359,9 @@ def test_visitors_of_a_proxy_are_never_mixed(services: House) -> None:
     """Requests for many visitors on one connection of a trusted proxy, over and over."""
     services.config["edge"]["trusted_proxies"] = ["127.0.0.1"]
     services.write()
-    assert services.edge.stop() == 0
-    services.start_edge()
+    services.edge.send(signal.SIGHUP)
+    services.edge.wait_for("configuration reloaded")
     for name in ("nginx-v1", "nginx-v2"):
-        services.edge.wait_for(f"agent .* of backend {name} is ready")
         with services.visitor(f"{name}.example.test") as proxy:
             for number in range(60):
                 address = f"192.0.2.{number % 3 + 1}"

@@ -40,7 +40,6 @@ __all__ = [
     "Listener",
     "Override",
     "TlsConfig",
-    "restart_needed",
 ]
 
 #: Names that always reach an edge on this machine, where edge.names does not say otherwise.
@@ -83,6 +82,11 @@ class Listener:
     trusts_unix: bool = False
     trusted_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
     key: str = field(default="", compare=False)
+
+    @property
+    def untrusting(self) -> Listener:
+        """The same without whom it trusts: what only a restart changes."""
+        return replace(self, trusted=(), trusts_unix=False, trusted_header="x-forwarded-for")
 
     @property
     def port(self) -> int | None:
@@ -460,22 +464,3 @@ class _Resolver:
 
     def _not_available(self, key: str, what: str) -> NotAvailableError:
         return NotAvailableError(self._source, key, f"{what} is not available in this version")
-
-
-#: What a running edge cannot take over from a new file: it is bound, written down or handed out already.
-_FIXED = ("name", "names", "region", "public_https_port", "admin", "state", "listeners")
-
-
-def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
-    """Name the keys whose change needs a restart; a reload applies sites, backends, tokens and certificates."""
-    keys = [f"$.edge.{name}" for name in _FIXED if getattr(old, name) != getattr(new, name)]
-    if old.tls.mode != new.tls.mode:
-        keys.append("$.tls.mode")
-    if old.access_log != new.access_log:
-        keys.append("$.access_log")
-    keys += [
-        f"$.limits.{name}"
-        for name in Limits.__struct_fields__
-        if getattr(old.limits, name) != getattr(new.limits, name)
-    ]
-    return keys

@@ -411,11 +411,15 @@ class AcceptFactory(Factory):
         self.context = context
         self.make_link = make_link
         self.acceptor = None if tls is None else TlsAcceptor(clock, tls)
-        self.trust = trust
-        self.room = Room(context, trust)
+        self.believe(trust)
         self._proxy_protocol = proxy_protocol
         self.complaints = HeaderComplaints(context.counters, context.timers.seconds, expected=proxy_protocol)
         self._redirect = on_plain == "redirect"
+
+    def believe(self, trust: Trust) -> None:
+        """From the next connection on these are the proxies; those that stand keep what they began with."""
+        self.trust = trust
+        self.room = Room(self.context, trust)
 
     def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
         context = self.context

@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wormhole_tw.control.catalog import CatalogHolder, build_catalog, removed_tokens
-from wormhole_tw.control.config import restart_needed
 from wormhole_tw.control.registry import Registry
+from wormhole_tw.control.reload import restart_needed
 from wormhole_tw.edge.accept import AcceptFactory
 from wormhole_tw.edge.agents import Agents
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
@@ -75,6 +75,7 @@ class EdgeService(Service):
         self._keeper: CertificateKeeper | None = None
         self._observer: Observer | None = None
         self._ports: list[tuple[Listener, IListeningPort]] = []
+        self._doors: list[AcceptFactory] = []  # in the order of the listeners
         self._budget: Budget | None = None
         self._session_config = SessionConfig()
         self._reloading: Deferred[None] | None = None
@@ -166,6 +167,7 @@ class EdgeService(Service):
                 )
                 port = open_port(reactor, listener.endpoint, factory, source=config.source, key=_endpoint_key(listener))
                 self._ports.append((listener, port))
+                self._doors.append(factory)
         except BaseException:
             # Nobody was accepted yet: ports close within this turn, and until then it may not be started again.
             closing = self._stopping = self._close_ports()
@@ -317,6 +319,8 @@ class EdgeService(Service):
         merged = _merged(self.config, config, fixed, keep_tls="$.tls.mode" in restart)
         keeper.serve(merged, keeper.prepare(merged))
         self.config = merged
+        for door, listener in zip(self._doors, merged.listeners, strict=True):
+            door.believe(Trust.of(listener))
         old = self._catalogs.swap(catalog)
         ended = agents.end_tokens(removed_tokens(old, catalog))
         if unable := agents.end_unable():
@@ -386,6 +390,7 @@ class EdgeService(Service):
                 late.cancel()
 
     def _forget(self) -> None:
+        self._doors = []
         self._context = None
         self._agents = None
         self._keeper = None

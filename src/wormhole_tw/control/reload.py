@@ -1,0 +1,32 @@
+"""What of a new configuration a running edge takes over, and what has to wait for a restart."""
+
+from __future__ import annotations
+
+from .config import EdgeConfig
+from .limits import Limits
+
+__all__ = ["restart_needed"]
+
+#: What a running edge cannot take over from a new file: it is bound, written down or handed out already.
+_FIXED = ("name", "names", "region", "public_https_port", "admin", "state", "listeners")
+
+
+def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
+    """Name the keys whose change needs a restart; a reload applies sites, backends, tokens, certificates, and who is
+    trusted where."""
+    keys = [f"$.edge.{name}" for name in _FIXED if _fixed_part(old, name) != _fixed_part(new, name)]
+    if old.tls.mode != new.tls.mode:
+        keys.append("$.tls.mode")
+    if old.access_log != new.access_log:
+        keys.append("$.access_log")
+    keys += [
+        f"$.limits.{name}"
+        for name in Limits.__struct_fields__
+        if getattr(old.limits, name) != getattr(new.limits, name)
+    ]
+    return keys
+
+
+def _fixed_part(config: EdgeConfig, name: str) -> object:
+    value = getattr(config, name)
+    return [listener.untrusting for listener in config.listeners] if name == "listeners" else value
