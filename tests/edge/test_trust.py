@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from tests.edge.h2_service import service_of
 from tests.edge.house import House, Visitor
 from tests.edge.test_router import served
 from wormhole_tw.control.config import Listener
+from wormhole_tw.control.model import H2C
 from wormhole_tw.edge.accept import AcceptFactory
 from wormhole_tw.edge.access_lines import combined_line, json_line
 from wormhole_tw.edge.trust import NOBODY, Trust
@@ -203,6 +205,25 @@ def test_a_dedicated_stream_is_never_shared_by_visitors_of_a_proxy(build: Build)
     assert all(stream.disconnected for stream in house.streams[:6])
     assert not house.stream.disconnected
     assert len(proxy.answers()) == 8
+
+
+def test_nor_is_one_of_a_service_that_speaks_http2(build: Build) -> None:
+    house = build(per_visitor=True, protocol=H2C)
+    proxy = house.visitor(trust=TRUST)
+    services: list[Any] = []
+    for number, address in enumerate(("198.51.100.1", "198.51.100.2", "198.51.100.1", "", "")):
+        proxy.says(get(*([f"X-Forwarded-For: {address}"] if address else [])))
+        if len(services) < len(house.streams):
+            services.append(service_of(house))
+        services[-1].hear()
+        services[-1].answer(max(services[-1].requests), b"ok")
+        assert house.stream.disconnecting is bool(address)
+        visitor = house.stream.open.visitor
+        assert visitor is not None
+        assert visitor.address == (address or "192.0.2.7")
+        # the proxy's own are one connection's
+        assert len(house.streams) == min(number + 1, 4)
+    assert len(proxy.answers()) == 5
 
 
 @pytest.mark.parametrize(

@@ -225,8 +225,9 @@ class Pool:
             del self._dedicated[visitor]
 
     def wants(self, connection: SharedConnection) -> bool:
-        """An idle one is worth keeping."""
-        return not self._closed and connection.upstream.usable
+        """An idle one is worth keeping: one of a single request's visitor, behind a proxy of ours, is not."""
+        visitor = connection.visitor
+        return not self._closed and connection.upstream.usable and (visitor is None or visitor.exclusive)
 
     def complain(self, connection: SharedConnection, sentence: str) -> None:
         """Tell the operator what is wrong with a service."""
