@@ -272,7 +272,9 @@ def test_who_is_trusted_may_change(house: House) -> None:
     house.stream.read()
     house.stream.deliver(OK)
     door.factory.believe(Trust(Networks()))
-    door.connect().lose()
+    door.connect()
+    house.stream.read()
+    house.stream.deliver(OK)
     before.says(door.header)
     assert [dict(head.headers)[b"x-forwarded-for"] for s in house.streams for head, _, _ in s.requests()] == [
         b"198.51.100.1, 10.0.0.1",
