@@ -52,9 +52,14 @@ def undelivered(error: BaseException) -> bool:
     return isinstance(error, ConnectFailed) or (isinstance(error, StreamReset) and not error.delivered)
 
 
+_ONWARDS = (ErrorCode.CANCEL, ErrorCode.ENHANCE_YOUR_CALM)
+"""What a service may tell a visitor through us.  Others speak of its own connection (PROTOCOL_ERROR …), or they
+mislead: NO_ERROR makes a cut answer look whole to some, REFUSED_STREAM would be taken for leave to ask again."""
+
+
 def code_of(error: BaseException) -> int | None:
-    """The HTTP/2 error code by which the service ended the request, or None."""
-    return error.code if isinstance(error, RequestReset) else None
+    """The HTTP/2 error code that a visitor is told, where its answer ends midway, or None."""
+    return error.code if isinstance(error, RequestReset) and error.code in _ONWARDS else None
 
 
 def expects_successor(error: BaseException) -> bool:

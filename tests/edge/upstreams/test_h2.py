@@ -436,6 +436,31 @@ def test_goaway_sends_elsewhere_what_was_not_processed(spoken: House) -> None:
     assert service.stream.disconnected
 
 
+@pytest.mark.parametrize("how", ["goaway", "eof"])
+def test_a_service_that_starts_anew_ends_all_its_connections(spoken: House, how: str) -> None:
+    """It says so on one after the other, and a request must not follow it from each to the next."""
+    services = []
+    for _ in range(5):
+        asked(spoken)
+        services.append(service_of(spoken, settings={SettingCodes.MAX_CONCURRENT_STREAMS: 1}))
+    for service in services:
+        service.answer(1)
+    busy = asked(spoken)
+    assert len(services[0]) == 2
+    opened = len(spoken.streams)
+    if how == "goaway":
+        services[0].stream.deliver(raw(7, 0, 0, b"\0\0\0\x01" + bytes(4)))
+    else:
+        services[0].stream.end_reading()
+    assert len(spoken.streams) == opened + 1
+    for service in services[1:]:
+        service.hear()
+        assert service.stream.disconnected
+    service_of(spoken).answer(1)
+    assert status(busy) == 200
+    assert spoken.done[-1].attempts == 2
+
+
 @pytest.mark.parametrize(
     ("code", "expected", "reason"),
     [
@@ -456,8 +481,20 @@ def test_a_reset_before_an_answer(spoken: House, code: int, expected: int, reaso
     assert len(service) == 2
 
 
-@pytest.mark.parametrize("code", [ErrorCodes.CANCEL, ErrorCodes.ENHANCE_YOUR_CALM, ErrorCodes.INTERNAL_ERROR])
-def test_a_reset_in_an_answer_reaches_the_visitor(spoken: House, code: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (ErrorCodes.CANCEL, ErrorCodes.CANCEL),
+        (ErrorCodes.ENHANCE_YOUR_CALM, ErrorCodes.ENHANCE_YOUR_CALM),
+        (ErrorCodes.INTERNAL_ERROR, ErrorCodes.INTERNAL_ERROR),
+        # a cut answer is not whole, was not refused, and its visitor broke nothing
+        (ErrorCodes.NO_ERROR, ErrorCodes.INTERNAL_ERROR),
+        (ErrorCodes.REFUSED_STREAM, ErrorCodes.INTERNAL_ERROR),
+        (ErrorCodes.PROTOCOL_ERROR, ErrorCodes.INTERNAL_ERROR),
+        (4711, ErrorCodes.INTERNAL_ERROR),
+    ],
+)
+def test_a_reset_in_an_answer_reaches_the_visitor(spoken: House, code: int, told: int) -> None:
     visitor = visit(spoken)
     stream = visitor.ask()
     other = visitor.ask()
@@ -465,7 +502,9 @@ def test_a_reset_in_an_answer_reaches_the_visitor(spoken: House, code: int) -> N
     service.head(1)
     service.data(1, b"begun")
     service.reset(1, code)
-    assert (visitor[stream].body, visitor[stream].reset) == (b"begun", code)
+    assert (visitor[stream].body, visitor[stream].reset) == (b"begun", told)
+    assert not visitor[stream].ended
+    assert len(spoken.streams) == 1
     service.answer(3, b"fine")
     assert visitor[other].body == b"fine"
 

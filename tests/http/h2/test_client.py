@@ -23,6 +23,29 @@ def heads(service: Service, data: bytes) -> list[Any]:
     return [event for _, event in service.codec.receive_data(data, 0.0)]
 
 
+def as_they_are(stream: int, fields: list[tuple[str, str]]) -> bytes:
+    """A header block with END_STREAM that no encoder has mended, in as many frames as it takes."""
+    block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in fields)
+    pieces = [block[at : at + 16384] for at in range(0, len(block), 16384)] or [b""]
+    out = b""
+    for number, piece in enumerate(pieces):
+        last = 4 if number == len(pieces) - 1 else 0
+        out += raw(9, last, stream, piece) if number else raw(1, last | 1, stream, piece)
+    return out
+
+
+def _string(text: str) -> bytes:
+    data = text.encode("latin-1")
+    size = len(data)
+    if size < 127:
+        return bytes((size,)) + data
+    out, size = [127], size - 127
+    while size >= 128:
+        out.append(size % 128 + 128)
+        size //= 128
+    return bytes((*out, size)) + data
+
+
 # what leaves
 
 
@@ -198,6 +221,21 @@ def test_misuse_is_told() -> None:
         codec.new_stream()
 
 
+def test_a_service_without_a_table() -> None:
+    """SETTINGS_HEADER_TABLE_SIZE of 0: the change stands in front of the next block, names of requests or not."""
+    service = Service()
+    head = request(b"GET", b"/", (b"X-Some", b"thing"), common=True)
+    service.codec.request_id = b"first"
+    service.ask(head)
+    service.settings(table=0)
+    service.decoder.max_allowed_table_size = 0
+    for name in (b"second", b"third"):
+        service.codec.request_id = name
+        fields = service.asked(service.ask(head))
+        assert (fields[b"x-some"], fields[b"x-request-id"]) == (b"thing", name)
+    assert service.decoder.header_table_size == 0
+
+
 def test_the_same_head_is_written_once() -> None:
     service = Service()
     head = request(b"GET", b"/", (b"X-Some", b"thing"), common=True)
@@ -224,8 +262,8 @@ def test_its_head() -> None:
     assert head == ResponseHead(404, b"Not Found", [(b"x-some", b"thing")], (2, 0), Framing.LENGTH, 4)
     service.data(stream, b"1234", end=True)
     stream = service.ask()
-    [again] = heads(service, raw(1, 4, stream, service.block([(":status", "404"), ("content-length", "4"), ("x-some", "thing")])))  # fmt: skip  # noqa: E501
-    assert again is head
+    again = service.block([(":status", "404"), ("content-length", "4"), ("x-some", "thing")])
+    assert heads(service, raw(1, 4, stream, again))[0] is head
     assert head.common
 
 
@@ -348,30 +386,12 @@ def test_heads_that_are_refused(what: str, fields: Any) -> None:
     service = Service()
     other = service.ask()
     stream = service.ask()
-    block = service.block([(":status", "200")][:0])
-    for name, value in fields:
-        block += b"\x00" + _string(name) + _string(value)
-    pieces = [block[at : at + 16384] for at in range(0, len(block), 16384)] or [b""]
-    for number, piece in enumerate(pieces):
-        last = number == len(pieces) - 1
-        service.say(raw(9 if number else 1, (4 if last else 0) | (0 if number else 1), stream, piece))
+    service.say(as_they_are(stream, fields))
     assert service.events == [(stream, "failed", 502, "bad-answer")]
     service.listen()
     assert [number for number, _ in service.resets] == [stream]
     service.answer(other, b"as ever")
     assert service.events[1:] == [(other, "answer", 200), (other, "body", b"as ever"), (other, "end")]
-
-
-def _string(text: str) -> bytes:
-    data = text.encode("latin-1")
-    size = len(data)
-    if size < 127:
-        return bytes((size,)) + data
-    out, size = [127], size - 127
-    while size >= 128:
-        out.append(size % 128 + 128)
-        size //= 128
-    return bytes((*out, size)) + data
 
 
 def test_an_interim_answer_that_claims_a_body_is_refused() -> None:
@@ -428,10 +448,8 @@ def test_trailers_that_are_refused(trailers: Any) -> None:
     service = Service()
     stream = service.ask()
     service.head(stream, OK, end=False)
-    block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in trailers)
     service.events.clear()
-    for at in range(0, len(block), 16384):
-        service.say(raw(9 if at else 1, (4 if at + 16384 >= len(block) else 0) | (0 if at else 1), stream, block[at : at + 16384]))  # fmt: skip  # noqa: E501
+    service.say(as_they_are(stream, trailers))
     assert service.events == [(1, "failed", 502, "bad-answer")]
     assert service.lives()
 

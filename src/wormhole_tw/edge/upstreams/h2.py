@@ -68,6 +68,7 @@ class SharedConnection:
         "_linger",
         "_pool",
         "_resting",
+        "_spare",
         "_streams",
         "_timer",
         "_transport",
@@ -117,6 +118,7 @@ class SharedConnection:
         self._feeding = False
         self._leaving = False
         self._resting = False
+        self._spare = 0  # what was added to ``upstream.idle``
         # until it stands, and while nobody uses it: one timer, for both never run together
         self._timer: Timer | None = None
         self._linger: Timer | None = None
@@ -171,7 +173,6 @@ class SharedConnection:
     def begin(self, stream: UpstreamStream, head: RequestHead, request_id: bytes, *, whole: bool) -> None:
         """A request begins; nothing leaves before :meth:`flush`."""
         self.requests += 1
-        self.upstream.idle -= 1
         self._resting = False
         if head.upgrade is None:
             self._send(stream, head, request_id, whole=whole)
@@ -179,11 +180,13 @@ class SharedConnection:
             self._switch(stream, head, request_id)
         else:
             self._waiting[stream] = (head, request_id)
+            self._tally()
 
     def drop(self, stream: UpstreamStream) -> None:
         """Its request is over, or was given up."""
-        if self._streams.pop(stream.number, None) is not None or self._waiting.pop(stream, None) is not None:
-            self.upstream.idle += 1
+        self._streams.pop(stream.number, None)
+        self._waiting.pop(stream, None)
+        self._tally()
 
     def flush(self) -> None:
         """Write what the codec has, and hand over what comes of that."""
@@ -200,7 +203,7 @@ class SharedConnection:
     def makeConnection(self, transport: ITransport) -> None:
         self._transport = transport
         self._pool.made(self)
-        self.upstream.idle += 1
+        self._tally()
         if self.over:
             self._transport.abortConnection()
             return
@@ -227,7 +230,7 @@ class SharedConnection:
     def connectionLost(self, reason: Failure) -> None:
         if self._transport is not None:
             self._transport = None
-            self.upstream.idle -= 1
+            self._tally()
             self._pool.lost(self)
         error = reason.value
         if not isinstance(error, StreamReset):
@@ -256,6 +259,12 @@ class SharedConnection:
 
     # within: requests
 
+    def _tally(self) -> None:
+        """Tell what this connection's requests are to the upstream's load."""
+        spare = (self._transport is not None) - len(self._streams) - len(self._waiting)
+        self.upstream.idle += spare - self._spare
+        self._spare = spare
+
     def _send(self, stream: UpstreamStream, head: RequestHead, request_id: bytes, *, whole: bool) -> None:
         codec = self.codec
         codec.request_id = request_id
@@ -266,6 +275,7 @@ class SharedConnection:
             codec.send(number, head)
         self._streams[number] = stream
         stream.number = number
+        self._tally()
 
     def _switch(self, stream: UpstreamStream, head: RequestHead, request_id: bytes) -> None:
         assert head.upgrade is not None
@@ -279,17 +289,15 @@ class SharedConnection:
         if error is None:
             self._send(stream, head, request_id, whole=True)
         else:
-            self.upstream.idle += 1
             stream.fail(error)
 
     def _settle(self) -> None:
         """The service has said what it takes."""
         waiting, self._waiting = self._waiting, {}
+        self._tally()
         for stream, (head, request_id) in waiting.items():
-            if stream.handler is None:
-                # given up while the one before it was told
-                self.upstream.idle += 1
-            else:
+            # unless it was given up while the one before it was told
+            if stream.handler is not None:
                 self._switch(stream, head, request_id)
 
     # within: the rhythm
@@ -299,6 +307,9 @@ class SharedConnection:
         touched: dict[int, tuple[UpstreamStream, IAnswerHandler]] = {}
         self._feeding = True
         try:
+            if codec.spent and not self._leaving:
+                # before anybody whose request was not processed looks where to send it now
+                self._leave()
             while True:
                 for number, event in events:
                     self._hand_over(number, event, touched)
@@ -353,8 +364,7 @@ class SharedConnection:
         if (codec.fault is not None or codec.left is not None) and not self._complained:
             self._complain()
         if codec.spent and not self._leaving:
-            self._leaving = True
-            self._pool.unshare(self)
+            self._leave()
         if codec.lingers:
             if self._linger is None:
                 self._linger = self.timers.start(LINGER, self._lingered)
@@ -371,6 +381,13 @@ class SharedConnection:
                 self._timer = self.timers.start(self.limits.idle_stream_time, self._timed_out)
             else:
                 self._timer.restart(self.limits.idle_stream_time)
+
+    def _leave(self) -> None:
+        """It takes no request any more."""
+        self._leaving = True
+        self._pool.unshare(self)
+        if self.codec.left is not None:
+            self._pool.retire(self)
 
     def _complain(self) -> None:
         """An operator should know, once in a while, what is wrong with a service."""
@@ -412,6 +429,7 @@ class SharedConnection:
             return
         self.over = True
         self._pool.unshare(self)
+        self._pool.retire(self)
         self._cancel_timers()
         if self._transport is not None:
             if not self.codec.settled and isinstance(error, StreamReset) and error.code == ResetCode.SERVICE_FAILED:
@@ -423,9 +441,9 @@ class SharedConnection:
             stream.fail(error)
 
     def _forget_streams(self) -> None:
-        self.upstream.idle += len(self._streams) + len(self._waiting)
         self._streams.clear()
         self._waiting.clear()
+        self._tally()
 
     def _end(self) -> None:
         self.over = True

@@ -218,6 +218,15 @@ class Pool:
         if connection.visitor is not None:
             self._undedicate(connection.visitor, connection)
 
+    def retire(self, connection: SharedConnection) -> None:
+        """Its service has ended it: let those that stand beside it take nothing new.
+
+        A service that stops or starts anew ends them all, and a request that it did not process must not go from one to
+        the next of them until it has no try left.
+        """
+        for other in list(self._shared.get((connection.upstream.key, connection.visitor), ())):
+            other.close()
+
     def _undedicate(self, visitor: ConnectionFacts, connection: _Pooled) -> None:
         mine = self._dedicated[visitor]
         mine.discard(connection)
