@@ -217,8 +217,9 @@ class House:
         self.registry = Registry(self.clock.seconds)
         self.timers = TimerWheel(self.clock)
         self.catalogs = CatalogHolder(self.catalog(protocol))
-        # on, and never reached, so that every test shows that what is counted is given back
-        self.limits = Limits(**{**dict.fromkeys(COUNTED, 100_000), **limits})
+        # Counting is on, and its limits never reached, so that every test shows that what is counted is given back;
+        # windows are of ten seconds, which are easy to reckon with.
+        self.limits = Limits(**{**dict.fromkeys(COUNTED, 100_000), "body": 10, "stall": 10, **limits})
         self.done: list[Any] = []
         self.context = EdgeContext(
             catalogs=self.catalogs,

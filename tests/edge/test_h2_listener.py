@@ -388,6 +388,17 @@ def test_a_body_that_stops_coming(house: House) -> None:
     assert not visitor.disconnected
 
 
+def test_a_connection_ends_with_its_only_body_that_stops_coming(house: House) -> None:
+    visitor = visitor_of(house)
+    slow = visitor.ask(POST, end=False)
+    for _ in range(14):
+        house.pass_time(1)
+        visitor.hear()
+    assert visitor[slow].status == 408
+    assert visitor.goaways[-1] == (slow, 0)
+    assert visitor.disconnected
+
+
 @pytest.mark.parametrize(("uploads", "octets", "status"), [(1, 270, 0), (1, 200, 408), (3, 240, 408), (3, 800, 0)])
 def test_bodies_that_share_a_line_have_their_turns(house: House, uploads: int, octets: int, status: int) -> None:
     """All the line brings goes to one of them; the others wait, and are not slow while the line has enough for each."""

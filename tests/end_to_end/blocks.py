@@ -1,4 +1,5 @@
-"""A service that does nothing but send: ``GET /SIZE`` gives so many octets, ``GET /endless`` never ends.
+"""A service that does nothing but send: ``GET /SIZE`` gives so many octets, ``GET /endless`` never ends.  A request
+with another method than GET gets no answer: its body is read and thrown away.
 
 It runs as a program of its own, so that it takes no time from the visitors in the test's process.  On standard output:
 its port, then a line each time that an endless answer has come to a halt, with the octets that were sent until then.
@@ -18,7 +19,11 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1]
+            method, path, _ = head.split(b" ", 2)
+            if method != b"GET":
+                while await reader.read(len(BLOCK)):
+                    pass
+                return
             if path == b"/endless":
                 await endless(writer)
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import Any
 
@@ -157,3 +158,63 @@ def test_never_early_and_at_most_two_ticks_late(plan: list[tuple[float, str]], s
     for number, at in fired.items():
         assert due[number] <= at <= due[number] + 2 * tick + 5 * step
     assert clock.getDelayedCalls() == []
+
+
+def crowd(clock: Clock, wheel: TimerWheel, order: list[str]) -> list[Timer]:
+    """Timers that are due at the same moment, and whose callbacks take a millisecond each."""
+
+    def slow(name: str) -> None:
+        order.append(name)
+        clock.rightNow += 0.001
+
+    return [wheel.start(1.0, functools.partial(slow, str(number))) for number in range(40)]
+
+
+def test_a_crowd_that_is_due_at_once_gives_way_to_the_reactor() -> None:
+    clock = Clock()
+    wheel = TimerWheel(clock)
+    order: list[str] = []
+    timers = crowd(clock, wheel, order)
+
+    def other() -> None:
+        """Of the same moment, and nothing to the wheel."""
+        order.append("other")
+        assert len(wheel) == 40 - order.index("other") + 1
+        assert len(clock.getDelayedCalls()) == 1
+        timers[30].cancel()
+        timers[31].restart(5.0)
+        wheel.start(0.1, lambda: order.append("new"))
+
+    clock.callLater(1.0, other)
+    wheel.start(2.0, lambda: order.append("later"))
+    clock.advance(1.0)
+    assert 0 < order.index("other") < 10
+    order.remove("other")
+    assert order == [str(number) for number in range(40) if number not in (30, 31)]
+    clock.pump([0.25] * 25)
+    assert order[38:] == ["new", "later", "31"]
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("how", ["each", "all"])
+def test_a_crowd_may_be_cancelled_between_two_turns(how: str) -> None:
+    clock = Clock()
+    wheel = TimerWheel(clock)
+    order: list[str] = []
+    timers = crowd(clock, wheel, order)
+
+    def cancel() -> None:
+        assert 0 < len(wheel) < 40
+        if how == "all":
+            wheel.stop()
+        for timer in timers:
+            timer.cancel()
+
+    clock.callLater(1.0, cancel)
+    clock.advance(1.0)
+    assert 0 < len(order) < 10
+    assert len(wheel) == 0
+    assert clock.getDelayedCalls() == []
+    timers[0].restart()
+    clock.advance(1.25)
+    assert order[-1] == "0"

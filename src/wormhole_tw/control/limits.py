@@ -46,13 +46,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: The window in which a request's body has to bring ``body_rate`` octets a second while the edge is reading it: TCP
     #: sends a packet that was lost three times over within 7. With this window and the next, slow visitors are gone in
     #: 15 s whatever they are slow at.
-    body: Seconds = 10.0
+    body: Seconds = 8.0
     #: Octets a second, on average over that window: a fifth of what the slowest phones (GPRS) bring, and far more than
     #: it costs nothing to send on a thousand connections. 0 is off: a single octet in a window is enough.
     body_rate: CountOrOff = 240
     #: The window in which a visitor has to take ``stall_rate`` octets a second of what waits for it (``write_buffer``,
     #: and what the kernel holds).
-    stall: Seconds = 10.0
+    stall: Seconds = 8.0
     #: Octets a second, as above. 0 is off: a single octet in a window is enough.
     stall_rate: CountOrOff = 240
     #: An idle visitor's connection between two requests: as nginx; browsers give up on their side after 60 to 300.

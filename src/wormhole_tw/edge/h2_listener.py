@@ -16,6 +16,7 @@ from wormhole_tw.edge.connection import IDLE_CLOSE, Connection, Phase
 from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.h2_stream import VisitorStream
 from wormhole_tw.edge.writing import joined
+from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Abandoned, Closed, Event, Failed, RequestHead, Writable
 from wormhole_tw.http.h2 import H2ServerCodec
 from wormhole_tw.http.h2.faults import ErrorCode
@@ -149,6 +150,15 @@ class H2VisitorConnection(Connection):
         self._guarded(visitor, visitor.gone)
         if not self._streams:
             # it was all that this visitor wanted, and not even that did it take
+            self._say_goodbye()
+        self.flush()
+
+    def shed_body(self, exchange: Exchange) -> None:
+        """The body of one of them takes too long: 408."""
+        self.counters.shed["body"] += 1
+        exchange.request_failed(HttpError(408, "request-timeout", "The body of the request did not arrive in time."))
+        if len(self._streams) == 1:
+            # as above
             self._say_goodbye()
         self.flush()
 

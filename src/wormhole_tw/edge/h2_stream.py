@@ -12,7 +12,6 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.interfaces import IVisitor
 from wormhole_tw.edge.pace import LOOKS, SharedPace, least_octets
-from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
 from wormhole_tw.http.h2.faults import ErrorCode
 
@@ -233,11 +232,7 @@ class VisitorStream:
             assert self._timer is not None
             self._timer.restart()
         else:
-            connection.counters.shed["body"] += 1
-            exchange.request_failed(
-                HttpError(408, "request-timeout", "The body of the request did not arrive in time.")
-            )
-            connection.flush()
+            connection.shed_body(exchange)
 
     def _body_comes(self, exchange: Exchange) -> bool:
         """A look at the body.  Beside an answer, an octet either way is enough."""

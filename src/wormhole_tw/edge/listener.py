@@ -372,5 +372,8 @@ class VisitorConnection(Connection):
                     HttpError(408, "request-timeout", "The body of the request did not arrive in time.")
                 )
                 self.flush()
+                if self._phase is _CLOSING:
+                    # it has not sent much, so that there is little to wait for
+                    self._close(IDLE_CLOSE)
                 return
         timer.restart()
