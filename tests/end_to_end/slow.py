@@ -29,7 +29,7 @@ from h2.settings import SettingCodes
 HOST = "app.example.test"
 
 EVERY = 1.0
-"""Seconds between two drips of a visitor."""
+"""Seconds between two drips of a visitor, on average and more or less."""
 
 SPREAD = 2.0
 """Seconds in which they begin, one after the other: people and machines are never all at the same moment."""
@@ -169,7 +169,7 @@ class Slow:
             opening, self._drips = H1_KINDS[self.kind]()
         self.socket.sendall(opening)
         self.socket.setblocking(False)
-        self.began = self.due = time.monotonic()
+        self.began = time.monotonic()
 
     def drip(self) -> None:
         bit = next(self._drips)
@@ -201,9 +201,11 @@ def crowd(port: int, authority: str, number: int) -> None:
         there[descriptor] = slow
         poll.register(descriptor, 0)  # only errors and hang-ups, which are always told
     print("slow", flush=True)
+    for slow in everybody:
+        slow.due = time.monotonic() + EVERY * random.random()
     until = time.monotonic() + PATIENCE
     while there and time.monotonic() < until:
-        for descriptor, _ in poll.poll(0.05):
+        for descriptor, _ in poll.poll(0.005):
             poll.unregister(descriptor)
             there.pop(descriptor).ended = time.monotonic()
         now = time.monotonic()

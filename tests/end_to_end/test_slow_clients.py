@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests._support import sized
-from tests.end_to_end.house import House, Visitor, open_house, with_tests
+from tests.end_to_end.house import OTHER, House, Visitor, open_house, with_tests
 from tests.end_to_end.programs import free_port
 from tests.end_to_end.slow import KINDS
 
@@ -70,9 +70,11 @@ def test_slow_visitors_are_shed_and_nobody_else_notices(tmp_path: Path) -> None:
         house.config["edge"]["admin"] = f"tcp:{admin}:interface=127.0.0.1"
         house.write()
         house.start_edge()
-        blocks = house.programs.python("blocks", "-m", "tests.end_to_end.blocks", env=with_tests())
-        house.agent("agent", int(blocks.wait_for(r"^port (\d+)")[1]))
-        with house.visitor() as visitor:
+        for backend in ("app", "other"):
+            # the other visitor has another service: the crowd's sends a gigabyte into the kernel's buffers
+            blocks = house.programs.python(f"blocks of {backend}", "-m", "tests.end_to_end.blocks", env=with_tests())
+            house.agent(f"agent of {backend}", int(blocks.wait_for(r"^port (\d+)")[1]), backend=backend)
+        with house.visitor(OTHER) as visitor:
             waits(visitor, 0.5)
             idle = waits(visitor, ALONE)
             argv = ("-m", "tests.end_to_end.slow", str(house.port), str(house.ca_file), str(CROWD))
