@@ -11,6 +11,7 @@ from wormhole_tw.http.memo import remember
 
 __all__ = [
     "LAST_CHUNK",
+    "common_answer_head",
     "common_request_head",
     "common_response_head",
     "informational_head",
@@ -82,6 +83,7 @@ def request_head(head: RequestHead) -> bytes:
 
 _requests: dict[int, tuple[RequestHead, bytes]] = {}
 _answers: dict[tuple[int, int, bytes, bytes], tuple[Fields, bytes]] = {}
+_whole_answers: dict[tuple[int, int | None], tuple[Fields, int, bytes, bytes]] = {}
 
 
 def common_request_head(head: RequestHead) -> bytes:
@@ -103,6 +105,18 @@ def common_response_head(head: ResponseHead, extra: bytes) -> bytes:
         return known[1]
     written = response_head(head.status, head.reason, head.fields, extra)
     remember(_answers, key, (head.fields, written))
+    return written
+
+
+def common_answer_head(head: ResponseHead) -> bytes:
+    """:func:`response_head` of a head whose fields are shared, with its length and nothing else, written once."""
+    fields = head.fields
+    key = (id(fields), head.length)
+    known = _whole_answers.get(key)
+    if known is not None and known[0] is fields and known[1] == head.status and known[2] == head.reason:
+        return known[3]
+    written = response_head(head.status, head.reason, fields, b"Content-Length: %d\r\n" % (head.length or 0))
+    remember(_whole_answers, key, (fields, head.status, head.reason, written))
     return written
 
 
