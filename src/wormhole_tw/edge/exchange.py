@@ -16,7 +16,7 @@ from wormhole_tw.edge.flow import Flow
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
 from wormhole_tw.edge.refusals import refusal
 from wormhole_tw.edge.request_ids import given_id
-from wormhole_tw.edge.router import redirect_location, route_request
+from wormhole_tw.edge.router import Way, redirect_location, route_request
 from wormhole_tw.edge.search import Search, kept_stream
 from wormhole_tw.edge.states import BEFORE_ANSWER, MOVES, State
 from wormhole_tw.errors import HttpError
@@ -160,34 +160,28 @@ class Exchange(Flow):
             facts = self.facts = facts.of_request(head)
         if head.framing is _NO_BODY:
             self._trailers = _END
+        way = facts.way
         try:
-            if facts.redirect:
-                self._redirect(head)
+            if way is not None and way.head is head and way.catalog is context.catalogs.current:
+                self.added = way.added
+                limits = self.limits = way.limits
+            elif (way := self._find_way(head, facts)) is None:
                 return
-            routed = route_request(context.catalogs.current, facts, head)
-            route = routed.route
-            if route.security is not None:
-                self.added = route.security.secure if facts.forwarding.scheme == "https" else route.security.plain
-            limits = self.limits
-            if route.limits is not None:
-                limits = self.limits = context.site_limits(route.limits)
-            if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
-                raise _too_large()
-            if head.method == b"OPTIONS" and ends_here(head):
-                self._answer(*options_answer(context.date.at(context.wall())))
-                return
+            else:
+                limits = way.limits
             if limits.requests_per_site or limits.requests_per_address:
-                self._counted = context.in_flight.enter(limits, route.site, facts.address)
+                self._counted = context.in_flight.enter(limits, way.route.site, facts.address)
         except HttpError as error:
             self.give_up(error.reason, status=error.status, message=error.message)
             return
         if limits.whole:
             self._whole = context.timers.start(limits.whole, self._took_too_long)
-        self.host = routed.host
+        route = way.route
+        self.host = way.host
         self.site = route.site
         self.route = route.path
         self.backend = route.backend
-        forward = self.forward = request_towards_origin(head, routed.target, facts.forwarding)
+        forward = self.forward = way.forward
         upstream = context.dispatch.pick(self.backend)
         if upstream is not None and forward.upgrade is None:
             connection = kept_stream(context, upstream, facts, forward.method)
@@ -199,6 +193,35 @@ class Exchange(Flow):
                 return
         self._search = Search(context, self)
         self._search.begin(upstream)
+
+    def _find_way(self, head: RequestHead, facts: ConnectionFacts) -> Way | None:
+        """Where it goes; None where it is answered here.
+
+        :raises HttpError: it goes nowhere
+        """
+        context = self._context
+        if facts.redirect:
+            self._redirect(head)
+            return None
+        catalog = context.catalogs.current
+        routed = route_request(catalog, facts, head)
+        route = routed.route
+        if route.security is not None:
+            self.added = route.security.secure if facts.forwarding.scheme == "https" else route.security.plain
+        if route.limits is not None:
+            self.limits = context.site_limits(route.limits)
+        limits = self.limits
+        if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
+            raise _too_large()
+        if head.method == b"OPTIONS" and ends_here(head):
+            self._answer(*options_answer(context.date.at(context.wall())))
+            return None
+        forward = request_towards_origin(head, routed.target, facts.forwarding)
+        way = Way(head, catalog, routed.host, route, forward, limits, self.added)
+        if head.common:
+            # who repeats a request on its connection (a poller, an API's client) has the same way again
+            facts.way = way
+        return way
 
     def request_body(self, event: Body) -> None:
         """A piece of the request's body."""

@@ -16,6 +16,7 @@ from wormhole_tw.http.visitors import NOTHING
 from wormhole_tw.wire.messages import TlsFacts, Visitor
 
 if TYPE_CHECKING:
+    from wormhole_tw.edge.router import Way
     from wormhole_tw.edge.trust import Trust
     from wormhole_tw.http.events import RequestHead
     from wormhole_tw.net.tls import ServedTls
@@ -47,6 +48,7 @@ class ConnectionFacts:
     :ivar exclusive: no other visitor's requests come on the same connection
     :ivar noted: what the access log says of this connection, once it has said something
     :ivar forwarding: the same facts as the forwarding fields tell them
+    :ivar way: that of the last request which came before, octet for octet; the exchange's
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class ConnectionFacts:
         "served",
         "tls",
         "trusted",
+        "way",
     )
 
     def __init__(
@@ -95,6 +98,7 @@ class ConnectionFacts:
         self.trusted = trust.believes(address)
         self.exclusive = True
         self.noted: bytes | None = None
+        self.way: Way | None = None
         self._trust = trust
         self._public_port = public_port
         secure = self.tls is not None
@@ -135,6 +139,7 @@ class ConnectionFacts:
         facts.trusted = True
         facts.exclusive = False
         facts.noted = None
+        facts.way = None
         facts._trust = self._trust
         facts._public_port = self._public_port
         port = own.port if scheme == own.scheme else self._public_port if scheme == "https" else _HTTP

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from wormhole_tw.control.catalog import Catalog
-    from wormhole_tw.control.model import Route, Site
+    from wormhole_tw.control.limits import Limits
+    from wormhole_tw.control.model import AddedFields, Route, Site
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["Routed", "redirect_location", "route_request", "site_of"]
+__all__ = ["Routed", "Way", "redirect_location", "route_request", "site_of"]
 
 
 class Routed(NamedTuple):
@@ -30,6 +31,26 @@ class Routed(NamedTuple):
     host: str
     target: bytes
     route: Route
+
+
+class Way(NamedTuple):
+    """All that was found out about a request before it was sent; it holds for the same request again.
+
+    :ivar head: as it came
+    :ivar catalog: what it was judged by
+    :ivar host: the host name it asked for, normalised
+    :ivar forward: as it goes on
+    :ivar limits: those of its site
+    :ivar added: fields that its answer gets, or None
+    """
+
+    head: RequestHead
+    catalog: Catalog
+    host: str
+    route: Route
+    forward: RequestHead
+    limits: Limits
+    added: AddedFields | None
 
 
 def _refuse(reason: str) -> NoReturn:

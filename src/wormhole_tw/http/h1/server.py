@@ -26,10 +26,11 @@ from wormhole_tw.http.h1.framer import HeadBuffer
 from wormhole_tw.http.h1.limits import DEFAULT_LIMITS, UNLIMITED, H1Limits
 from wormhole_tw.http.h1.requests import parse_request
 from wormhole_tw.http.h1.writer import (
-    common_answer_head,
+    JOIN_WHOLE_BELOW,
     common_response_head,
     informational_head,
     last_chunk,
+    plain_answer,
     response_head,
     write_chunk,
 )
@@ -58,14 +59,6 @@ WRITING_RAW = "raw"
 WRITING_DEAD = "dead"
 
 _END = End()
-
-JOIN_BELOW = 16 * 1024
-"""Octets of a whole answer's body that are copied behind its head: one write, one record."""
-
-_WITH_MORE = frozenset({101, 204, 304, 426})
-"""Statuses whose heads say more, or less, than the length of the body."""
-
-_HTTP_1_1 = (1, 1)
 
 _NONE = Framing.NONE
 _LENGTH = Framing.LENGTH
@@ -399,20 +392,9 @@ class H1ServerCodec:
         if stream != self._stream or self._writing is not WRITING_WAITING or head.status == 101:
             raise MisuseError(f"a whole answer cannot be sent on stream {stream} while {self._writing}")
         if head.common and self._reading is READING_HELD and not self._closing:
-            # as most answers go: to a request that is whole, on a connection that stays, and of a length
-            request = self._request
-            if (
-                head.keep_alive
-                and head.length == len(body)
-                and head.framing is _LENGTH
-                and request.keep_alive
-                and request.version == _HTTP_1_1
-                and request.method != b"HEAD"
-                and not request.expect_continue
-                and len(body) < JOIN_BELOW
-                and head.status not in _WITH_MORE
-            ):
-                self._out.append(common_answer_head(head) + body)
+            written = plain_answer(self._request, head, body)
+            if written is not None:
+                self._out.append(written)
                 self._unacknowledged = 0
                 self._writing = WRITING_IDLE
                 self._reading = READING_HEAD
@@ -421,7 +403,7 @@ class H1ServerCodec:
         if body:
             self._send_body(body)
             out = self._out
-            if len(out) == 2 and len(body) < JOIN_BELOW:
+            if len(out) == 2 and len(body) < JOIN_WHOLE_BELOW:
                 out[:] = (out[0] + out[1],)
         self._send_end(_END)
 

@@ -10,12 +10,13 @@ from wormhole_tw.http.grammar import TE_TRAILERS
 from wormhole_tw.http.memo import remember
 
 __all__ = [
+    "JOIN_WHOLE_BELOW",
     "LAST_CHUNK",
-    "common_answer_head",
     "common_request_head",
     "common_response_head",
     "informational_head",
     "last_chunk",
+    "plain_answer",
     "request_head",
     "response_head",
     "write_chunk",
@@ -25,6 +26,16 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 JOIN_BELOW = 1024
 """A chunk shorter than this is copied into one buffer with its size; above, three buffers are cheaper than a copy."""
+
+
+JOIN_WHOLE_BELOW = 16 * 1024
+"""Octets of a whole answer's body that are copied behind its head: one write, one record."""
+
+_WITH_MORE = frozenset({101, 204, 304, 426})
+"""Statuses whose heads say more, or less, than the length of the body."""
+
+_HTTP_1_1 = (1, 1)
+_LENGTH = Framing.LENGTH
 
 
 @lru_cache(maxsize=256)
@@ -83,7 +94,7 @@ def request_head(head: RequestHead) -> bytes:
 
 _requests: dict[int, tuple[RequestHead, bytes]] = {}
 _answers: dict[tuple[int, int, bytes, bytes], tuple[Fields, bytes]] = {}
-_whole_answers: dict[tuple[int, int | None], tuple[Fields, int, bytes, bytes]] = {}
+_plain: dict[tuple[int, int], tuple[Fields, int, bytes, bytes]] = {}
 
 
 def common_request_head(head: RequestHead) -> bytes:
@@ -108,16 +119,32 @@ def common_response_head(head: ResponseHead, extra: bytes) -> bytes:
     return written
 
 
-def common_answer_head(head: ResponseHead) -> bytes:
-    """:func:`response_head` of a head whose fields are shared, with its length and nothing else, written once."""
+def plain_answer(request: RequestHead, head: ResponseHead, body: bytes) -> bytes | None:
+    """A whole answer as most go, whose fields are shared: to a request that leaves the connection open, of a length and
+    not a long one.  Its head is written once.
+
+    :returns: None where it is not so
+    """
+    if (
+        not head.keep_alive
+        or head.length != len(body)
+        or head.framing is not _LENGTH
+        or not request.keep_alive
+        or request.version != _HTTP_1_1
+        or request.method == b"HEAD"
+        or request.expect_continue
+        or len(body) >= JOIN_WHOLE_BELOW
+        or head.status in _WITH_MORE
+    ):
+        return None
     fields = head.fields
     key = (id(fields), head.length)
-    known = _whole_answers.get(key)
+    known = _plain.get(key)
     if known is not None and known[0] is fields and known[1] == head.status and known[2] == head.reason:
-        return known[3]
-    written = response_head(head.status, head.reason, fields, b"Content-Length: %d\r\n" % (head.length or 0))
-    remember(_whole_answers, key, (fields, head.status, head.reason, written))
-    return written
+        return known[3] + body
+    written = response_head(head.status, head.reason, fields, b"Content-Length: %d\r\n" % head.length)
+    remember(_plain, key, (fields, head.status, head.reason, written))
+    return written + body
 
 
 def write_chunk(data: bytes, out: list[bytes]) -> None:
