@@ -399,16 +399,44 @@ def test_a_connection_ends_with_its_only_body_that_stops_coming(house: House) ->
     assert visitor.disconnected
 
 
-@pytest.mark.parametrize(("uploads", "octets", "status"), [(1, 270, 0), (1, 200, 408), (3, 240, 408), (3, 800, 0)])
-def test_bodies_that_share_a_line_have_their_turns(house: House, uploads: int, octets: int, status: int) -> None:
-    """All the line brings goes to one of them; the others wait, and are not slow while the line has enough for each."""
+@pytest.mark.parametrize(
+    ("protocol", "kind", "patient"),
+    [
+        ("h2c", "application/grpc", True),
+        ("h2c", "application/grpc+proto", True),
+        ("h2c", "application/octet-stream", False),
+        ("http/1.1", "application/grpc", False),
+    ],
+)
+def test_messages_of_grpc_come_when_there_is_something_to_say(
+    build: Build, protocol: str, kind: str, patient: bool
+) -> None:
+    """The service may wait for many before it answers; anybody could call a body so, and not every service is meant."""
+    house = build(protocol=protocol, upgrade_idle=100)
     visitor = visitor_of(house)
-    streams = [visitor.ask(POST, end=False) for _ in range(uploads)]
+    stream = visitor.ask(POST, ("content-type", kind), ("te", "trailers"), end=False)
+    for _ in range(9):
+        house.pass_time(5)
+        visitor.hear()
+    assert visitor[stream].status == (0 if patient else 408)
+    for _ in range(24):
+        house.pass_time(5)
+        visitor.hear()
+    assert visitor[stream].status == 408
+
+
+@pytest.mark.parametrize(
+    ("octets", "statuses"), [(270, [0]), (200, [408]), (270, [0, 408, 408]), (900, [0, 408, 0]), (1100, [0, 0, 0])]
+)
+def test_bodies_that_share_a_line_have_their_turns(house: House, octets: int, statuses: list[int]) -> None:
+    """All the line brings goes to the first; the others wait, and as many are kept as the line has enough for."""
+    visitor = visitor_of(house)
+    streams = [visitor.ask(POST, end=False) for _ in statuses]
     for _ in range(20):
         house.pass_time(1)
         visitor.data(streams[0], bytes(octets))
         house.streams[0].read()
-    assert visitor[streams[-1]].status == status
+    assert [visitor[stream].status for stream in streams] == statuses
 
 
 def test_a_body_that_another_ones_service_keeps_from_coming(house: House) -> None:

@@ -397,6 +397,17 @@ def test_an_answer_that_is_whole_has_to_be_taken_too(house: House, close: bool, 
         assert visitor.write_closed is close or visitor.disconnected
 
 
+def test_who_does_not_take_its_answer_is_not_told_that_its_head_is_late(house: House) -> None:
+    """It would not hear it, and have its time twice."""
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + bytes(60000))
+    house.pass_time(2)
+    visitor.says(b"G")
+    house.pass_time(10.5)
+    assert visitor.disconnected
+
+
 def test_another_request_is_another_answer_to_take(house: House) -> None:
     visitor = house.visitor()
     for _ in range(10):

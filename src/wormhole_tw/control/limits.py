@@ -64,9 +64,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_byte: Seconds = 60.0
     #: A whole exchange; 0 is off, or downloads, uploads and event streams would break on the clock.
     whole: SecondsOrOff = 0.0
-    #: An upgraded connection (WebSocket), or a request whose answer has begun before its body has ended (gRPC), without
-    #: a byte either way; 0 is off. An hour forgives applications that send no pings, and still frees what a vanished
-    #: visitor left.
+    #: An upgraded connection (WebSocket), a request whose answer has begun before its body has ended, or gRPC to a
+    #: service that speaks h2c, without a byte either way; 0 is off. An hour forgives applications that send no pings,
+    #: and still frees what a vanished visitor left.
     upgrade_idle: SecondsOrOff = 3600.0
     #: What running exchanges get to finish after SIGTERM: the usual grace of Kubernetes and systemd.
     drain: SecondsOrOff = 30.0

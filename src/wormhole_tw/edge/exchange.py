@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from wormhole_tw.control.model import H2C
 from wormhole_tw.edge.answers import options_answer, redirect_answer
 from wormhole_tw.edge.flow import Flow
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
@@ -222,6 +223,15 @@ class Exchange(Flow):
             # who repeats a request on its connection (a poller, an API's client) has the same way again
             facts.way = way
         return way
+
+    @property
+    def carries_messages(self) -> bool:
+        """It is gRPC, for a service that is said to speak HTTP/2: its body is messages, with any silence in between."""
+        head = self.head
+        backend = self._context.catalogs.current.backends.get(self.backend)
+        if head is None or backend is None or backend.protocol != H2C:
+            return False
+        return any(value.startswith(b"application/grpc") for name, value in head.fields if name == b"content-type")
 
     def request_body(self, event: Body) -> None:
         """A piece of the request's body."""

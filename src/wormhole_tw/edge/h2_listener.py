@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.connection import IDLE_CLOSE, Connection, Phase
 from wormhole_tw.edge.exchange import Exchange
-from wormhole_tw.edge.h2_stream import VisitorStream
+from wormhole_tw.edge.h2_stream import Crowd, VisitorStream
 from wormhole_tw.edge.writing import joined
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Abandoned, Closed, Event, Failed, RequestHead, Writable
@@ -38,6 +38,9 @@ ROOM = 64 * 1024
 """Octets of bodies handed to the transport at a time, before it is looked whether it takes more: what is queued there
 cannot give way any more to another stream, or to a PING."""
 
+CROWD_FOR = 0.1
+"""Seconds for which one look at all streams serves each of them: less than a tick of the timers."""
+
 LINGER = 0.5
 """Seconds, once or twice, between an answer that came before its request was whole and the RST_STREAM that ends the
 request: time for the visitor to read the first, and to end the second itself."""
@@ -53,6 +56,7 @@ class H2VisitorConnection(Connection):
 
     __slots__ = (
         "_begun",
+        "_crowd",
         "_head_since",
         "_leaving",
         "_linger",
@@ -72,6 +76,7 @@ class H2VisitorConnection(Connection):
         self.codec: ManyStreamsCodec = codec or H2ServerCodec(context.h2_limits)
         self._streams: dict[int, VisitorStream] = {}
         self.heard = 0
+        self._crowd: Crowd | None = None
         self._begun = False
         self._leaving = False
         self._head_since: float | None = None
@@ -136,15 +141,26 @@ class H2VisitorConnection(Connection):
             return
         self._receive(())
 
-    def count(self, what: str) -> int:
-        """How many streams there are of which something is true: ``awaits_body`` or ``stalls``."""
-        return sum(getattr(visitor, what) for visitor in self._streams.values())
+    def crowd(self) -> Crowd:
+        """How it stands with all streams; a look at all for each of them would cost an attacker too little."""
+        now = self.timers.seconds()
+        crowd = self._crowd
+        if crowd is None or now - crowd.at > CROWD_FOR:
+            streams = self._streams.values()
+            crowd = self._crowd = Crowd(
+                now,
+                self.codec.held_back,
+                sum(visitor.awaits_body for visitor in streams),
+                sum(visitor.stalls for visitor in streams),
+            )
+        return crowd
 
     def shed(self, visitor: VisitorStream, stream: int, reason: str) -> None:
         """One of them took too long."""
         self.counters.shed["idle" if reason == "idle" else "reader"] += 1
         if visitor.exchange is not None:
             visitor.exchange.reason = reason
+        self._crowd = None
         self._streams.pop(stream, None)
         self.codec.reset(stream, ErrorCode.CANCEL)
         self._guarded(visitor, visitor.gone)
@@ -156,6 +172,7 @@ class H2VisitorConnection(Connection):
     def shed_body(self, exchange: Exchange) -> None:
         """The body of one of them takes too long: 408."""
         self.counters.shed["body"] += 1
+        self._crowd = None  # the line has more for each of the others now
         exchange.request_failed(HttpError(408, "request-timeout", "The body of the request did not arrive in time."))
         if len(self._streams) == 1:
             # as above

@@ -5,7 +5,7 @@ Its timeouts are its own, too: a body that does not come and an answer that is n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -21,9 +21,24 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.h2_listener import H2VisitorConnection
     from wormhole_tw.net.timers import Timer
 
-__all__ = ["VisitorStream"]
+__all__ = ["Crowd", "VisitorStream"]
 
 log = Logger()
+
+
+class Crowd(NamedTuple):
+    """All streams of a connection at one moment.
+
+    :ivar at: the wheel's clock
+    :ivar held_back: the visitor may send no body, for other streams' services have not taken theirs
+    :ivar awaiting: how many wait for more of a body
+    :ivar stalling: how many wait to be taken
+    """
+
+    at: float
+    held_back: bool
+    awaiting: int
+    stalling: int
 
 
 @implementer(IVisitor)
@@ -33,7 +48,7 @@ class VisitorStream:
     :ivar facts: of its connection
     :ivar exchange: None once it is done
     :ivar switched: after a 101
-    :ivar beside: the answer has begun beside the body: who is silent then may be the service's to say
+    :ivar beside: the answer has begun beside the body, or will (gRPC): who may be silent is the service's to say
     """
 
     __slots__ = (
@@ -200,10 +215,13 @@ class VisitorStream:
         return self._stall is not None and self._stall.active
 
     def _await_body(self) -> None:
-        assert self.exchange is not None
+        exchange = self.exchange
+        assert exchange is not None
         self._expected = False
         self._body = None
-        self._start(self.exchange.limits.body / LOOKS)
+        self.beside = exchange.carries_messages
+        limits = exchange.limits
+        self._start((limits.upgrade_idle if self.beside else limits.body) / LOOKS)
 
     def _start(self, seconds: float) -> None:
         if not seconds:
@@ -239,7 +257,7 @@ class VisitorStream:
         connection = self._connection
         limits = exchange.limits
         codec = connection.codec
-        if not self.beside and (codec.unread(self._stream) or codec.held_back):
+        if not self.beside and (codec.unread(self._stream) or connection.crowd().held_back):
             # it is we who do not read
             self._body = None
             return True
@@ -250,7 +268,7 @@ class VisitorStream:
         least = least_octets(limits.body_rate, limits.body)
         own, line = self._body.advance(exchange.received, connection.heard)
         # with the others that wait for theirs: on a slow line its turn comes (its own timer is not running just now)
-        return own >= least or line >= least * (1 + connection.count("awaits_body"))
+        return own >= least or line >= least * (1 + connection.crowd().awaiting)
 
     def _start_stall(self) -> None:
         connection = self._connection
@@ -289,4 +307,4 @@ class VisitorStream:
         own, line = self._reader.advance(taken, codec.sent)
         least = least_octets(connection.limits.stall_rate, connection.limits.stall)
         # where its own window is open, its connection took others' answers: its turn comes
-        return own >= least or (codec.window(self._stream) > 0 and line >= least * (1 + connection.count("stalls")))
+        return own >= least or (codec.window(self._stream) > 0 and line >= least * (1 + connection.crowd().stalling))

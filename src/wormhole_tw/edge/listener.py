@@ -32,6 +32,7 @@ from wormhole_tw.http.events import (
     ResponseHead,
 )
 from wormhole_tw.http.h1 import H1ServerCodec
+from wormhole_tw.net.transport import unsent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -344,7 +345,8 @@ class VisitorConnection(Connection):
             self._enter(phase, self._context.limits.head)
         else:
             self._context.counters.shed["head"] += 1
-            if self._codec.has_held:  # a head that has begun: whoever sent it is told why it ends
+            if self._codec.has_held and not unsent(self._transport):
+                # a head that has begun: whoever sent it, and has taken what it got before, is told why it ends
                 self._context.counters.early["request-timeout"] += 1
                 self._transport.write(head_timeout(self._context.date.at(self._context.wall())))
                 self._close(IDLE_CLOSE)
