@@ -31,7 +31,7 @@ demo: $(STAMP) ## serve a sample page through a tunnel over https, until Ctrl-C
 	$(BIN)/wormhole-tw demo
 
 test: $(STAMP) ## the whole test suite, with coverage (PYTEST_ARGS='tests/wire -x' for a part)
-	$(BIN)/coverage erase
+	@rm -f .coverage .coverage.*
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@set -e; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
 	trap 'kill $$plain; exit 1' INT TERM; \
