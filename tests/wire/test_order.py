@@ -105,6 +105,54 @@ def test_a_short_flush_takes_a_short_frame_of_a_stream_that_is_alone() -> None:
         assert [len(data) for _, _, data in sent] == wanted, limit
 
 
+def test_a_small_answer_does_not_wait_for_every_downloads_turn() -> None:
+    link = Link(BIG).greet()
+    bulk = [link.stream() for _ in range(3)]
+    small = link.stream()
+    for stream_id in bulk:
+        link.acceptor.send(stream_id, bytes(100000))
+    link.acceptor.data_to_send(1)
+    link.acceptor.send(small, b"answer")
+    sent = [(stream, len(data)) for _, stream, data in frames(joined(link.acceptor.data_to_send(40000)))]
+    assert sent == [(small, 6), (bulk[1], 16376), (bulk[2], 16376), (bulk[0], 16376)]
+
+
+def test_small_answers_leave_half_of_the_link_to_downloads() -> None:
+    link = Link(BIG).greet()
+    bulk, *small = (link.stream() for _ in range(9))
+    link.acceptor.send(bulk, bytes(1_000_000))
+    link.acceptor.data_to_send(1)
+    for stream_id in small:
+        link.acceptor.send(stream_id, bytes(16376))
+    order = []
+    for _ in range(16):  # the small ones are never done: each has something new as soon as it has sent
+        for _, stream, _ in frames(joined(link.acceptor.data_to_send(16384))):
+            order.append(stream)
+            if stream != bulk:
+                link.acceptor.send(stream, bytes(16376))
+    assert order == [stream for number in range(8) for stream in (small[number], bulk)]
+
+
+def test_a_small_answer_that_grows_or_goes_while_it_waits() -> None:
+    link = Link(BIG).greet()
+    bulk, grown, gone = (link.stream() for _ in range(3))
+    link.acceptor.send(bulk, bytes(50000))
+    link.acceptor.data_to_send(1)
+    for stream_id in (gone, grown):
+        link.acceptor.send(stream_id, b"small")
+    link.acceptor.send(grown, bytes(30000))
+    link.acceptor.reset(gone, ResetCode.CANCELLED, delivered=True, cancel=True)
+    reset, *data = frames(joined(link.acceptor.data_to_send(1 << 20)))
+    assert reset[:2] == (F.RESET, gone)
+    assert [(kind, stream, len(piece)) for kind, stream, piece in data] == [
+        (F.DATA, grown, 16376),
+        (F.DATA, bulk, 16376),
+        (F.DATA, grown, 13629),
+        (F.DATA, bulk, 17248),
+    ]
+    assert not link.acceptor.has_data
+
+
 def test_turns_go_on_where_the_last_flush_stopped() -> None:
     link = Link(BIG).greet()
     ids = [link.stream() for _ in range(4)]

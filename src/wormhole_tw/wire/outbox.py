@@ -1,8 +1,9 @@
 """The order in which frames leave, and fair turns (docs/protocol.md, "Order and fairness").
 
 First the session's own frames (HELLO, WELCOME, STATUS, PING, PONG, GOAWAY) and WINDOW; then OPEN, OPENED and those
-RESETs that
-wait for nothing, in the order in which they were asked for; then the ready streams in turn, a bounded slice each.
+RESETs that wait for nothing, in the order in which they were asked for; then the ready streams in turn, a bounded slice
+each.  A stream that had nothing and now has no more than a slice goes before those that have more: a small answer does
+not wait for every download's turn.  They are never more than a slice ahead, so that they hold up nobody.
 An END or RESET by the sender of data stands behind that data in the stream's own queue, so it cannot overtake it.
 """
 
@@ -41,7 +42,19 @@ class Outbox:
     :ivar waiting_heads: frames of the second class that wait; who fills it bounds it
     """
 
-    __slots__ = ("_control", "_events", "_heads", "_low_water", "_owner", "_ready", "_windows", "max_data", "slice")
+    __slots__ = (
+        "_ahead",
+        "_control",
+        "_events",
+        "_fresh",
+        "_heads",
+        "_low_water",
+        "_owner",
+        "_ready",
+        "_windows",
+        "max_data",
+        "slice",
+    )
 
     def __init__(self, owner: OutboxOwner, events: list[Event], *, slice_size: int, low_water: int) -> None:
         self._owner = owner
@@ -53,12 +66,14 @@ class Outbox:
         self._control: list[bytes] = []
         self._windows: dict[int, int] = {}
         self._heads: list[bytes | Stream] = []
+        self._fresh: list[Stream] = []
+        self._ahead = 0  # octets by which those were served before the others
         self._ready: deque[Stream] = deque()
 
     @property
     def has_data(self) -> bool:
         """Whether :meth:`take` would give anything."""
-        return bool(self._ready or self._control or self._windows or self._heads)
+        return bool(self._ready or self._fresh or self._control or self._windows or self._heads)
 
     @property
     def waiting_heads(self) -> int:
@@ -89,7 +104,17 @@ class Outbox:
         """Give the stream a place in the ring if it has something that may leave. Its OPEN comes before, by class."""
         if not stream.in_ready and stream.sendable:
             stream.in_ready = True
-            self._ready.append(stream)
+            if stream.queued <= self.slice:
+                self._fresh.append(stream)
+            else:
+                self._ready.append(stream)
+
+    def _unready(self, stream: Stream) -> None:
+        stream.in_ready = False
+        if stream in self._fresh:
+            self._fresh.remove(stream)
+        else:
+            self._ready.remove(stream)
 
     def forget(self, stream: Stream) -> None:
         """Drop all that the stream has queued, its OPEN too."""
@@ -98,8 +123,7 @@ class Outbox:
             stream.open_payload = None
             self._heads.remove(stream)
         if stream.in_ready:
-            stream.in_ready = False
-            self._ready.remove(stream)
+            self._unready(stream)
         stream.queue = None
         stream.queued = 0
         stream.end_pending = False
@@ -112,8 +136,9 @@ class Outbox:
             if isinstance(head, Stream):
                 head.open_payload = None
         self._heads.clear()
-        for stream in self._ready:
+        for stream in (*self._fresh, *self._ready):
             stream.in_ready = False
+        self._fresh.clear()
         self._ready.clear()
 
     def clear(self) -> None:
@@ -138,12 +163,21 @@ class Outbox:
             out.append(head)
             room -= len(head)
         ring = self._ready
-        while ring and room > 0:
-            stream = ring.popleft()
+        fresh = self._fresh
+        while room > 0 and (ring or fresh):
+            sooner = bool(fresh) and (not ring or self._ahead < self.slice)
+            stream = fresh.pop(0) if sooner else ring.popleft()
             stream.in_ready = False
-            most = self.slice if ring else max(self.slice, min(room - HEADER_SIZE, self.max_data))
-            amount = min(stream.queued, stream.credit, most)
-            room -= self._take_stream(stream, amount, out)
+            if sooner or ring or fresh:
+                most = self.slice
+            else:
+                most = max(self.slice, min(room - HEADER_SIZE, self.max_data))
+            size = self._take_stream(stream, min(stream.queued, stream.credit, most), out)
+            room -= size
+            if not sooner:
+                self._ahead = max(0, self._ahead - size)
+            elif ring:
+                self._ahead += size
             if stream.sendable:
                 stream.in_ready = True
                 ring.append(stream)
@@ -161,8 +195,7 @@ class Outbox:
         if not stream.end_pending or stream.queued:
             return encode_frame(FrameType.OPEN, stream.id, payload)
         stream.end_pending = False
-        stream.in_ready = False  # its END stood there
-        self._ready.remove(stream)
+        self._unready(stream)  # its END stood there
         self._owner.end_left(stream)
         self.ready(stream)
         return encode_frame(FrameType.OPEN | END, stream.id, payload)
