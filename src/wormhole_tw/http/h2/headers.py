@@ -34,7 +34,12 @@ def _same(one: tuple[int, int, object], other: tuple[int, int, object]) -> bool:
 
 def literal(name: bytes, value: bytes) -> bytes:
     """A field as a block of its own that touches no table (RFC 7541 §6.2.3): for what is never the same twice."""
-    return b"\x10%s%s%s%s" % (bytes(encode_integer(len(name), 7)), name, bytes(encode_integer(len(value), 7)), value)
+    return b"\x10%s%s%s%s" % (_length(name), name, _length(value), value)
+
+
+def _length(text: bytes) -> bytes:
+    size = len(text)
+    return bytes((size,)) if size < 127 else bytes(encode_integer(size, 7))
 
 
 class RememberingDecoder(Decoder):

@@ -124,6 +124,20 @@ class Library(H2Connection):
             stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
         return stream
 
+    def data_came(self, stream: H2Stream, flow: int, *, ended: bool) -> None:
+        """DATA came on a stream that was open for it, within its windows.
+
+        The same as showing it, at a fifth of the cost and without three copies.
+
+        :param flow: octets that count for flow control
+        """
+        self._inbound_flow_control_window_manager.window_consumed(flow)
+        stream._inbound_window_manager.window_consumed(flow)
+        machine = stream.state_machine
+        machine.process_input(StreamInputs.RECV_DATA)
+        if ended:
+            machine.process_input(StreamInputs.RECV_END_STREAM)
+
     def head(
         self,
         stream: H2Stream,

@@ -154,7 +154,7 @@ class Receiver(ABC):
             return
         size = len(payload)
         padding = frame.flow - size
-        self._show(DATA, frame.flags & END_STREAM, stream, payload + bytes(padding))
+        self._connection.library.data_came(known.machine, frame.flow, ended=ended)
         if padding:
             self._connection.library.acknowledge_received_data(padding, stream)
         known.unacknowledged += size
