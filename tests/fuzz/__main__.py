@@ -43,7 +43,10 @@ WORDS = (
 )
 """What libFuzzer may put in: it would take long to come upon them."""
 
-NAMES = ("request", "answer", "chunks", "target", "proxy", "forwarding", "frames", "session")
+NAMES = (
+    *("request", "answer", "chunks", "h2_visitor", "h2_service"),
+    *("target", "proxy", "forwarding", "frames", "session"),
+)
 
 
 def main() -> int:

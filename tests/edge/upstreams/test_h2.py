@@ -352,6 +352,23 @@ def test_an_agent_that_refuses_a_stream(build: Build, error: Exception) -> None:
     assert status(asked(house)) == (502 if isinstance(error, ConnectError) else 503)
 
 
+@pytest.mark.parametrize("stands", [True, False])
+def test_an_edge_that_stops_at_once(spoken: House, stands: bool) -> None:
+    session = spoken.sessions[0]
+    if not stands:
+        session.slow = []
+    asked(spoken)
+    asked(spoken, UPGRADE)
+    pool = spoken.context.pool
+    pool.abort()
+    assert pool.open == 0
+    upstream = spoken.context.dispatch.pick("app")
+    assert upstream is not None
+    assert upstream.load == session.load == 0
+    if stands:
+        assert spoken.stream.aborted
+
+
 # what goes wrong
 
 

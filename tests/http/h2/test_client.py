@@ -605,6 +605,7 @@ def test_settings_bound_what_runs_at_once() -> None:
     assert service.codec.reusable
     service.settings(streams=1)
     assert not service.codec.reusable
+    assert not service.codec.spent
     service.settings(streams=1000000)
     for _ in range(99):
         service.ask()
@@ -946,5 +947,7 @@ def test_a_shape_of_one_answer_at_a_time_is_not_ours() -> None:
 
 def test_no_number_is_left() -> None:
     service = Service()
+    assert not service.codec.spent
     service.codec._connection.highest = 0x7FFFFFFD
     assert not service.codec.reusable
+    assert service.codec.spent

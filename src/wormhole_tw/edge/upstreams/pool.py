@@ -149,9 +149,10 @@ class Pool:
                 connection.close()
 
     def abort(self) -> None:
-        """End every connection."""
+        """End every connection, those that do not stand yet among them."""
+        shared = [connection for shelf in self._shared.values() for connection in shelf]
         self.drain()
-        for connection in list(self._all):
+        for connection in {*self._all, *shared}:
             connection.abort()
 
     def visitor_gone(self, visitor: ConnectionFacts) -> None:
