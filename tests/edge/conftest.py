@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.edge.house import House
+from wormhole_tw.control.model import H2C
 
 
 @pytest.fixture
@@ -29,3 +30,9 @@ def build() -> Iterator[Callable[..., House]]:
 def house(build: Callable[..., House]) -> House:
     """One with a single agent for backend ``app``."""
     return build()
+
+
+@pytest.fixture
+def spoken(build: Callable[..., House]) -> House:
+    """The same, with a service that speaks HTTP/2."""
+    return build(protocol=H2C)

@@ -17,10 +17,20 @@ from h2.events import (
 )
 from h2.settings import SettingCodes, Settings
 
-from tests.edge.house import House, Stream
+from tests.edge.h2_visitor import H2Visitor
+from tests.edge.house import House, Stream, Visitor
 from tests.http.h2.talk import patient
 
 Fields = list[tuple[str, str]]
+
+CONNECT = {SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}
+
+GET1 = b"GET /a HTTP/1.1\r\nHost: app.test\r\n\r\n"
+POST1 = b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\n\r\nbody"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 class Request:
@@ -135,3 +145,28 @@ class Service:
 def service_of(house: House, number: int = -1, **options: Any) -> Service:
     """A service on one of the house's streams."""
     return Service(house.streams[number], **options)
+
+
+def visit(house: House, **options: Any) -> H2Visitor:
+    return H2Visitor(house, **options).hello()
+
+
+def asked(house: House, request: bytes = GET1) -> Visitor:
+    visitor = house.visitor()
+    visitor.says(request)
+    return visitor
+
+
+def status(visitor: Visitor) -> int:
+    [(head, _)] = visitor.answers()
+    return int(head.status_code)
+
+
+def warmed(house: House) -> Service:
+    """The service of a connection that has served a request."""
+    visitor = asked(house)
+    service = service_of(house)
+    service.answer(max(service.requests), b"warm")
+    assert visitor.answers()[0][1] == b"warm"
+    visitor.lose()
+    return service

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITransport
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.edge.upstreams.dialling import Dialling
+from wormhole_tw.edge.upstreams.h2_faults import complaint, refused_upgrade, reset_error
 from wormhole_tw.edge.upstreams.h2_stream import UpstreamStream
 from wormhole_tw.edge.writing import joined
-from wormhole_tw.errors import HttpError, RequestReset, StreamReset
+from wormhole_tw.errors import StreamReset
 from wormhole_tw.http.events import Abandoned, End, Event, Failed, RequestHead, Writable
-from wormhole_tw.http.h2.faults import ErrorCode
 from wormhole_tw.wire.codes import ResetCode
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+    from twisted.internet.interfaces import IStreamClientEndpoint
 
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.edge.facts import ConnectionFacts
@@ -42,8 +42,6 @@ cannot give way any more to another stream, or to a PING."""
 
 LINGER = 5.0
 """Seconds, once or twice, that a service gets to end its side of a WebSocket whose visitor has left."""
-
-_WEBSOCKET = b"websocket"
 
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
@@ -137,7 +135,7 @@ class SharedConnection:
 
     def dial(self, endpoint: IStreamClientEndpoint) -> None:
         """Connect; requests may begin before it stands, and fail with it where it does not."""
-        dialling = self._dialling = endpoint.connect(_Dialling(self))
+        dialling = self._dialling = endpoint.connect(Dialling(self))
         dialling.addCallbacks(self._dialled, self._dial_failed)
         if self._dialling is not None:
             # the tunnel gives its streams at once; others may take their time
@@ -278,21 +276,14 @@ class SharedConnection:
         self._tally()
 
     def _switch(self, stream: UpstreamStream, head: RequestHead, request_id: bytes) -> None:
-        assert head.upgrade is not None
-        error: Exception | None = None
-        if head.upgrade.lower() != _WEBSOCKET or not self.codec.connects:
-            error = HttpError(501, "upgrade-not-supported", "The service takes no upgrade over HTTP/2.")
-        elif not any(name.lower() == b"sec-websocket-key" for name, _ in head.fields):
-            error = HttpError(400, "bad-request", "The WebSocket's handshake has no key.")
-        elif not self.codec.reusable:
-            error = RequestReset(ErrorCode.REFUSED_STREAM, "the connection takes no further request", False)
+        error = refused_upgrade(head, self.codec)
         if error is None:
             self._send(stream, head, request_id, whole=True)
         else:
             stream.fail(error)
 
     def _settle(self) -> None:
-        """The service has said what it takes."""
+        """The service has said what it takes, or that it is no such service."""
         waiting, self._waiting = self._waiting, {}
         self._tally()
         for stream, (head, request_id) in waiting.items():
@@ -313,7 +304,7 @@ class SharedConnection:
             while True:
                 for number, event in events:
                     self._hand_over(number, event, touched)
-                if self._waiting and codec.settled:
+                if self._waiting and (codec.settled or codec.fault is not None):
                     self._settle()
                 for stream, handler in touched.values():
                     stream.guarded(handler, handler.on_turn_end)
@@ -344,7 +335,7 @@ class SharedConnection:
             stream.fail(event.error)
         elif type(event) is Abandoned:
             self.drop(stream)
-            stream.fail(_reset(event.code))
+            stream.fail(reset_error(event.code))
         else:
             stream.take(event)
 
@@ -390,21 +381,11 @@ class SharedConnection:
             self._pool.retire(self)
 
     def _complain(self) -> None:
-        """An operator should know, once in a while, what is wrong with a service."""
-        self._complained = True
-        codec = self.codec
-        if codec.fault is not None:
-            if codec.settled:
-                self._pool.complain(self, f"its service broke HTTP/2 ({codec.fault})")
-            else:
-                self._pool.complain(
-                    self,
-                    "its service does not speak HTTP/2 with prior knowledge: let it, or take "
-                    'protocol = "h2c" away from the backend',
-                )
-        elif codec.left is not None and codec.left[0]:
-            code, why = codec.left
-            self._pool.complain(self, f"its service ended an HTTP/2 connection with error code {code} {why!r}")
+        """Tell the operator, once a connection and once in a while."""
+        sentence = complaint(self.codec)
+        if sentence is not None:
+            self._complained = True
+            self._pool.complain(self, sentence)
 
     # within: the end
 
@@ -477,22 +458,3 @@ class SharedConnection:
     def _lingered(self) -> None:
         self.codec.let_go()
         self.flush()
-
-
-class _Dialling(Factory):
-    """Gives the one connection that is dialled."""
-
-    noisy = False
-
-    def __init__(self, connection: SharedConnection) -> None:
-        self._connection = connection
-
-    def buildProtocol(self, addr: IAddress | None) -> SharedConnection:  # type: ignore[override]
-        return self._connection
-
-
-def _reset(code: int) -> Exception:
-    """What a service's RST_STREAM says to the exchange."""
-    if code == ErrorCode.HTTP_1_1_REQUIRED:
-        return HttpError(502, "http1-required", "The service wants HTTP/1.1 for this request.")
-    return RequestReset(code, "the service reset the request", code != ErrorCode.REFUSED_STREAM)

@@ -11,19 +11,17 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from wormhole_tw.control.model import HTTP1
 from wormhole_tw.edge.complaints import Lines
 from wormhole_tw.edge.upstreams.client import UpstreamConnection
+from wormhole_tw.edge.upstreams.dialling import Dialling
 from wormhole_tw.edge.upstreams.h2 import SharedConnection
 from wormhole_tw.http.h1 import H1ClientCodec, H1Limits
 from wormhole_tw.http.h2 import H2ClientCodec, H2Limits
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress
-
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.facts import ConnectionFacts
@@ -34,18 +32,6 @@ __all__ = ["Pool"]
 
 _Pooled = UpstreamConnection | SharedConnection
 _Key = tuple[Hashable, "ConnectionFacts | None"]
-
-
-class _Dialling(Factory):
-    """Builds one connection."""
-
-    noisy = False
-
-    def __init__(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
-
-    def buildProtocol(self, addr: IAddress | None) -> UpstreamConnection:  # type: ignore[override]
-        return self._connection
 
 
 class Pool:
@@ -116,7 +102,7 @@ class Pool:
         connection = UpstreamConnection(
             upstream, self, H1ClientCodec(self._http_limits), self._timers, self._limits, visitor=visitor, keep=keep
         )
-        return cast("Deferred[IUpstreamRequest]", upstream.endpoint(visitor, host).connect(_Dialling(connection)))
+        return cast("Deferred[IUpstreamRequest]", upstream.endpoint(visitor, host).connect(Dialling(connection)))
 
     def _roomy(self, upstream: IUpstream, visitor: ConnectionFacts | None) -> IUpstreamRequest | None:
         for connection in self._shared.get((upstream.key, visitor), ()):
