@@ -397,6 +397,15 @@ def test_an_answer_that_is_whole_has_to_be_taken_too(house: House, close: bool, 
         assert visitor.write_closed is close or visitor.disconnected
 
 
+def test_a_small_answer_that_is_lost_on_its_way_may_be_sent_again(house: House) -> None:
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.stream.deliver(OK)
+    house.pass_time(60)
+    assert visitor.answers()[0][1] == b"ok"
+    assert not visitor.disconnected
+
+
 def test_who_does_not_take_its_answer_is_not_told_that_its_head_is_late(house: House) -> None:
     """It would not hear it, and have its time twice."""
     visitor = house.visitor()

@@ -276,17 +276,23 @@ class Connection:
         return False
 
     def _idle_timed_out(self) -> None:
-        """It is between requests: first it has to take the last answer, then it may stay for a while."""
+        """It is between requests: first it has to take the last answer, then it may stay for a while.
+
+        What is less than a window's least costs no more than the connection itself, and may be on its way again to
+        somebody whose train is in a tunnel.
+        """
         context = self._context
         if self._phase is Phase.IDLE:
-            if waiting := unsent(self._transport):
+            limits = context.limits
+            waiting = unsent(self._transport)
+            if waiting > least_octets(limits.stall_rate, limits.stall):
                 if self._asked != self.requests:
                     self._asked = self.requests
                     self._reader = None
                 if self._reads_on(waiting):
                     self._enter(Phase.IDLE, context.idle_look)
                 return
-            left = context.limits.keep_alive - context.idle_look
+            left = limits.keep_alive - context.idle_look
             if left > 0:
                 self._enter(Phase.KEPT, left)
                 return
