@@ -42,6 +42,7 @@ class Request:
         self.trailers: Any = []
         self.ended = False
         self.reset: int | None = None
+        self.answered = False
 
 
 class Service:
@@ -106,6 +107,15 @@ class Service:
             elif isinstance(event, StreamReset):
                 request.reset = int(event.error_code)
 
+    @property
+    def unanswered(self) -> list[int]:
+        """Streams whose answer has not begun, and can."""
+        return [
+            number
+            for number, request in self.requests.items()
+            if request.ended and request.reset is None and not request.answered
+        ]
+
     def __getitem__(self, stream: int) -> Request:
         self.hear()
         return self.requests[stream]
@@ -130,6 +140,7 @@ class Service:
 
     def answer(self, stream: int, body: bytes = b"", *more: tuple[str, str], trailers: Fields | None = None) -> None:
         """A whole answer, in one read."""
+        self.requests[stream].answered = True
         self.server.send_headers(stream, [(":status", "200"), *more], end_stream=not body and trailers is None)
         if body:
             self.server.send_data(stream, body, end_stream=trailers is None)
@@ -138,6 +149,7 @@ class Service:
         self.say()
 
     def reset(self, stream: int, code: int) -> None:
+        self.requests[stream].answered = True
         self.server.reset_stream(stream, code)
         self.say()
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from tests.edge.h2_service import CONNECT, UPGRADE, asked, service_of, status, visit, warmed
+from tests._support import sized
+from tests.edge.h2_service import CONNECT, UPGRADE, Service, asked, service_of, status, visit, warmed
 from tests.edge.h2_visitor import GET, POST, WEBSOCKET
-from tests.edge.house import House
-from tests.http.h2.talk import ACCEPT
+from tests.edge.house import House, Stream, Visitor, judged
+from tests.http.h2.talk import ACCEPT, raw
 from wormhole_tw.control.limits import Limits
 from wormhole_tw.control.model import H2C
 from wormhole_tw.edge.upstreams import h2 as shell
@@ -358,3 +360,70 @@ def test_one_exchanges_bug_is_no_other_ones(spoken: House, logged_failures: Any,
     if step != "lose":
         service.answer(5, b"fine")
         assert other.answers()[0][1] == b"fine"
+
+
+# all at once
+
+
+STEPS = "ask ask ask post answer answer answer answer leave reset refuse goaway break time"
+
+
+@pytest.mark.parametrize("seed", range(sized(4, 200)))
+def test_no_answer_is_another_ones(build: Build, seed: int) -> None:
+    """Visitors come, leave and stop reading; services answer, refuse, reset, leave and break, in any order."""
+    chance = Random(seed)
+    house = build(protocol=H2C, agents=3)
+    services: dict[Stream, Service] = {}
+    waiting: dict[Visitor, bytes] = {}
+    answered = asked_at_all = 0
+
+    def look() -> None:
+        for stream in house.streams:
+            if stream not in services and not stream.disconnected:
+                services[stream] = Service(stream)
+        for stream in list(services):
+            if stream.disconnected:
+                del services[stream]
+            else:
+                services[stream].hear()
+
+    for _ in range(400):
+        look()
+        open_ = [(service, number) for service in services.values() for number in service.unanswered]
+        step = chance.choice(STEPS.split())
+        if step in ("ask", "post"):
+            nonce = b"%032x" % chance.getrandbits(128)
+            asked_at_all += 1
+            body = b"x" * chance.choice([1, 5000])
+            more = b"Content-Length: %d\r\n\r\n%s" % (len(body), body) if step == "post" else b"\r\n"
+            method = b"POST" if step == "post" else b"GET"
+            waiting[asked(house, method + b" /" + nonce + b" HTTP/1.1\r\nHost: app.test\r\n" + more)] = nonce
+        elif step == "leave" and waiting:
+            visitor = chance.choice(list(waiting))
+            del waiting[visitor]
+            visitor.lose()
+        elif step == "time":
+            house.pass_time(1)
+        elif open_:
+            service, number = chance.choice(open_)
+            if step == "answer":
+                service.answer(number, service.requests[number].fields[":path"].encode())
+            elif step == "reset":
+                service.reset(number, ErrorCodes.INTERNAL_ERROR)
+            elif step == "refuse":
+                service.reset(number, ErrorCodes.REFUSED_STREAM)
+            elif step == "goaway":
+                service.stream.deliver(raw(7, 0, 0, number.to_bytes(4, "big") + bytes(4)))
+            elif step == "break" and chance.random() < 0.3:
+                service.stream.lose()
+        for visitor in list(waiting):
+            data = visitor.hears()
+            if data:
+                [(head, body)] = judged(data)
+                nonce = waiting.pop(visitor)
+                assert head.status_code in (200, 502, 503, 504)
+                if head.status_code == 200:
+                    assert body == b"/" + nonce
+                    answered += 1
+                visitor.lose()
+    assert answered > asked_at_all / 3
