@@ -18,8 +18,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
-from tests.edge.house import House
-from tests.fakes import BoundedTransport
+from tests.edge.house import House, Turning
 from tests.http.h2.talk import patient
 from wormhole_tw.edge.facts import ConnectionFacts
 from wormhole_tw.edge.h2_listener import H2VisitorConnection
@@ -42,7 +41,7 @@ class Answer:
         self.reset: int | None = None
 
 
-class H2Visitor(BoundedTransport):
+class H2Visitor(Turning):
     """A socket with a client behind it.
 
     :param greedy: gives every octet back to the windows at once
@@ -54,6 +53,7 @@ class H2Visitor(BoundedTransport):
         )
         super().__init__(connection, capacity=capacity)
         self.connection = connection
+        self.turn = house.turn
         self.greedy = greedy
         self.client = patient(H2Connection(H2Configuration(client_side=True, header_encoding="utf-8")))
         self.answers: dict[int, Answer] = {}

@@ -22,6 +22,7 @@ from wormhole_tw.edge.facts import ConnectionFacts
 from wormhole_tw.edge.listener import VisitorConnection
 from wormhole_tw.errors import StreamReset
 from wormhole_tw.net.timers import TimerWheel
+from wormhole_tw.net.turn import TurnEnd, turn_end_of
 from wormhole_tw.wire.codes import ResetCode
 from wormhole_tw.wire.messages import Open
 
@@ -29,7 +30,51 @@ START = 1_800_000_000.0
 """Where the clock stands when a house is built."""
 
 
-class Stream(BoundedTransport):
+class TurningClock(Clock):
+    """A clock whose reactor's turns end where its time moves, and where a socket of a house has been heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = turn_end_of(self)
+        self.turn.hook()
+
+    def advance(self, amount: float) -> None:
+        self.turn.run()
+        super().advance(amount)
+        self.turn.run()
+
+
+class Turning(BoundedTransport):
+    """A socket of which every event is a turn of the reactor.
+
+    :ivar turn: the end of it
+    """
+
+    turn: TurnEnd | None = None
+
+    def deliver(self, data: bytes) -> None:
+        super().deliver(data)
+        self._end_of_turn()
+
+    def end_reading(self) -> None:
+        super().end_reading()
+        self._end_of_turn()
+
+    def lose(self, reason: BaseException | None = None) -> None:
+        super().lose(reason)
+        self._end_of_turn()
+
+    def take(self, size: int | None = None) -> bytes:
+        taken = super().take(size)
+        self._end_of_turn()
+        return taken
+
+    def _end_of_turn(self) -> None:
+        if self.turn is not None and not self.turn.running:
+            self.turn.run()
+
+
+class Stream(Turning):
     """One stream of an agent, seen from the origin: what it got, judged by h11, and what it says.
 
     :ivar open: OPEN's message
@@ -38,6 +83,7 @@ class Stream(BoundedTransport):
     def __init__(self, session: FakeSession, message: Open, capacity: int) -> None:
         super().__init__(capacity=capacity)
         self.session = session
+        self.turn = session.house.turn
         self.open = message
         self.got = b""
         self.aborted = False
@@ -151,7 +197,7 @@ class _Endpoint:
         return protocol
 
 
-class Visitor(BoundedTransport):
+class Visitor(Turning):
     """A visitor's socket."""
 
     def says(self, data: bytes | str) -> None:
@@ -212,10 +258,11 @@ class House:
         protocol: str = HTTP1,
         **limits: Any,
     ) -> None:
-        self.clock = Clock()
+        self.clock = TurningClock()
         self.clock.rightNow = START
         self.registry = Registry(self.clock.seconds)
         self.timers = TimerWheel(self.clock)
+        self.turn = self.clock.turn
         self.catalogs = CatalogHolder(self.catalog(protocol))
         # Counting is on, and its limits never reached, so that every test shows that what is counted is given back;
         # windows are of ten seconds, which are easy to reckon with.
@@ -225,6 +272,7 @@ class House:
             catalogs=self.catalogs,
             registry=self.registry,
             timers=self.timers,
+            turn=self.turn,
             limits=self.limits,
             random=Random(7),
             wall=self.clock.seconds,

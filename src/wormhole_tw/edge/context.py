@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.net.timers import TimerWheel
+    from wormhole_tw.net.turn import TurnEnd
 
 __all__ = ["REFUSED", "SHED", "Counters", "EdgeContext"]
 
@@ -87,6 +88,7 @@ class EdgeContext:
     :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
     :ivar request_ids: gives each request its name
     :ivar in_flight: requests, where they have a limit
+    :ivar turn: the end of the reactor's turn
     :ivar site_limits: the limits of a site that has some of its own
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
     """
@@ -112,6 +114,7 @@ class EdgeContext:
         "request_ids",
         "site_limits",
         "timers",
+        "turn",
         "wall",
     )
 
@@ -121,6 +124,7 @@ class EdgeContext:
         catalogs: CatalogHolder,
         registry: Registry,
         timers: TimerWheel,
+        turn: TurnEnd,
         limits: Limits,
         random: Random,
         wall: Callable[[], float],
@@ -134,6 +138,7 @@ class EdgeContext:
         self.catalogs = catalogs
         self.registry = registry
         self.timers = timers
+        self.turn = turn
         self.limits = limits
         self.idle_look = min(limits.keep_alive, limits.stall / LOOKS)
         self.names = names

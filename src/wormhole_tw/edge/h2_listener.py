@@ -57,6 +57,7 @@ class H2VisitorConnection(Connection):
     __slots__ = (
         "_begun",
         "_crowd",
+        "_flushing",
         "_head_since",
         "_leaving",
         "_linger",
@@ -79,6 +80,7 @@ class H2VisitorConnection(Connection):
         self._crowd: Crowd | None = None
         self._begun = False
         self._leaving = False
+        self._flushing = False
         self._head_since: float | None = None
         self._linger: Timer | None = None
 
@@ -140,6 +142,16 @@ class H2VisitorConnection(Connection):
         if self._feeding or self._lost:
             return
         self._receive(())
+
+    def flush_soon(self) -> None:
+        """:meth:`flush` at the end of this turn: answers of many streams come in one, and leave in one write."""
+        if not self._flushing and not self._feeding:
+            self._flushing = True
+            self._context.turn.call(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        self.flush()
 
     def crowd(self) -> Crowd:
         """How it stands with all streams; a look at all for each of them would cost an attacker too little."""

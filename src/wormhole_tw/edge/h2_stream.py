@@ -182,14 +182,14 @@ class VisitorStream:
 
     def flush(self) -> None:
         """See the interface."""
-        self._connection.flush()
+        self._connection.flush_soon()
 
     def consumed(self, n: int) -> None:
         """See the interface."""
         connection = self._connection
         connection.codec.acknowledge(self._stream, n)
         # the window that this opened has to be told
-        connection.flush()
+        connection.flush_soon()
 
     def exchange_done(self) -> None:
         """See the interface."""

@@ -135,6 +135,7 @@ class EdgeService(Service):
             catalogs=self._catalogs,
             registry=self.registry,
             timers=TimerWheel(reactor),
+            turn=turn_end_of(reactor),
             limits=config.limits,
             random=random.Random(),
             wall=time.time,

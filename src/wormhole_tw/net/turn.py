@@ -44,6 +44,11 @@ class TurnEnd:
         """Something waits for the end of this turn."""
         return bool(self._functions)
 
+    @property
+    def running(self) -> bool:
+        """The turn is ending: what is asked for now runs before it is over."""
+        return self._running
+
     def hook(self) -> None:
         """From now on the reactor's loop calls :meth:`run` itself, after the events of each poll and before the next
         one sleeps: no ``callLater(0)`` any more."""
