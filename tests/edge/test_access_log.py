@@ -147,6 +147,22 @@ def test_what_it_never_says(tmp_path: Path, format: str) -> None:
     assert "hidden" not in books.path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("sent", "written"),
+    [
+        ("//u:hidden@x.test/y", "//x.test/y"),
+        ("u:hidden@x.test/y", "x.test/y"),
+        ("HTTPS:\\\\u:hidden@x.test/y", "HTTPS:\\\\x.test/y"),
+        ("https://u:hid@den@x.test/@y", "https://x.test/@y"),
+        ("/photos/@somebody", "/photos/@somebody"),
+    ],
+)
+def test_a_referer_of_any_form_has_no_user(books: Books, sent: str, written: str) -> None:
+    books.ask(f"{GET}Referer: {sent}\r\n\r\n")
+    books.close()
+    assert json.loads(books.lines()[0])["referer"] == written
+
+
 def test_nobody_writes_lines_of_their_own(books: Books) -> None:
     books.ask("GET / HTTP/1.1\r\nHost: app.test\r\nUser-Agent: a\tb\x85\u2028\r\n\r\n")
     books.ask(f"GET /{'x' * 5000} HTTP/1.1\r\nHost: app.test\r\n\r\n")

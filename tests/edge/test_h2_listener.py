@@ -236,6 +236,39 @@ def test_a_connection_that_floods_is_told_to_calm_down(house: House) -> None:
     assert house.stream.aborted
     house.pass_time(2)
     assert visitor.disconnected
+    assert +house.context.counters.early == {"http2-flood": 1}
+
+
+def test_what_is_refused_without_an_answer_is_counted(house: House) -> None:
+    visitor = visitor_of(house)
+    good = visitor.ask()
+    for stream in (3, 5):
+        visitor.deliver(raw(1, 5, stream, b"\x82"))  # nothing but ":method: GET"
+    assert len(house.streams) == 1
+    house.stream.deliver(OK)
+    assert visitor[good].body == b"ok"
+    visitor.deliver(raw(8, 0, 0, bytes(4)))  # WINDOW_UPDATE by nothing
+    visitor.lose()
+    assert +house.context.counters.early == {"http2-malformed": 2, "http2-broken": 1}
+
+
+def test_streams_past_those_that_may_be_open_are_counted(house: House) -> None:
+    visitor = visitor_of(house)
+    for stream in range(1, 204, 2):
+        visitor.deliver(raw(1, 5, stream, b"\x82\x84\x87\x41\x08app.test"))
+    assert len(house.streams) == 100
+    visitor.lose()
+    assert +house.context.counters.early == {"http2-streams": 2}
+
+
+def test_a_fault_behind_an_early_answer_is_no_malformed_request(house: House) -> None:
+    visitor = visitor_of(house)
+    stream = visitor.ask(POST, end=False)
+    house.stream.deliver(OK)
+    assert visitor[stream].body == b"ok"
+    visitor.deliver(raw(8, 0, stream, bytes(4)))
+    visitor.lose()
+    assert not +house.context.counters.early
 
 
 def test_a_connection_that_is_lost_ends_its_exchanges(house: House) -> None:

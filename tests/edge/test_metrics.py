@@ -63,6 +63,15 @@ def test_a_visitor_who_leaves(counted: tuple[House, EdgeMetrics]) -> None:
     house.close()
 
 
+def test_a_status_that_a_service_made_up(counted: tuple[House, EdgeMetrics]) -> None:
+    house, metrics = counted
+    visitor = house.visitor()
+    visitor.says("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+    house.stream.deliver(b"HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n")
+    assert metrics.traffic["app", "app"].requests == {("GET", 5): 1}
+    house.close()
+
+
 def test_an_upgraded_connection_is_no_slow_request(counted: tuple[House, EdgeMetrics]) -> None:
     house, metrics = counted
     visitor = house.visitor()

@@ -70,13 +70,17 @@ def _text(value: bytes) -> str:
     return str(value, "latin-1") if len(value) <= MAX_VALUE else value[:MAX_VALUE].decode("latin-1")
 
 
-_USER = re.compile(rb"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@")
+_USER = re.compile(rb"((?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2})?[^/\\]*@")
+"""What stands before a host, also without a scheme: no browser sends that, but it may be a password all the same."""
 
 
 def _referer(value: bytes) -> bytes:
     """Without query, fragment, user and password."""
     value = value.partition(b"?")[0].partition(b"#")[0]
-    return _USER.sub(rb"\1", value) if b"@" in value else value
+    if b"@" not in value:
+        return value
+    match = _USER.match(value)
+    return value if match is None else (match[1] or b"") + value[match.end() :]
 
 
 _Values = tuple[bytes, bytes, bytes, bytes, bytes, bytes]

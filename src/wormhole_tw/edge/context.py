@@ -46,7 +46,8 @@ class Counters:
     """What happened since the start; plain numbers that only rise, for health and later metrics.
 
     :ivar answers: finished answers by the first digit of their status; index 0 counts visitors who left before one
-    :ivar early: answers to what never became a request (a head that did not come, HTTP on a TLS port), by reason
+    :ivar early: answers to what never became a request (a head that did not come, HTTP on a TLS port), and what HTTP/2
+        refuses without an answer, by reason
     :ivar handshakes: TLS handshakes that came to their end
     :ivar refused: connections that were closed at once, by the reason, one of :data:`REFUSED`
     :ivar shed: visitors whose time was over, by what was slow, one of :data:`SHED`

@@ -103,6 +103,7 @@ class H2VisitorConnection(Connection):
         self._receive(self.codec.receive_eof(self.timers.now))
 
     def _gone(self) -> None:
+        self.counters.early.update(self.codec.untold)
         streams = list(self._streams.values())
         self._streams.clear()
         for stream in streams:

@@ -90,7 +90,11 @@ class EdgeMetrics:
             traffic = self.traffic[key] = Traffic()
         head = exchange.head
         status = exchange.status
-        label = (METHODS.get(head.method, "other") if head is not None else "other", status // 100)
+        label = (
+            METHODS.get(head.method, "other") if head is not None else "other",
+            # RFC 9110 §15: what is past the classes counts as 5xx
+            status // 100 if status < 600 else 5,
+        )
         requests = traffic.requests
         requests[label] = requests.get(label, 0) + 1
         traffic.received += exchange.received

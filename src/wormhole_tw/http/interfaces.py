@@ -160,6 +160,11 @@ class ManyStreamsCodec(ManyStreams, ServerCodec, Protocol):
     def head_since(self) -> float | None:
         """Since when a head has begun that is not whole."""
 
+    @property
+    def untold(self) -> dict[str, int]:
+        """How often something was refused since the connection began without an event, by reason: requests that were
+        malformed, streams past those that may be open at once, and what broke or flooded the connection."""
+
 
 class ClientCodec(Codec, Protocol):
     """Towards origins: ``RequestHead`` goes into it, ``ResponseHead`` comes out of it.

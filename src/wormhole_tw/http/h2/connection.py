@@ -36,12 +36,14 @@ class Connection(ABC):
     :ivar now: the clock of the last read
     :ivar peer_leaves: GOAWAY came
     :ivar fault: what the peer did that ended the connection
+    :ivar flooded: that was more of something than its budget
     """
 
     __slots__ = (
         "dead",
         "events",
         "fault",
+        "flooded",
         "given_up",
         "highest",
         "ignored",
@@ -72,6 +74,7 @@ class Connection(ABC):
         self.peer_leaves = False
         self.dead = False
         self.fault: str | None = None
+        self.flooded = False
         self.resets = Bucket("resets", limits.RESETS)
         self.updates = Bucket("WINDOW_UPDATE frames", limits.UPDATES)
         self.pings = Bucket("PING frames", limits.PINGS)
@@ -176,15 +179,31 @@ class Connection(ABC):
         :param code: for GOAWAY; None where it is written
         """
         self.fault = message
+        self.flooded = code is ErrorCode.ENHANCE_YOUR_CALM
         self.end_streams(self.loss(ErrorCode.CANCEL, message))
         if code is not None:
             self.goaway(self.last_heard, code)
 
 
 class ServerConnection(Connection):
-    """A visitor's."""
+    """A visitor's.
 
-    __slots__ = ()
+    :ivar malformed: requests that were reset and never told
+    :ivar refused: streams past those that may be open at once
+    """
+
+    __slots__ = ("malformed", "refused")
+
+    def __init__(self, limits_: H2Limits) -> None:
+        super().__init__(limits_)
+        self.malformed = 0
+        self.refused = 0
+
+    def give_up(self, stream: Stream, code: ErrorCode, why: str) -> None:
+        """See the base."""
+        if not stream.known and stream.id not in self.lingering:
+            self.malformed += 1
+        super().give_up(stream, code, why)
 
     def sent(self, stream: Stream) -> None:
         """See the base."""
@@ -213,6 +232,7 @@ class ServerConnection(Connection):
 
     def refuse(self, stream: int, code: ErrorCode) -> None:
         """A stream that never was one."""
+        self.refused += 1
         self.resets.take(self.now)
         self.forget(stream)
         self.sender.control(frame_header(4, RST_STREAM, 0, stream) + code.to_bytes(4, "big"))

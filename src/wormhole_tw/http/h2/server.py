@@ -77,6 +77,15 @@ class H2ServerCodec(H2Codec):
         return connection.dead or (not self._streams and (connection.peer_leaves or connection.phase is LEAVING))
 
     @property
+    def untold(self) -> dict[str, int]:
+        """What no event told of, by reason."""
+        connection = self._connection
+        counts = {"http2-malformed": connection.malformed, "http2-streams": connection.refused}
+        if connection.fault is not None:
+            counts["http2-flood" if connection.flooded else "http2-broken"] = 1
+        return counts
+
+    @property
     def head_since(self) -> float | None:
         """Since when a head has begun that is not whole."""
         return self._receiver.head_since
