@@ -586,6 +586,16 @@ def test_our_own_end() -> None:
     assert service.codec.wants_data
 
 
+def test_a_head_that_waits_goes_before_our_own_end() -> None:
+    service = Service()
+    stream = service.begin()
+    service.codec.shut_down()
+    assert [frame[0] for frame in service.listen()] == ["HEADERS", "GOAWAY"]
+    service.codec.send(stream, End())
+    service.answer(stream, b"as ever")
+    assert service.events[-1] == (stream, "end")
+
+
 def test_the_service_closes() -> None:
     service = Service()
     service.begin()

@@ -116,6 +116,8 @@ class ClientConnection(Connection):
         """Take no new request, and say so."""
         if not self.dead and self.phase is STAYING:
             self.phase = LEAVING
+            # behind it, some services hear no further request
+            self.sender.write_heads()
             self.goaway(0, ErrorCode.NO_ERROR)
 
     def read_on(self, stream: Stream) -> None:
