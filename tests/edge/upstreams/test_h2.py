@@ -166,6 +166,20 @@ def test_load_is_requests(spoken: House) -> None:
     assert (spoken.sessions[0].load, upstream.load, upstream.idle) == (0, 0, 0)
 
 
+def test_load_outlives_an_agent_that_is_not_ready_for_a_while(spoken: House) -> None:
+    for _ in range(7):
+        asked(spoken)
+    session, pick = spoken.sessions[0], spoken.context.dispatch.pick
+    for ready in (False, True):
+        session.ready = ready
+        spoken.registry.changed(session)
+        upstream = pick("app")
+    assert upstream is not None
+    assert upstream.load == 7
+    service_of(spoken).answer(1)
+    assert upstream.load == 6
+
+
 def test_an_idle_connection_has_its_time(spoken: House) -> None:
     service = warmed(spoken)
     spoken.pass_time(3)

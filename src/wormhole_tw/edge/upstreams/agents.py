@@ -80,7 +80,7 @@ class AgentUpstreams:
         self._catalog = catalogs.current
         # the registry gives the same tuple until something changes, so identity is the whole check
         self._able: dict[str, tuple[tuple[IAgentSession, ...], tuple[AgentUpstream, ...]]] = {}
-        self._every: dict[str, tuple[AgentUpstream, ...]] = {}
+        self._every: dict[str, dict[IAgentSession, AgentUpstream]] = {}
 
     def candidates(self, backend: str) -> tuple[AgentUpstream, ...]:
         """Those that take a new request now."""
@@ -90,14 +90,17 @@ class AgentUpstreams:
         known = self._able.get(backend)
         if known is not None and known[0] is sessions:
             return known[1]
-        if not sessions:
+        listed = self._registry.sessions(backend)
+        if not listed:
             self._able.pop(backend, None)
             self._every.pop(backend, None)
             return ()
-        old = {upstream.session: upstream for upstream in self._every.get(backend, ())}
-        every = tuple(old.get(session) or AgentUpstream(session).configure(self._catalog) for session in sessions)
-        able = tuple(upstream for upstream in every if upstream.able)
-        self._every[backend] = every
+        # one that is not ready for a while still has its connections, and with them what counts for its load
+        old = self._every.get(backend, {})
+        every = self._every[backend] = {
+            session: old.get(session) or AgentUpstream(session).configure(self._catalog) for session in listed
+        }
+        able = tuple(upstream for session in sessions if (upstream := every[session]).able)
         self._able[backend] = (sessions, able)
         return able
 
@@ -105,5 +108,5 @@ class AgentUpstreams:
         self._catalog = self._catalogs.current
         self._able.clear()
         for upstreams in self._every.values():
-            for upstream in upstreams:
+            for upstream in upstreams.values():
                 upstream.configure(self._catalog)
