@@ -324,6 +324,26 @@ def test_an_agent_that_refuses_a_stream(build: Build, error: Exception) -> None:
     assert status(asked(house)) == (502 if isinstance(error, ConnectError) else 503)
 
 
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_service_that_takes_only_so_many_connections_keeps_those_it_has(spoken: House, when: str) -> None:
+    first = asked(spoken)
+    service = service_of(spoken, settings={SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+    refusal = StreamReset(ResetCode.REFUSED, "no more", False)
+    if when == "at once":
+        spoken.sessions[0].refuse = refusal
+        one_too_many = asked(spoken)
+    else:
+        one_too_many = asked(spoken)
+        spoken.stream.lose(refusal)
+    assert status(one_too_many) == 502
+    service.answer(1)
+    assert status(first) == 200
+    next_one = asked(spoken)
+    assert len(service) == 2
+    service.answer(3)
+    assert status(next_one) == 200
+
+
 @pytest.mark.parametrize("stands", [True, False])
 def test_an_edge_that_stops_at_once(spoken: House, stands: bool) -> None:
     session = spoken.sessions[0]

@@ -410,7 +410,9 @@ class SharedConnection:
             return
         self.over = True
         self._pool.unshare(self)
-        self._pool.retire(self)
+        if self.heard:
+            # one on which nothing came says nothing of the others: the service may take only so many connections
+            self._pool.retire(self)
         self._cancel_timers()
         if self._transport is not None:
             if not self.codec.settled and isinstance(error, StreamReset) and error.code == ResetCode.SERVICE_FAILED:
