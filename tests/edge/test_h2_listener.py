@@ -489,11 +489,12 @@ def test_a_body_that_another_ones_service_keeps_from_coming(house: House) -> Non
     assert visitor[streams[4]].status == 408
 
 
-def test_a_body_beside_its_answer_may_be_silent(build: Build) -> None:
+@pytest.mark.parametrize("more", [(), (("expect", "100-continue"),)])
+def test_a_body_beside_its_answer_may_be_silent(build: Build, more: tuple[tuple[str, str], ...]) -> None:
     """As gRPC's streams are: the service has answered already, and waits as long as it likes."""
     house = build(upgrade_idle=100)
     visitor = visitor_of(house)
-    stream = visitor.ask(POST, end=False)
+    stream = visitor.ask(POST, *more, end=False)
     house.stream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(3):
         house.pass_time(70)

@@ -134,11 +134,12 @@ def test_a_body_that_goes_on_after_we_paused_has_its_whole_time(house: House) ->
     assert [head.status_code for head, _ in visitor.answers([b"POST"])] == [408]
 
 
-def test_a_body_beside_its_answer_may_be_silent(build: Build) -> None:
+@pytest.mark.parametrize("beginning", [b"\r\n1\r\na\r\n", b"Expect: 100-continue\r\n\r\n"])
+def test_a_body_beside_its_answer_may_be_silent(build: Build, beginning: bytes) -> None:
     """As gRPC's streams are: the service has answered already, and waits as long as it likes."""
     house = build(upgrade_idle=100)
     visitor = house.visitor()
-    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n" + beginning)
     house.stream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(3):
         house.pass_time(70)

@@ -163,7 +163,8 @@ class VisitorStream:
             if event.status == 101:
                 self.switched = True
                 self._start(limits.upgrade_idle)
-            elif self._timer is not None and self._timer.active:
+            elif self._expected or (self._timer is not None and self._timer.active):
+                self._expected = False
                 self.beside = True
                 self._body = None
                 self._start(limits.upgrade_idle / LOOKS)

@@ -130,7 +130,7 @@ class VisitorConnection(Connection):
                 event.keep_alive = False
             if event.status == 101:
                 self._enter(Phase.RAW, self._limits.upgrade_idle)
-            elif self._phase is Phase.BODY:
+            elif self._phase is Phase.BODY or self._phase is Phase.LEAVE:
                 self._body = None
                 self._enter(Phase.BOTH, self._limits.upgrade_idle / LOOKS)
         elif type(event) is InformationalHead:
