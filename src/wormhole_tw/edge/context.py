@@ -81,7 +81,7 @@ class EdgeContext:
     """What accept, listener and exchange need.
 
     :ivar addresses: visitors' connections by what counts of the address, where that has a limit
-    :ivar catalogs: the current catalog; an exchange keeps the one that it began with
+    :ivar catalogs: the current catalog; an exchange keeps the route and the limits that it found in it
     :ivar connections: visitors' connections (and those whose first bytes are still awaited)
     :ivar names: the edge's own host names, normalised
     :ivar public_port: the port that visitors reach with https; set it when the listener is bound, if it was not known
