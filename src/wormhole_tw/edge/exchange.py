@@ -273,7 +273,8 @@ class Exchange(Flow):
 
     def flush_request(self) -> None:
         """All of what one read brought has been handed over: let it leave."""
-        if self._connection is not None:
+        # what was whole with its head has left with it
+        if self._connection is not None and (self._trailers is not _END or self.state is State.SWITCHED):
             self._connection.flush()
 
     def visitor_gone(self) -> None:

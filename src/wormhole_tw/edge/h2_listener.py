@@ -55,6 +55,7 @@ class H2VisitorConnection(Connection):
     """
 
     __slots__ = (
+        "_answered",
         "_begun",
         "_crowd",
         "_flushing",
@@ -76,6 +77,7 @@ class H2VisitorConnection(Connection):
         self.counters: Counters = context.counters
         self.codec: ManyStreamsCodec = codec or H2ServerCodec(context.h2_limits)
         self._streams: dict[int, VisitorStream] = {}
+        self._answered: dict[int, VisitorStream] = {}
         self.heard = 0
         self._crowd: Crowd | None = None
         self._begun = False
@@ -106,6 +108,7 @@ class H2VisitorConnection(Connection):
         self.counters.early.update(self.codec.untold)
         streams = list(self._streams.values())
         self._streams.clear()
+        self._answered.clear()
         for stream in streams:
             try:
                 stream.gone()
@@ -154,6 +157,11 @@ class H2VisitorConnection(Connection):
         self._flushing = False
         self.flush()
 
+    def answered(self, stream: int, visitor: VisitorStream) -> None:
+        """The exchange of a stream is over: from now on it is looked whether what is left of the answer is taken."""
+        if self._streams.get(stream) is visitor:
+            self._answered[stream] = visitor
+
     def crowd(self) -> Crowd:
         """How it stands with all streams; a look at all for each of them would cost an attacker too little."""
         now = self.timers.seconds()
@@ -174,7 +182,7 @@ class H2VisitorConnection(Connection):
         if visitor.exchange is not None:
             visitor.exchange.reason = reason
         self._crowd = None
-        self._streams.pop(stream, None)
+        self._forget(stream)
         self.codec.reset(stream, ErrorCode.CANCEL)
         self._guarded(visitor, visitor.gone)
         if not self._streams:
@@ -193,6 +201,10 @@ class H2VisitorConnection(Connection):
         self.flush()
 
     # within
+
+    def _forget(self, stream: int) -> None:
+        self._streams.pop(stream, None)
+        self._answered.pop(stream, None)
 
     def _say_goodbye(self) -> None:
         """Take no new request soon; close when the running ones are done."""
@@ -214,7 +226,7 @@ class H2VisitorConnection(Connection):
                 touched.clear()
                 wrote = self._phase is not Phase.CLOSING and self._write()
                 events = self.codec.take_events()
-                if not events and not (wrote and self.writable):
+                if not events and not (wrote and self.writable and self.codec.has_output):
                     break
         finally:
             self._feeding = False
@@ -239,10 +251,10 @@ class H2VisitorConnection(Connection):
         if visitor is None:
             return
         if type(event) is Abandoned:
-            del self._streams[stream]
+            self._forget(stream)
             self._guarded(visitor, visitor.gone)
         elif type(event) is Closed:
-            del self._streams[stream]
+            self._forget(stream)
             visitor.close()
         elif type(event) is Writable:
             self._guarded(visitor, visitor.room)
@@ -264,11 +276,13 @@ class H2VisitorConnection(Connection):
         if self._lost:
             return False
         pieces = self.codec.data_to_send(ROOM if self.writable else 0)
+        if not pieces:
+            return False
         if not self.writable:
             self._added += sum(map(len, pieces))
         for piece in joined(pieces):
             self._transport.write(piece)
-        return bool(pieces)
+        return True
 
     def _after(self) -> None:
         if self._lost or self._phase is Phase.CLOSING:
@@ -280,9 +294,8 @@ class H2VisitorConnection(Connection):
         if codec.should_close:
             self._close(IDLE_CLOSE)
             return
-        for visitor in self._streams.values():
-            if visitor.exchange is None:
-                visitor.watch()
+        for visitor in self._answered.values():
+            visitor.watch()
         if codec.lingers and (self._linger is None or not self._linger.active):
             self._linger = self.timers.start(LINGER, self._lingered)
         since = codec.head_since

@@ -195,11 +195,13 @@ class VisitorStream:
     def exchange_done(self) -> None:
         """See the interface."""
         self.exchange = None
+        self._connection.answered(self._stream, self)
         self._stop()
 
     def truncate(self, code: int | None = None) -> None:
         """See the interface."""
         self.exchange = None
+        self._connection.answered(self._stream, self)
         self._stop()
         self._connection.codec.reset(self._stream, ErrorCode.INTERNAL_ERROR if code is None else code)
 

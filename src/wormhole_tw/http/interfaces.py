@@ -114,6 +114,10 @@ class ManyStreams(Codec, Protocol):
     def data_to_send(self, room: int = ...) -> list[bytes]:
         """As above, with at most about ``room`` octets of bodies, the streams in turn."""
 
+    @property
+    def has_output(self) -> bool:
+        """Whether :meth:`data_to_send` would have something to do, given room enough."""
+
     def writable(self, stream: int) -> bool:
         """Whether more of a body may be given to ``send``; once it said no, a ``Writable`` event says yes."""
 

@@ -127,10 +127,10 @@ def tune(transport: object) -> None:
     kernel, so that what is urgent passes what is bulky.
     """
     below = transport_below(transport)
-    found = socket_of(below)
-    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
-        return
     if not getattr(below, "tuned", False):
+        found = socket_of(below)
+        if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+            return
         _tune_socket(found)
     if getattr(below, "bufferSize", READ_SIZE) != READ_SIZE:
         below.bufferSize = READ_SIZE

@@ -124,6 +124,11 @@ class H2Codec:
         """Reset those that lingered at the last call, too."""
         self._connection.let_go()
 
+    @property
+    def has_output(self) -> bool:
+        """Whether :meth:`data_to_send` has something to do, with enough room."""
+        return self._sender.has_output
+
     def data_to_send(self, room: int = EVERYTHING) -> list[bytes]:
         """What can leave, with about ``room`` octets of bodies."""
         return self._sender.take(room)

@@ -82,6 +82,11 @@ class Library(H2Connection):
         if not client:
             self.receive_data(PREFACE)
 
+    @property
+    def has_output(self) -> bool:
+        """It has something to say of its own."""
+        return bool(self._data_to_send)
+
     def sweep(self) -> None:
         """Forget what is closed; no setting shall reach it any more."""
         # asked for what it does beside counting

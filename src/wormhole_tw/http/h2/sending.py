@@ -180,8 +180,15 @@ class Sender:
                 stream.head = None
             self._heads.clear()
 
+    @property
+    def has_output(self) -> bool:
+        """Whether :meth:`take` has something to do, with enough room."""
+        return bool(self._out or self._ready or self._heads or self._full or self._library.has_output)
+
     def take(self, room: int) -> list[bytes]:
         """What can leave now."""
+        if not self.has_output:
+            return []
         self.write_heads()
         self._collect()
         if self._ready:
@@ -196,9 +203,8 @@ class Sender:
         return out
 
     def _collect(self) -> None:
-        written = self._library.data_to_send()
-        if written:
-            self._out.append(written)
+        if self._library.has_output:
+            self._out.append(self._library.data_to_send())
 
     def _fill(self, room: int) -> None:
         library, ready, out = self._library, self._ready, self._out
