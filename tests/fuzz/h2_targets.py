@@ -99,7 +99,7 @@ def h2_service(data: bytes) -> None:
                 codec.send(1, interim_towards_visitor(event))
         elif isinstance(event, ResponseHead) and event.status != 101:
             for codec in (plain, many):
-                codec.send(1, answer_towards_visitor(event))
+                codec.send(1, answer_towards_visitor(event, lambda: (b"Date", b"now")))
         elif isinstance(event, Body):
             for codec in (plain, many):
                 codec.send(1, event)

@@ -180,7 +180,7 @@ def answer(data: bytes) -> None:
         assert (found.status_code, read) == (head.status, body)
     server = H1ServerCodec()
     server.receive_data(method + b" / HTTP/1.1\r\nHost: a.test\r\n\r\n", 0.0)
-    server.send(1, answer_towards_visitor(head))
+    server.send(1, answer_towards_visitor(head, lambda: (b"Date", b"now")))
     if body:
         server.send(1, Body(body))
     server.send(1, End())

@@ -16,6 +16,13 @@ from wormhole_tw.http.forwarding import (
     trailers_onwards,
 )
 
+DATE = (b"Date", b"Mon, 23 Nov 2026 04:20:00 GMT")
+
+
+def now():
+    return DATE
+
+
 VISITOR = VisitorFacts("192.0.2.7", "https", 8443)
 PROXY = VisitorFacts("192.0.2.7", "https", 8443, trusted=True)
 OURS = [
@@ -169,7 +176,7 @@ def test_an_answer_s_fields():
         (b"ETag", b'"x"'),
     ]
     head = ResponseHead(200, b"OK", fields, (1, 0), Framing.CLOSE, None, keep_alive=False)
-    assert answer_towards_visitor(head) == ResponseHead(
+    assert answer_towards_visitor(head, now) == ResponseHead(
         200,
         b"OK",
         [
@@ -177,6 +184,7 @@ def test_an_answer_s_fields():
             (b"X-Forwarded-For", b"kept: it is not the visitor's"),
             (b"ETag", b'"x"'),
             (b"Via", b"1.0 wormhole"),
+            DATE,
         ],
         (1, 0),
         Framing.CLOSE,
@@ -187,17 +195,39 @@ def test_an_answer_s_fields():
     assert len(fields) == 7
 
 
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize(
+    ("status", "own", "added"),
+    [
+        (200, None, True),
+        (404, None, True),
+        (204, None, True),
+        (101, None, False),
+        (200, b"Date", False),
+        (200, b"dATE", False),
+    ],
+)
+def test_an_answer_without_date_gets_one(status, own, added, common):
+    """RFC 9110 §6.6.1: whoever passes an answer on and has a clock."""
+    given = [(b"X-Dat", b"1"), *([(own, b"Thu, 01 Jan 1970 00:00:00 GMT")] if own else [])]
+    head = ResponseHead(status, b"", list(given), common=common)
+    for moment in (DATE, DATE, (b"Date", b"Mon, 23 Nov 2026 04:20:01 GMT")):
+        fields = answer_towards_visitor(head, lambda moment=moment: moment).fields
+        assert fields == [*given, (b"Via", b"1.1 wormhole"), *([moment] if added else [])]
+    assert head.fields == given
+
+
 @pytest.mark.parametrize(("status", "kept"), [(101, True), (426, True), (200, False)])
 def test_upgrade_of_an_answer(status, kept):
     head = ResponseHead(status, b"", [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade")])
-    assert ((b"Upgrade", b"websocket") in answer_towards_visitor(head).fields) is kept
+    assert ((b"Upgrade", b"websocket") in answer_towards_visitor(head, now).fields) is kept
 
 
 def test_an_answer_s_connection_that_names_nothing():
     fields = [(b"Connection", b"close"), (b"X", b"y")]
-    assert answer_towards_visitor(ResponseHead(200, b"", fields)).fields[:1] == [(b"X", b"y")]
+    assert answer_towards_visitor(ResponseHead(200, b"", fields), now).fields[:1] == [(b"X", b"y")]
     fields = [(b"Connection", b"set-cookie"), (b"X", b"y")]
-    assert answer_towards_visitor(ResponseHead(200, b"", fields)).fields[:1] == [(b"X", b"y")]
+    assert answer_towards_visitor(ResponseHead(200, b"", fields), now).fields[:1] == [(b"X", b"y")]
 
 
 def test_what_cgi_would_take_for_its_proxy_is_dropped():

@@ -16,6 +16,12 @@ from wormhole_tw.http.memo import MAX_HEAD, MAX_HEADS, remember
 GET = b"GET /a HTTP/1.1\r\nHost: a.test\r\nConnection: X-Gone\r\nX-Gone: 1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\nX-A: 1\r\n\r\n"
 
+DATE = (b"Date", b"Mon, 23 Nov 2026 04:20:00 GMT")
+
+
+def now() -> tuple[bytes, bytes]:
+    return DATE
+
 
 def answer(head: bytes, limits: H1Limits, method: bytes = b"GET", upgrade: bytes | None = None) -> ResponseHead:
     found = parse_response(head, limits, method=method, upgrade=upgrade)
@@ -140,16 +146,16 @@ def test_a_head_with_the_id_of_one_that_is_gone_is_not_taken_for_it(monkeypatch:
     for value in (b"1", b"2", b"1"):
         raw = OK.replace(b"X-A: 1", b"X-A: " + value)
         answer(raw, limits)
-        towards = answer_towards_visitor(answer(raw, limits))
+        towards = answer_towards_visitor(answer(raw, limits), now)
         assert (b"X-A", value) in towards.fields
         assert b"X-A: %s\r\n" % value in common_response_head(towards, b"")
 
 
 def test_answers_go_on_with_fields_of_their_own_and_a_state_of_their_own() -> None:
     limits = H1Limits()
-    fresh = answer_towards_visitor(answer(OK, limits))
+    fresh = answer_towards_visitor(answer(OK, limits), now)
     assert not fresh.common
-    first, second = answer_towards_visitor(answer(OK, limits)), answer_towards_visitor(answer(OK, limits))
+    first, second = answer_towards_visitor(answer(OK, limits), now), answer_towards_visitor(answer(OK, limits), now)
     assert first == second == fresh
     assert first.common
     assert first.fields is second.fields
@@ -164,7 +170,7 @@ def test_heads_are_written_as_they_would_be_anew() -> None:
     assert common_request_head(head) is common_request_head(head)
     limits = H1Limits()
     answer(OK, limits)
-    towards = answer_towards_visitor(answer(OK, limits))
+    towards = answer_towards_visitor(answer(OK, limits), now)
     for extra in (b"Content-Length: 3\r\n", b"Content-Length: 3\r\nConnection: close\r\n"):
         assert common_response_head(towards, extra) == response_head(200, b"OK", towards.fields, extra)
         assert common_response_head(towards, extra) is common_response_head(towards, extra)

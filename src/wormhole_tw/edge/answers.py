@@ -79,11 +79,12 @@ ANSWERS: dict[str, Answer] = {
 class HttpDate:
     """The time as ``Date`` wants it (RFC 9110 §5.6.7), formatted at most once a second."""
 
-    __slots__ = ("_second", "_text")
+    __slots__ = ("_line", "_second", "_text")
 
     def __init__(self) -> None:
         self._second = -1
         self._text = b""
+        self._line = (b"Date", b"")
 
     def at(self, now: float) -> bytes:
         """
@@ -99,7 +100,16 @@ class HttpDate:
             self._text = (
                 f"{day}, {t.tm_mday:02d} {month} {t.tm_year:04d} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} GMT"
             ).encode("ascii")
+            self._line = (b"Date", self._text)
         return self._text
+
+    def line(self, now: float) -> tuple[bytes, bytes]:
+        """The whole field; the same object for a second.
+
+        :param now: seconds since 1970
+        """
+        self.at(now)
+        return self._line
 
 
 def _phrase(status: int) -> str:

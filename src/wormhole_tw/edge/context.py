@@ -168,6 +168,10 @@ class EdgeContext:
         self.request_ids = RequestIds(random.randbytes)
         self.on_exchange_done: Callable[[Exchange], None] | None = None
 
+    def date_line(self) -> tuple[bytes, bytes]:
+        """The ``Date`` of now."""
+        return self.date.line(self.wall())
+
     def drain(self) -> Deferred[None]:
         """Let running exchanges finish and take no new ones: idle connections close now, the others after theirs.
 

@@ -347,7 +347,7 @@ class Exchange(Flow):
         self.status = head.status
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
-        answer = answer_towards_visitor(head)
+        answer = answer_towards_visitor(head, self._context.date_line)
         if head.status == 101:
             self.move(State.SWITCHED)
         else:
@@ -374,7 +374,7 @@ class Exchange(Flow):
         self.sent = len(body)
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
-        answer = answer_towards_visitor(head)
+        answer = answer_towards_visitor(head, self._context.date_line)
         if self.added is not None:
             add_fields(answer, self.added.defaults, self.added.besides)
         if head.status >= 400 and self._much_is_left():

@@ -13,6 +13,7 @@ that a service behind it trusts).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -303,23 +304,44 @@ _FORWARDED_TOO_ = _Policy.FORWARDED_TOO
 _OF_REQUESTS = (_Policy.FORWARDING, _Policy.FORWARDED_TOO)
 
 
-def answer_towards_visitor(head: ResponseHead) -> ResponseHead:
+def answer_towards_visitor(head: ResponseHead, date: Callable[[], tuple[bytes, bytes]]) -> ResponseHead:
     """The answer as it goes on: a new head, ready for a server codec.
 
     ``keep_alive`` is True: the origin's connection says nothing about the visitor's.
+
+    :param date: gives the ``Date`` of now, for an answer that has none (RFC 9110 §6.6.1); the same object while it is
+        the same
     """
-    known = _onward_answers.get(id(head)) if head.common else None
+    common = head.common
+    known = _onward_answers.get(id(head)) if common else None
     if known is not None and known[0] is head:
         fields = known[1]
+        dated = known[2]
     else:
         fields = _answer_fields(head.fields, keep_upgrade=head.status in (101, 426))
         fields.append(_via(head.version))
-        if head.common:
-            remember(_onward_answers, id(head), (head, fields))
+        dated = head.status == 101 or any(len(name) == 4 and name.lower() == b"date" for name, _ in fields)
+        if common:
+            remember(_onward_answers, id(head), (head, fields, dated))
+    if not dated:
+        fields = _dated(fields, date(), common=common)
     return ResponseHead(head.status, head.reason, fields, head.version, head.framing, head.length, True, head.common)
 
 
-_onward_answers: dict[int, tuple[ResponseHead, Fields]] = {}
+_onward_answers: dict[int, tuple[ResponseHead, Fields, bool]] = {}
+_dated_answers: dict[int, tuple[Fields, tuple[bytes, bytes], Fields]] = {}
+
+
+def _dated(fields: Fields, line: tuple[bytes, bytes], *, common: bool) -> Fields:
+    """With a ``Date``; fields that are shared stay as they are, and what comes of them is shared for a second."""
+    if not common:
+        fields.append(line)
+        return fields
+    known = _dated_answers.get(id(fields))
+    if known is None or known[0] is not fields or known[1] is not line:
+        known = (fields, line, [*fields, line])
+        remember(_dated_answers, id(fields), known)
+    return known[2]
 
 
 def interim_towards_visitor(head: InformationalHead) -> InformationalHead:

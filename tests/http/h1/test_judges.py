@@ -157,7 +157,9 @@ def test_answers_of_h11_pass_through_us_unchanged(status, fields, bodies, framin
     server = H1ServerCodec()
     told(server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     for _, event in client.receive_data(data, 0.0):
-        server.send(1, answer_towards_visitor(event) if isinstance(event, ResponseHead) else event)
+        server.send(
+            1, answer_towards_visitor(event, lambda: (b"Date", b"now")) if isinstance(event, ResponseHead) else event
+        )
     visitor = h11.Connection(h11.CLIENT)
     visitor.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
     visitor.send(h11.EndOfMessage())
