@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from tests.end_to_end.threaded import ThreadedService
+from wormhole_tw.net import choice
 
 READ = 256 * 1024
 
@@ -59,6 +62,22 @@ class Call(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def refuse(self, body: bytes, status: int, headers: Mapping[str, str] | None = None) -> None:
+        """An answer while the request's body still comes, and the end of the connection behind it.
+
+        A socket that is closed with octets unread resets its connection.  Our transports still hear what was said
+        before; Twisted's lose it where their own write fails first (docs/configuration.md says so), so with them the
+        service ends as careful ones do: it says that it is done, and takes what comes until the other side is.
+        """
+        self.close_connection = True
+        self.answer(body, status, {"Connection": "close"} | dict(headers or {}))
+        if not choice.ours():
+            self.connection.settimeout(20)
+            self.connection.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):  # a reset is an end too
+                while self.connection.recv(READ):
+                    pass
 
     def begin_chunks(self, headers: Mapping[str, str] | None = None) -> None:
         """The head of an answer in chunks."""

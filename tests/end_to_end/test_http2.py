@@ -59,8 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             call.wfile.write(bytes(MIB))
 
     def refuse(call: Call) -> None:
-        call.close_connection = True
-        call.answer(b"too large\n", 413)
+        call.refuse(b"too large\n", 413)
 
     def trailers(call: Call) -> None:
         b"".join(call.body())

@@ -87,8 +87,8 @@ class Flow:
 
     # from the upstream: see IAnswerHandler
 
-    def on_body(self, event: Body) -> None:
-        """See IAnswerHandler."""
+    def on_body(self, event: Body | Raw) -> None:
+        """See IAnswerHandler; raw octets go the same way."""
         size = len(event.data)
         self.sent += size
         self._visitor.send(event)
@@ -98,16 +98,7 @@ class Flow:
         else:
             self._unread += size
 
-    def on_raw(self, event: Raw) -> None:
-        """See IAnswerHandler."""
-        size = len(event.data)
-        self.sent += size
-        self._visitor.send(event)
-        if self._visitor.writable and not self._unread:
-            assert self._connection is not None
-            self._connection.consumed(size)
-        else:
-            self._unread += size
+    on_raw = on_body
 
     def on_raw_end(self, event: RawEnd) -> None:
         """See IAnswerHandler."""

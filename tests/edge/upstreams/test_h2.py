@@ -183,7 +183,9 @@ def test_load_outlives_an_agent_that_is_not_ready_for_a_while(spoken: House) -> 
 def test_an_idle_connection_has_its_time(spoken: House) -> None:
     service = warmed(spoken)
     spoken.pass_time(3)
-    service.answer(3) if asked(spoken) and len(service) else None
+    asked(spoken)
+    assert service[3]
+    service.answer(3)
     spoken.pass_time(3)
     assert spoken.context.pool.idle == 1
     spoken.pass_time(1.25)

@@ -311,7 +311,7 @@ class SharedConnection:
                 touched.clear()
                 wrote = self._write()
                 events = codec.take_events()
-                if not events and not (wrote and self.writable):
+                if not events and not (wrote and self.writable and codec.has_output):
                     break
         finally:
             self._feeding = False
