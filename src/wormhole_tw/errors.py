@@ -17,6 +17,7 @@
         ├── StreamReset             a stream ended before its end: ``code``, ``delivered``
         ├── RequestReset            a service ended one request: ``code``, ``processed``
         ├── NoUpstream              no agent or origin can take a request
+        ├── ChallengeFailed         the CA cannot be shown that a name is ours
         └── TimedOut                a named limit in seconds passed
 
 What the peer did, what the world did and what the caller did are apart, so that ``except`` can be: a peer's
@@ -26,6 +27,7 @@ error ends its connection, the world's is answered or tried again, a misuse is a
 from __future__ import annotations
 
 __all__ = [
+    "ChallengeFailed",
     "ConfigError",
     "HttpError",
     "LinkLost",
@@ -167,6 +169,10 @@ class RequestReset(WorldError):
 
 class NoUpstream(WorldError):
     """No agent or origin is there to take the request."""
+
+
+class ChallengeFailed(WorldError):
+    """What proves to a CA that a name is ours could not be put where the CA looks; one sentence for the operator."""
 
 
 class TimedOut(WorldError):

@@ -10,6 +10,7 @@ import pytest
 
 from tests._support import ROOT
 from wormhole_tw.control import tables
+from wormhole_tw.control.acme import ExternalAccountTable
 from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.environment import EDGE_VARIABLES
@@ -32,6 +33,7 @@ def rows(heading: str) -> list[list[str]]:
         ("`[[edge.listeners]]`", tables.ListenerTable),
         ("`[tls]`", tables.TlsTable),
         ("`[[tls.certificates]]`", tables.CertificateTable),
+        ("`[tls.external_account]`", ExternalAccountTable),
         ("`[[backends]]`", tables.BackendTable),
         ("`[[sites]]`", tables.SiteTable),
         ("`[[sites.routes]]`", tables.RouteTable),

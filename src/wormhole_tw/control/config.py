@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 from wormhole_tw.errors import ConfigError, NotAvailableError
 
+from .acme import AcmeConfig
 from .endpoints import check_endpoint, endpoint_port
 from .limits import Limits, SiteLimits
 from .model import Backend, Route, Site
@@ -105,10 +106,14 @@ class CertificateFiles:
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """``dev``: a local CA in the state folder. ``files``: the given files, the first one also for unknown names."""
+    """``dev``: a local CA in the state folder. ``files``: the given files, the first one also for unknown names.
 
-    mode: Literal["dev", "files"] = "dev"
+    :ivar acme: with ``acme``: where certificates come from; None otherwise
+    """
+
+    mode: Literal["dev", "files", "acme"] = "dev"
     certificates: tuple[CertificateFiles, ...] = ()
+    acme: AcmeConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from .acme import ExternalAccountTable
 from .limits import Limits, SiteLimits
 from .security import SecurityTable
 
@@ -74,6 +75,12 @@ class TlsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     mode: Literal["dev", "files", "acme"] = "dev"
     certificates: list[CertificateTable] = []
+    email: str | None = None
+    directory: str | None = None
+    directory_ca_file: str | None = None
+    agree_tos: bool | None = None
+    external_account: ExternalAccountTable | None = None
+    challenge: Literal["http-01", "dns-01"] | None = None
 
 
 class AccessLogTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
