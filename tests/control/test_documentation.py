@@ -13,6 +13,7 @@ from wormhole_tw.control import tables
 from wormhole_tw.control.acme import ExternalAccountTable
 from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.config import EdgeConfig
+from wormhole_tw.control.dns import DnsTable, UpdateTable
 from wormhole_tw.control.environment import EDGE_VARIABLES
 from wormhole_tw.control.limits import Limits, SiteLimits
 
@@ -34,6 +35,8 @@ def rows(heading: str) -> list[list[str]]:
         ("`[tls]`", tables.TlsTable),
         ("`[[tls.certificates]]`", tables.CertificateTable),
         ("`[tls.external_account]`", ExternalAccountTable),
+        ("`[tls.dns]`", DnsTable),
+        ("`[tls.dns.rfc2136]`", UpdateTable),
         ("`[[backends]]`", tables.BackendTable),
         ("`[[sites]]`", tables.SiteTable),
         ("`[[sites.routes]]`", tables.RouteTable),

@@ -7,7 +7,7 @@ long enough.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,7 +18,10 @@ import msgspec
 
 from wormhole_tw.errors import ConfigError
 
+from .dns import DnsConfig, check_provable, read_dns
+
 if TYPE_CHECKING:
+    from .model import Site
     from .tables import TlsTable
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "ExternalAccountTable",
     "acme_names",
     "challenge_kind",
+    "check_names",
     "is_acme_name",
     "read_acme",
 ]
@@ -45,7 +49,7 @@ each refusal counts against the account. A CA of one's own may well know them.""
 _EMAIL = re.compile(r"[^@\s,?]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", re.ASCII)
 _KEY_ID = re.compile(r"[\x21-\x7e]{1,512}", re.ASCII)
 
-ACME_KEYS = ("email", "directory", "directory_ca_file", "agree_tos", "external_account", "challenge")
+ACME_KEYS = ("email", "directory", "directory_ca_file", "agree_tos", "external_account", "challenge", "dns")
 """What ``[tls]`` may say with this mode only."""
 
 Challenge = Literal["http-01", "dns-01"]
@@ -79,6 +83,7 @@ class AcmeConfig:
     :ivar directory_ca_file: PEM, absolute: who vouches for the CA's own server, in place of the public CAs
     :ivar external_account: None where the CA wants none
     :ivar challenge: how names are proved; wildcards are always proved by ``dns-01``
+    :ivar dns: who writes the records of ``dns-01``; None where nobody does
     """
 
     email: str = ""
@@ -86,6 +91,7 @@ class AcmeConfig:
     directory_ca_file: Path | None = None
     external_account: ExternalAccount | None = None
     challenge: Challenge = "http-01"
+    dns: DnsConfig | None = None
 
 
 def read_acme(table: TlsTable, source: str, folder: Path) -> AcmeConfig:
@@ -121,6 +127,8 @@ def read_acme(table: TlsTable, source: str, folder: Path) -> AcmeConfig:
             raise error("external_account.key_id", "1 to 512 printable ASCII characters without a space")
         file = path("external_account.hmac_key_file", table.external_account.hmac_key_file)
         external = ExternalAccount(table.external_account.key_id, file)
+    if table.challenge == "dns-01" and table.dns is None:
+        raise error("challenge", "who writes the DNS? set [tls.dns]")
     ca_file = table.directory_ca_file
     return AcmeConfig(
         email=table.email or "",
@@ -128,6 +136,7 @@ def read_acme(table: TlsTable, source: str, folder: Path) -> AcmeConfig:
         directory_ca_file=None if ca_file is None else path("directory_ca_file", ca_file),
         external_account=external,
         challenge=table.challenge or "http-01",
+        dns=None if table.dns is None else read_dns(table.dns, folder, source),
     )
 
 
@@ -154,6 +163,17 @@ def is_acme_name(config: AcmeConfig, name: str) -> bool:
     if host == _PUBLIC_CA or host.endswith("." + _PUBLIC_CA):
         return not any(bare == end or bare.endswith("." + end) for end in _NOWHERE) and "_" not in bare
     return True
+
+
+def check_names(config: AcmeConfig, sites: Sequence[Site], source: str) -> None:
+    """See to it that every name of the sites that the CA is asked for can be proved.
+
+    :raises ConfigError: a wildcard, and nobody writes the DNS; a name that is too long for that
+    """
+    for number, site in enumerate(sites):
+        for index, name in enumerate(site.hostnames):
+            if is_acme_name(config, name) and challenge_kind(config, name) == "dns-01":
+                check_provable(name, config.dns, source, f"$.sites[{number}].hostnames[{index}]")
 
 
 def challenge_kind(config: AcmeConfig, name: str) -> Challenge:

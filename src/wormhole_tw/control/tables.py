@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from .acme import ExternalAccountTable
+from .dns import DnsTable
 from .limits import Limits, SiteLimits
 from .security import SecurityTable
 
@@ -81,6 +82,7 @@ class TlsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     agree_tos: bool | None = None
     external_account: ExternalAccountTable | None = None
     challenge: Literal["http-01", "dns-01"] | None = None
+    dns: DnsTable | None = None
 
 
 class AccessLogTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
