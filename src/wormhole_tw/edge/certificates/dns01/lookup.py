@@ -23,7 +23,7 @@ from wormhole_tw.errors import ChallengeFailed
 if TYPE_CHECKING:
     from dns.rdtypes.ANY.TXT import TXT
 
-__all__ = ["Authority", "Lookup", "addresses", "configured"]
+__all__ = ["Authority", "Lookup", "addresses", "configured", "text_of"]
 
 ANSWER = 3.0
 """Seconds for one server's answer to one question; servers answer in tenths of one."""
@@ -103,13 +103,13 @@ class Lookup:
             except dns.resolver.NXDOMAIN:
                 break
             except dns.exception.DNSException as error:
-                raise _unresolved(f"CNAME of {_text(current)}", error) from error
+                raise _unresolved(f"CNAME of {text_of(current)}", error) from error
             if answer.rrset is None:
                 break
             current = answer.rrset[0].target
         else:
             raise ChallengeFailed(f"{name} leads to more than {MAX_CNAMES} CNAMEs in a row, or in a circle")
-        return _text(current)
+        return text_of(current)
 
     def authorities(self, name: str) -> tuple[Authority, ...]:
         """The authoritative servers of the zone that ``name`` is in.
@@ -123,14 +123,14 @@ class Lookup:
         except (dns.exception.DNSException, dns.resolver.NoRootSOA) as error:
             raise _unresolved(f"name servers of {name}", error) from error
         found = []
-        for target in sorted(_text(rdata.target) for rdata in answer)[:MAX_AUTHORITIES]:
+        for target in sorted(text_of(rdata.target) for rdata in answer)[:MAX_AUTHORITIES]:
             by_name = self._addresses(resolver, target)
             if by_name:
                 found.append(
                     Authority(target, tuple((address, self._authority_port) for address in by_name[:MAX_ADDRESSES]))
                 )
         if not found:
-            raise ChallengeFailed(f"none of the name servers of {_text(zone)} has an address")
+            raise ChallengeFailed(f"none of the name servers of {text_of(zone)} has an address")
         return tuple(found)
 
     def values(self, address: str, port: int, name: str, *, recursive: bool) -> frozenset[str] | None:
@@ -189,5 +189,7 @@ def _unresolved(what: str, error: Exception) -> ChallengeFailed:
     return ChallengeFailed(f"the {what} cannot be looked up (tls.dns.resolvers): {reason}")
 
 
-def _text(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True).lower()
+def text_of(name: dns.name.Name) -> str:
+    """A name without the root's dot, in lower case."""
+    text: str = name.to_text(omit_final_dot=True)
+    return text.lower()

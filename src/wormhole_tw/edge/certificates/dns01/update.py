@@ -21,7 +21,7 @@ import dns.update
 from zope.interface import implementer
 
 from wormhole_tw.edge.certificates.dns01.interfaces import IRecordWriter
-from wormhole_tw.edge.certificates.dns01.lookup import addresses
+from wormhole_tw.edge.certificates.dns01.lookup import addresses, text_of
 from wormhole_tw.edge.certificates.dns01.turns import Turns
 from wormhole_tw.errors import ChallengeFailed
 
@@ -82,7 +82,7 @@ class _Server:
         else:
             zone = dns.name.from_text(self._config.zone)
             if not name.is_subdomain(zone):
-                inside = f"{_text(name)} is not in the zone {_text(zone)}"
+                inside = f"{text_of(name)} is not in the zone {text_of(zone)}"
                 raise ChallengeFailed(f"{inside} (tls.dns.rfc2136.zone): leave the zone out, or name the right one")
         update = dns.update.UpdateMessage(zone)
         update.use_tsig(self._key)
@@ -101,14 +101,14 @@ class _Server:
                     if rrset.rdtype == dns.rdatatype.SOA and rrset.name == zone:
                         return zone
             zone = zone.parent()
-        reason = f"has no zone that {_text(name)} is in; if it has, set tls.dns.rfc2136.zone"
+        reason = f"has no zone that {text_of(name)} is in; if it has, set tls.dns.rfc2136.zone"
         raise ChallengeFailed(f"the name server {self._config.server} {reason}")
 
     def _send(self, update: dns.update.UpdateMessage, record: str) -> None:
         answer = self._ask(update)
         code = answer.rcode()
         if code != dns.rcode.NOERROR:
-            zone = _text(update.zone[0].name)
+            zone = text_of(update.zone[0].name)
             reason = {
                 dns.rcode.REFUSED: f"the key {self._config.key.name} may not change {record} in the zone {zone}",
                 dns.rcode.NOTAUTH: f"it is not the primary server of the zone {zone}",
@@ -158,7 +158,3 @@ class _Server:
 def _quoted(value: str) -> str:
     """A TXT value in the notation of zone files; base64url has nothing to escape, but who calls may have more."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _text(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True)
