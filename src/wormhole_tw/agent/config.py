@@ -1,6 +1,7 @@
 """What an agent is told: the token, its edges, its private service, and a few times.
 
-An option wins over the environment, the environment over the default; an empty variable counts as unset.
+An option wins over the environment, the environment over ``./wormhole.yaml``, that over the default; an empty variable
+counts as unset.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from wormhole_tw.agent.health_settings import HealthCheck, read_health_check
 from wormhole_tw.agent.release import find_release
+from wormhole_tw.agent.settings_file import read_settings_file
 from wormhole_tw.agent.targets import parse_target
 from wormhole_tw.control.tokens import MAX_TOKEN, valid_token
 from wormhole_tw.errors import ConfigError, NotAvailableError
@@ -31,6 +34,8 @@ MAX_EDGES = 16
 """One link each; an agent on more edges than this is a mistake in a list."""
 
 _MAX_SECONDS = 86400.0
+_MAY_BE_ZERO = ("drain", "start_timeout", "stop_timeout")
+_TIMES = (*_MAY_BE_ZERO, "edge_timeout", "local_timeout", "backoff_min", "backoff_max", "refused_retry")
 _PORT = re.compile(r"0{0,9}[0-9]{1,5}", re.ASCII)
 _YES = frozenset({"1", "t", "true", "yes", "y", "on"})
 _NO = frozenset({"0", "f", "false", "no", "n", "off"})
@@ -52,11 +57,14 @@ class AgentConfig:
     :ivar ca_file: PEM file of CAs for the edge, added to the system's
     :ivar ready_file: a file that is there while the agent is connected and its service was reached
     :ivar release: what the service was built from, or None
+    :ivar health: how to look whether the service is well, or None: it is, from the first connection on
     :ivar hostname: a host name to ask the edge for, or None
     :ivar visitor_per_stream: ask for streams that belong to one visitor each and carry its address
     :ivar edge_timeout: for a connection to an edge to stand, and again for its welcome
     :ivar local_timeout: for a connection to the private service to stand, TLS included
     :ivar drain: for what runs to finish when the agent stops
+    :ivar start_timeout: for the command of a :class:`~wormhole_tw.agent.supervisor.Supervisor` to be reached; 0: any
+    :ivar stop_timeout: for that command to end by itself, once it was told to
     :ivar backoff_min: the first wait between two tries of an edge, before jitter
     :ivar backoff_max: the longest
     :ivar refused_retry: the wait after a refusal (a wrong token), where the edge names none
@@ -75,11 +83,14 @@ class AgentConfig:
     ca_file: str | None = None
     ready_file: str | None = None
     release: Release | None = None
+    health: HealthCheck | None = None
     hostname: str | None = None
     visitor_per_stream: bool = False
     edge_timeout: float = 10.0
     local_timeout: float = 5.0
     drain: float = 30.0
+    start_timeout: float = 60.0
+    stop_timeout: float = 10.0
     backoff_min: float = 0.1
     backoff_max: float = 5.0
     refused_retry: float = 30.0
@@ -101,9 +112,9 @@ class AgentConfig:
         self._check_local()
         if self.local_insecure and self.local_ca_file:
             raise self.error("local_ca_file", "there is no use for a CA file where the certificate is not verified")
-        for name in ("edge_timeout", "local_timeout", "drain", "backoff_min", "backoff_max", "refused_retry"):
+        for name in _TIMES:
             value = getattr(self, name)
-            if not 0 <= value <= _MAX_SECONDS or (value == 0 and name != "drain"):
+            if not 0 <= value <= _MAX_SECONDS or (value == 0 and name not in _MAY_BE_ZERO):
                 raise self.error(name, f"{value!r} is out of range; give seconds, at most {_MAX_SECONDS:.0f}")
 
     def _check_local(self) -> None:
@@ -151,16 +162,28 @@ class AgentConfig:
         *,
         folder: str | os.PathLike[str] | None = ".",
     ) -> AgentConfig:
-        """Read the ``FLY_*`` variables and options of the same meaning.
+        """Read the ``FLY_*`` variables, ``wormhole.yaml``, and options of the same meaning.
 
         :param options: ``edge`` (a list of text, or text with commas), ``local``, ``token_file``, ``ca_file``,
-            ``local_ca_file``, ``local_insecure``, ``ready_file``, ``drain``, ``log_level``; hyphens in the place of
-            underscores are fine; None, an empty text or list, and False count as not given
-        :param folder: where to look for ``.git``; None looks nowhere
-        :raises ConfigError: a value is wrong or a file cannot be read; it names the variable or option
+            ``local_ca_file``, ``local_insecure``, ``ready_file``, ``drain``, ``log_level``, and what is asked of the
+            reader below; hyphens in the place of underscores are fine; None, an empty text or list, and False count as
+            not given
+        :param folder: where to look for ``wormhole.yaml`` and ``.git``; None looks nowhere
+        :raises ConfigError: a value is wrong or a file cannot be read; it names the variable, option or key
         :raises NotAvailableError: a carrier that this version does not have
         """
-        read = _Reader(environ, options or {})
+        file = read_settings_file(folder)
+        read = _Reader(file.under(environ), options or {})
+        try:
+            config = cls._read(read, folder)
+        except ConfigError as error:
+            raise file.renamed(error, environ) from None
+        sources = {name: file.called(source, environ) for name, source in read.sources.items()}
+        return replace(config, sources=MappingProxyType(sources))
+
+    @classmethod
+    def _read(cls, read: _Reader, folder: str | os.PathLike[str] | None) -> AgentConfig:
+        environ = read.environ
         _check_carrier(environ.get("FLY_PROTO", "").strip().lower())
         token = read.token()
         local = read.text("local", "FLY_LOCAL_ENDPOINT")
@@ -180,9 +203,12 @@ class AgentConfig:
             local_insecure=read.flag("local_insecure", "FLY_LOCAL_ENDPOINT_INSECURE_SKIP_VERIFY"),
             local_ca_file=local_ca_file,
             ca_file=ca_file,
-            ready_file=read.text("ready_file", None) or None,
+            ready_file=read.text("ready_file", "FLY_READY_FILE") or None,
             release=find_release(environ, Path(folder) if folder is not None else None),
-            drain=read.seconds("drain", 30.0),
+            health=read_health_check(read),
+            drain=read.seconds("drain", cls.drain, "FLY_DRAIN"),
+            start_timeout=read.seconds("start_timeout", cls.start_timeout, "FLY_START_TIMEOUT"),
+            stop_timeout=read.seconds("stop_timeout", cls.stop_timeout, "FLY_STOP_TIMEOUT"),
             log_level=read.text("log_level", "FLY_LOG_LEVEL") or "info",
             sources=MappingProxyType(read.sources),
         )
@@ -192,7 +218,7 @@ class _Reader:
     """Looks a setting up among options and variables, and remembers where it was found."""
 
     def __init__(self, environ: Mapping[str, str], options: Mapping[str, object]) -> None:
-        self._environ = environ
+        self.environ = environ
         self._options = {name.replace("-", "_"): value for name, value in options.items()}
         self.sources: dict[str, str] = {}
 
@@ -206,7 +232,7 @@ class _Reader:
             return str(self._options[name])
         if variable is not None:
             self.sources[name] = variable
-            return self._environ.get(variable, "").strip()
+            return self.environ.get(variable, "").strip()
         return ""
 
     def flag(self, name: str, variable: str) -> bool:
@@ -217,14 +243,20 @@ class _Reader:
             return False
         raise ConfigError(self.sources[name], "", f"{text!r} is neither true nor false")
 
-    def seconds(self, name: str, default: float) -> float:
-        text = self.text(name, None)
+    def seconds(self, name: str, default: float, variable: str | None = None) -> float:
+        text = self.text(name, variable)
         if not text:
             return default
         try:
             return float(text)
         except ValueError:
             raise ConfigError(self.sources[name], "", f"{text!r} is no number of seconds") from None
+
+    def count(self, name: str, default: int, variable: str) -> int:
+        text = self.text(name, variable)
+        if text and not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise ConfigError(self.sources[name], "", f"{text[:40]!r} is no whole number")
+        return int(text) if text else default
 
     def edges(self) -> list[str]:
         value = self._options.get("edge")
@@ -235,11 +267,11 @@ class _Reader:
             self.sources["edges"] = "--edge"
             return edges
         self.sources["edges"] = "FLY_REMOTE_ENDPOINT"
-        return _split(self._environ.get("FLY_REMOTE_ENDPOINT", ""))
+        return _split(self.environ.get("FLY_REMOTE_ENDPOINT", ""))
 
     def host_and_port(self) -> str:
-        port = self._environ.get("FLY_PORT", "").strip() or "5000"
-        host = self._environ.get("FLY_LOCALHOST", "").strip() or "127.0.0.1"
+        port = self.environ.get("FLY_PORT", "").strip() or "5000"
+        host = self.environ.get("FLY_LOCALHOST", "").strip() or "127.0.0.1"
         self.sources["local"] = "FLY_LOCALHOST, FLY_PORT"
         if _PORT.fullmatch(port) is None or not 1 <= int(port) <= 65535:
             raise ConfigError("FLY_PORT", "", f"{port[:40]!r} is no port; give a number from 1 to 65535")
@@ -249,15 +281,15 @@ class _Reader:
         file = ""
         if self.given("token_file"):
             source, file = "--token-file", str(self._options["token_file"])
-        elif self._environ.get("FLY_TOKEN"):
+        elif self.environ.get("FLY_TOKEN"):
             source = "FLY_TOKEN"
         else:
-            source, file = "FLY_TOKEN_FILE", self._environ.get("FLY_TOKEN_FILE", "")
+            source, file = "FLY_TOKEN_FILE", self.environ.get("FLY_TOKEN_FILE", "")
             if not file:
                 source = "FLY_TOKEN"
         self.sources["token"] = source
         if not file:
-            return _without_line_end(self._environ.get("FLY_TOKEN", ""))
+            return _without_line_end(self.environ.get("FLY_TOKEN", ""))
         # decoded so that any byte survives: what is no token is refused by its rule, and never shown
         token = _without_line_end(read_file(file, source=source, key="").decode("latin-1"))
         if not token:

@@ -113,7 +113,7 @@ class Refused(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class ServiceReached(AgentEvent):
-    """The private service was reached for the first time.
+    """The private service was reached for the first time, and passes its health check where there is one.
 
     :ivar service: what it is called
     """
@@ -128,7 +128,7 @@ class Ready(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class NotReady(AgentEvent):
-    """It was ready, and has no link now."""
+    """It was ready, and has no link now, or a service that fails its health check."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from wormhole_tw.agent.config import AgentConfig
 from wormhole_tw.agent.interfaces import IStreamFactory
 from wormhole_tw.agent.targets import Target, parse_target
 from wormhole_tw.errors import ConfigError, TimedOut
-from wormhole_tw.net.addresses import is_ip_address
+from wormhole_tw.net.addresses import format_host_port, is_ip_address
 from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.tls import client_creator, explain_tls_failure, wrap_client_tls
 from wormhole_tw.net.tls_failure import is_tls_failure
@@ -100,6 +100,12 @@ class LocalService:
             return HostnameEndpoint(reactor, target.host, target.port, timeout=self._timeout)
         kind = TCP6ClientEndpoint if ":" in target.host else TCP4ClientEndpoint
         return kind(reactor, target.host, target.port, timeout=cast(int, self._timeout))
+
+    @property
+    def authority(self) -> str:
+        """What a ``Host`` field for it says: its address, or ``localhost`` where it was named without one."""
+        usual = 443 if self._tls else 80
+        return format_host_port(self._host, self._port).removesuffix(f":{usual}") if self._port else self._host
 
     def connect(self, factory: IProtocolFactory, header: bytes = b"") -> Deferred[IProtocol]:
         """Dial it. Fires when its connection stands, TLS included; fails with what :meth:`explain` explains, with

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, cast
+from typing import Protocol as Shape
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 
 from wormhole_tw.agent.local import LocalService
 
-__all__ = ["FIRST_WAIT", "LONGEST_WAIT", "Readiness"]
+__all__ = ["FIRST_WAIT", "LONGEST_WAIT", "Readiness", "ServiceWatch"]
 
 FIRST_WAIT = 0.2
 """Seconds between the first two dials: a service that starts together with its agent is found soon."""
@@ -25,6 +26,19 @@ LONGEST_WAIT = 5.0
 """Seconds between dials after a while: one that is not started yet is not hammered."""
 
 _GROWTH = 1.5
+
+
+class ServiceWatch(Shape):
+    """Who knows whether the private service takes requests: this, or a health check."""
+
+    ready: bool
+    reason: str
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def begin_with(self, header: bytes) -> None: ...
 
 
 class Readiness:

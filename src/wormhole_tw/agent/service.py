@@ -28,8 +28,9 @@ from wormhole_tw.agent.events import (
     ServiceReached,
     Stopped,
 )
+from wormhole_tw.agent.health import HealthWatch
 from wormhole_tw.agent.local import LocalService
-from wormhole_tw.agent.readiness import Readiness
+from wormhole_tw.agent.readiness import Readiness, ServiceWatch
 from wormhole_tw.errors import LinkLost
 from wormhole_tw.net.proxy_protocol import encode_header
 from wormhole_tw.net.tls import client_creator
@@ -60,7 +61,7 @@ class AgentService(Service):
     :param config: see :class:`~wormhole_tw.agent.config.AgentConfig`
     :param random: gives a float from 0 to below 1, for jitter
 
-    :ivar ready: it serves: a link stands and the private service was reached
+    :ivar ready: it serves: a link stands, and the private service was reached and passes its health check
 
     :raises ConfigError: an endpoint description or the private service's CA file is wrong
     """
@@ -75,7 +76,12 @@ class AgentService(Service):
         self._host = socket.gethostname()[:255]
         self._local = LocalService(reactor, config)
         self.bridge = Bridge(self._local)
-        self._readiness = Readiness(reactor, self._local, self._service_reached)
+        self._readiness: ServiceWatch = (
+            HealthWatch(reactor, self._local, self._service_changed, config.health, random)
+            if config.health is not None
+            else Readiness(reactor, self._local, self._service_changed)
+        )
+        self._reached = False
         addresses = config.edge_addresses()
         self._edges = [_EdgeEndpoint(reactor, config, host, port) for host, port in addresses]
         self._connectors = [
@@ -169,6 +175,10 @@ class AgentService(Service):
 
         Fires when nothing is left.
         """
+        return self.stop(self.config.drain)
+
+    def stop(self, drain: float) -> Deferred[None]:
+        """As :meth:`stopService`, with another time in seconds for what runs."""
         was_running = bool(self.running)
         self._ca_file_read = False  # the next start reads it anew
         super().stopService()  # type: ignore[no-untyped-call]
@@ -176,7 +186,7 @@ class AgentService(Service):
         self._stopping = self._stopping or was_running
         stopped = self.when_stopped()
         if begins:
-            Deferred.fromCoroutine(self._stop()).addErrback(
+            Deferred.fromCoroutine(self._stop(drain)).addErrback(
                 lambda failure: _log.failure("stopping the agent failed", failure)
             )
         return stopped
@@ -189,11 +199,12 @@ class AgentService(Service):
 
     def _start(self) -> None:
         self._set_ready_file(False)  # one may be left of a process that was killed
+        self._reached = False
         self._readiness.start()
         for connector in self._connectors:
             connector.start()
 
-    async def _stop(self) -> None:
+    async def _stop(self, drain: float) -> None:
         self._readiness.stop()
         self._be_ready(False)
         for waiters in (self._connected_waiters, self._ready_waiters):
@@ -201,7 +212,7 @@ class AgentService(Service):
         try:
             # Whoever stops us may be anywhere, in the middle of a connector's own work too.
             await self._end_of_turn()
-            for connector in [connector.stop(self.config.drain) for connector in self._connectors]:
+            for connector in [connector.stop(drain) for connector in self._connectors]:
                 await connector
             # The links are gone, and with them their streams; their connections to the service are closing.
             self.bridge.abort()
@@ -275,9 +286,11 @@ class AgentService(Service):
         self._be_ready(self._readiness.ready and bool(self.sessions) and not self._stopping)
         self._turn.call(self._settle_waiters)
 
-    def _service_reached(self) -> None:
-        _log.info("the private service {service} is there", service=self._local.description)
-        self.tell(ServiceReached(self._local.description))
+    def _service_changed(self) -> None:
+        if not self._reached:
+            self._reached = True
+            _log.info("the private service {service} is there", service=self._local.description)
+            self.tell(ServiceReached(self._local.description))
         for connector in self._connectors:
             connector.say_status(*self.status())
         self.connector_changed()

@@ -20,8 +20,10 @@ _EPILOGUE = """
 The token comes from FLY_TOKEN, FLY_TOKEN_FILE or --token-file. Whatever is not given as an option comes from the
 environment: FLY_REMOTE_ENDPOINT (--edge), FLY_LOCAL_ENDPOINT, or FLY_LOCALHOST and FLY_PORT (--local),
 FLY_TLS_CERT_FILE (--ca-file), FLY_LOCAL_ENDPOINT_USE_TLS, FLY_LOCAL_ENDPOINT_CA_CERT_FILE (--local-ca-file),
-FLY_LOCAL_ENDPOINT_INSECURE_SKIP_VERIFY (--local-insecure), FLY_LOG_LEVEL (--log-level), FLY_RELEASE_ID,
-FLY_RELEASE_DESC, FLY_RELEASE_BRANCH.
+FLY_LOCAL_ENDPOINT_INSECURE_SKIP_VERIFY (--local-insecure), FLY_LOG_LEVEL (--log-level), FLY_READY_FILE (--ready-file),
+FLY_DRAIN (--drain), FLY_HEALTH_CHECK (--health-check), FLY_HEALTH_INTERVAL and so on, FLY_RELEASE_ID,
+FLY_RELEASE_DESC, FLY_RELEASE_BRANCH. What the environment leaves unset, ./wormhole.yaml may set, in lower case and
+without FLY_.
 """
 
 
@@ -37,6 +39,18 @@ class AgentOptions(TwistdOptions):
         ["local-ca-file", None, None, "PEM file of CAs for the private service, added to the system's"],
         ["ready-file", None, None, "file that is there while the agent is connected and its service was reached"],
         ["drain", None, None, "seconds for running requests to finish when the agent stops (30)"],
+        [
+            "health-check",
+            None,
+            None,
+            "how to look whether the service is well: tcp, or a path to GET, as /healthz (off)",
+        ],
+        ["health-interval", None, None, "seconds from one check to the next (5)"],
+        ["health-timeout", None, None, "seconds for a check (3)"],
+        ["health-rise", None, None, "checks in a row that pass before the service gets requests (2)"],
+        ["health-fall", None, None, "checks in a row that fail before it gets none (3)"],
+        ["health-status", None, None, "statuses of a service that is well, as 200,301-302 (200-399)"],
+        ["health-host", None, None, "the Host of the check (the service's address)"],
         ["log-level", None, None, "debug, info, warn or error (info)"],
         ["log-format", None, None, "text, lines for people, or json (text)"],
     ]
