@@ -42,6 +42,9 @@ ALIKE = frozenset(
 """Those of them that tell of options, files and rules, whoever moves the bytes: with full sizes alone. The transports'
 own ways (ends, resets, backpressure, large bodies) are what the others are about."""
 
+NOT_OURS = frozenset({"edge/dns01"})
+"""Folders of the floors above whose tests have sockets, but never those of our transports."""
+
 
 def add_option(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -64,6 +67,8 @@ def touches_sockets(item: pytest.Item) -> bool:
     first = path.parts[0]
     if first in BY_PROGRAMS:
         return FULL or not {first, path.as_posix()} & ALIKE
+    if path.parent.as_posix() in NOT_OURS:
+        return False
     return is_coroutine(item) and first in IN_PROCESS | {"test_examples.py"}
 
 

@@ -13,7 +13,7 @@ change() {
     $knotc zone-begin "$zone" >/dev/null
     # What was begun ends, whatever happens: the zone takes no other change before.
     trap '$knotc zone-abort "$zone" >/dev/null' EXIT
-    "$@" >/dev/null
+    "$@"
     $knotc zone-commit "$zone" >/dev/null
     trap - EXIT
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -123,7 +123,12 @@ class DnsSolver:
         silent = dict.fromkeys(waiting, 0)
         seen, pause = False, FIRST_PAUSE
         while True:
-            answers = await gatherResults([self._values(server, record) for server in waiting], consumeErrors=True)
+            try:
+                answers = await gatherResults([self._values(server, record) for server in waiting], consumeErrors=True)
+            except FirstError as error:  # of being cancelled, which whoever cancelled has to recognise
+                reason = error.subFailure.value
+                assert reason is not None
+                raise reason from None
             for server, found in zip(tuple(waiting), answers, strict=True):
                 if found is None:
                     silent[server] += 1

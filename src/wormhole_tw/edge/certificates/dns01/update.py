@@ -6,6 +6,9 @@ values stay, and doing it twice is no error.
 
 from __future__ import annotations
 
+import errno
+import socket
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -54,6 +57,10 @@ class UpdateWriter:
     def remove(self, name: str, record: str, value: str) -> Deferred[None]:
         """Have it taken away again; see :meth:`add`."""
         return self._turns.take(partial(self._server.remove, record, value))
+
+
+class _NotSigned(dns.exception.DNSException):  # whoever sits in between could have made it up
+    """it is not signed"""
 
 
 class _Server:
@@ -105,8 +112,7 @@ class _Server:
         raise ChallengeFailed(f"the name server {self._config.server} {reason}")
 
     def _send(self, update: dns.update.UpdateMessage, record: str) -> None:
-        answer = self._ask(update)
-        code = answer.rcode()
+        code = self._ask(update).rcode()
         if code != dns.rcode.NOERROR:
             zone = text_of(update.zone[0].name)
             reason = {
@@ -117,11 +123,6 @@ class _Server:
             }.get(code, "see its log")
             message = f"the name server {self._config.server} refuses the update ({dns.rcode.to_text(code)}): {reason}"
             raise ChallengeFailed(message)
-        if not answer.had_tsig:
-            # Whoever sits between could have made it up (RFC 8945 §5.3).
-            raise ChallengeFailed(
-                f"the name server {self._config.server} does not sign its answers: it cannot be trusted"
-            )
 
     def _ask(self, message: dns.message.Message) -> dns.message.Message:
         """Ask by TCP: updates are longer than what fits everybody's datagrams, and an answer's source is sure."""
@@ -134,9 +135,10 @@ class _Server:
         failure: Exception | None = None
         for address, port in candidates:
             try:
-                return dns.query.tcp(message, address, timeout=self._config.timeout, port=port)
+                return _read(message, _exchange(message.to_wire(), address, port, self._config.timeout))
             except dns.tsig.PeerBadKey as error:
-                reason = f"does not know the key {key.name}, or not for {key.algorithm} (tls.dns.rfc2136.key_name)"
+                # Knot says this also for a key that it knows, but that may not do this.
+                reason = f"does not take the key {key.name} ({key.algorithm}): unknown there, or it may not write this"
                 raise ChallengeFailed(f"{where} {reason}") from error
             except (dns.tsig.PeerBadSignature, dns.tsig.BadSignature) as error:
                 reason = f"has another secret for the key {key.name} (tls.dns.rfc2136.key_file)"
@@ -146,13 +148,51 @@ class _Server:
                 raise ChallengeFailed(f"{where} {reason}") from error
             except (dns.exception.DNSException, OSError, EOFError) as error:
                 failure = error
-        if isinstance(failure, dns.exception.Timeout):
+        if isinstance(failure, TimeoutError):
             reason = f"does not answer within {self._config.timeout:g} s"
         elif isinstance(failure, OSError) and failure.strerror:
             reason = f"cannot be reached: {failure.strerror}"
         else:
             reason = f"gives no answer that can be read: {failure or 'it has no address'}"
         raise ChallengeFailed(f"{where} {reason}") from failure
+
+
+def _exchange(wire: bytes, address: str, port: int, timeout: float) -> bytes:
+    """Send one message and receive one (RFC 1035 §4.2.2).
+
+    :param timeout: seconds for all of it
+    :raises OSError: not connected, or lost; TimeoutError: too slow
+    """
+    until = time.monotonic() + timeout
+    with socket.create_connection((address, port), timeout) as connection:
+        connection.sendall(len(wire).to_bytes(2, "big") + wire)
+        data = bytearray()
+        while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
+            connection.settimeout(max(until - time.monotonic(), 0.001))
+            more = connection.recv(65537)
+            if not more:
+                raise ConnectionResetError(errno.ECONNRESET, "it ended the connection without an answer")
+            data += more
+    return bytes(data[2 : 2 + int.from_bytes(data[:2], "big")])
+
+
+def _read(question: dns.message.Message, wire: bytes) -> dns.message.Message:
+    """An answer whose signature is right; or one without a signature that says no (RFC 8945 §5.3).
+
+    :raises DNSException: it cannot be read, is not for this question, or is not signed
+    """
+    try:
+        answer = dns.message.from_wire(wire, keyring=question.keyring, request_mac=question.mac)
+        signed = bool(answer.had_tsig)
+    except dns.exception.FormError:
+        # How dnspython says that there is no signature: servers refuse without one what is not theirs.
+        answer = dns.message.from_wire(wire)
+        signed = False
+    if not question.is_response(answer):
+        raise dns.query.BadResponse
+    if not signed and answer.rcode() == dns.rcode.NOERROR:
+        raise _NotSigned
+    return answer
 
 
 def _quoted(value: str) -> str:
