@@ -150,7 +150,9 @@ async def test_the_hook_of_the_documentation(reactor: Any, knot: Knot, monkeypat
     await solver.clean_up(name, [VALUE])
     assert knot.values(name) == {OTHER, "somebody else's"}
     await solver.clean_up(name, [OTHER])
-    with pytest.raises(ChallengeFailed, match=r"dns_hook.sh present ended with status 1: error: .*does not belong to the zone"):
+    with pytest.raises(
+        ChallengeFailed, match=r"dns_hook.sh present ended with status 1: error: .*does not belong to the zone"
+    ):
         await solver.present("_acme-challenge.a.other.test", [VALUE])
     # That was undone, or the zone would be closed to everybody.
     await solver.present(name, [VALUE])
