@@ -96,6 +96,7 @@ def test_a_line_of_json(books: Books) -> None:
         "client": "192.0.2.7",
         "method": "GET",
         "scheme": "http",
+        "client_certificate": None,
         "host": "app.test",
         "path": "/a%20b",
         "http": "1.1",

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 from wormhole_tw.errors import ConfigError, NotAvailableError
 
 from .acme import AcmeConfig
+from .client_certificates import read_client_certificates
 from .endpoints import check_endpoint, endpoint_port
 from .limits import Limits, SiteLimits
 from .model import Backend, Route, Site
@@ -109,11 +110,13 @@ class TlsConfig:
     """``dev``: a local CA in the state folder. ``files``: the given files, the first one also for unknown names.
 
     :ivar acme: with ``acme``: where certificates come from; None otherwise
+    :ivar policy: which versions and ciphers, by Mozilla's name
     """
 
     mode: Literal["dev", "files", "acme"] = "dev"
     certificates: tuple[CertificateFiles, ...] = ()
     acme: AcmeConfig | None = None
+    policy: Literal["intermediate", "modern"] = "intermediate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +352,7 @@ class _Resolver:
             )
             for index, pair in enumerate(table.certificates)
         )
-        return TlsConfig(table.mode, certificates)
+        return TlsConfig(table.mode, certificates, policy=table.policy)
 
     # [access_log]
 
@@ -426,7 +429,8 @@ class _Resolver:
                 raise self._error(f"{key}.routes", "a site needs a route")
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
-            sites.append(Site(name, tuple(hostnames), routes, own, security))
+            asked = read_client_certificates(table, self._folder, self._source, key)
+            sites.append(Site(name, tuple(hostnames), routes, own, security, client_certificates=asked))
         return tuple(sites)
 
     def _route(

@@ -16,6 +16,7 @@ __all__ = [
     "HTTP1",
     "AddedFields",
     "Backend",
+    "ClientCertificates",
     "ErrorPages",
     "Release",
     "Route",
@@ -106,6 +107,20 @@ class ErrorPages:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCertificates:
+    """What the visitors of a site have to show in TLS. Equal where it asks for the same.
+
+    :ivar authorities: the certificates, DER, that a visitor's is verified by
+    :ivar required: nobody comes in without; otherwise who has none is served too
+    :ivar fingerprints: SHA-256, 32 bytes each: one certificate of the chain has to be among them; empty for any
+    """
+
+    authorities: tuple[bytes, ...] = field(repr=False)
+    required: bool = True
+    fingerprints: frozenset[bytes] = field(default=frozenset(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A group of host names that share their routes.
 
@@ -113,6 +128,7 @@ class Site:
     :ivar routes: in order; the first that matches wins
     :ivar error_pages: what the site shows where the edge answers itself; None for the edge's own
     :ivar security: what its answers get besides, those of the edge too; None for nothing
+    :ivar client_certificates: what its visitors have to show in TLS; None for nothing
     """
 
     name: str
@@ -120,6 +136,7 @@ class Site:
     routes: tuple[Route, ...]
     error_pages: ErrorPages | None = None
     security: Security | None = None
+    client_certificates: ClientCertificates | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class TlsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """``[tls]``."""
 
     mode: Literal["dev", "files", "acme"] = "dev"
+    policy: Literal["intermediate", "modern"] = "intermediate"
     certificates: list[CertificateTable] = []
     email: str | None = None
     directory: str | None = None
@@ -118,6 +119,9 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     error_pages: str | dict[str, str] | None = None
     security: SecurityTable | None = None
     limits: SiteLimits | None = None
+    client_ca: str | None = None
+    client_certificate: Literal["required", "optional"] | None = None
+    client_fingerprints: list[str] | None = None
 
 
 class EdgeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -36,6 +36,7 @@ from wormhole_tw.edge.listener import VisitorConnection
 from wormhole_tw.edge.room import Room
 from wormhole_tw.edge.trust import NOBODY
 from wormhole_tw.errors import ProxyHeaderError
+from wormhole_tw.net.client_hello import client_hello_is_whole
 from wormhole_tw.net.proxy_protocol import ProxyHeader, ProxyReader, begins_like_header
 from wormhole_tw.net.tls import ServerTls
 from wormhole_tw.net.tls_transport import TlsAcceptor
@@ -65,7 +66,13 @@ FIRST_BYTES = 16 * 1024
 
 
 def _is_client_hello(data: bytes) -> bool | None:
-    return data[0] == 0x16
+    if data[0] != 0x16:
+        return False
+    try:
+        # whole, for what it asks for decides over the handshake; what cannot become one, OpenSSL has the alert for
+        return client_hello_is_whole(data) or len(data) > FIRST_BYTES or None
+    except ValueError:
+        return True
 
 
 def _is_preface(data: bytes) -> bool | None:
@@ -174,6 +181,8 @@ class _Accept:
         self._let_go()
         if self._next is not None:
             self._next.connectionLost(reason)
+        elif self._data[:1] == b"\x16":
+            self._owner.context.counters.handshakes_failed += 1  # a ClientHello without its end
 
     # IDrainable
 
@@ -273,8 +282,8 @@ class _Accept:
         acceptor = self._owner.acceptor
         assert acceptor is not None
         within = _WithinTls(self._owner, self)
-        tls: Any = acceptor.wrap(within)
         data, self._data = self._data, b""
+        tls: Any = acceptor.wrap(within, data)
         self._fed = len(data)
         self._next = tls
         tls.makeConnection(self._transport)

@@ -31,6 +31,7 @@ FIELDS = (
     "client",
     "scheme",
     "tls",
+    "client_certificate",
     "method",
     "host",
     "path",
@@ -138,8 +139,8 @@ def _json(names: Iterable[str], values: Iterable[str | None]) -> bytes:
     return _encode(dict(zip(names, values, strict=True)))[1:-1]
 
 
-_CONNECTION = FIELDS[2:5]
-_PLACE = FIELDS[11:15]
+_CONNECTION = FIELDS[2:6]
+_PLACE = FIELDS[12:16]
 
 _LINE = (
     b'{"time":"%s.%03dZ","request_id":"%s",%s,%s,%s,"attempts":%d,"status":%d,"reason":%s,'
@@ -158,7 +159,9 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
     connection = facts.noted
     if connection is None:
         tls = facts.tls
-        texts = (facts.address, facts.forwarding.scheme, None if tls is None else tls.version or None)
+        texts: tuple[str | None, ...] = (facts.address, facts.forwarding.scheme, None, None)
+        if tls is not None:
+            texts = (*texts[:2], tls.version or None, tls.client_fingerprint)
         connection = facts.noted = _json(_CONNECTION, texts)
     upstream = exchange.upstream
     session = "" if upstream is None else upstream.key

@@ -50,7 +50,10 @@ ANSWERS: dict[str, Answer] = {
     "bad-path": Answer(400, "The path of the request is not valid."),
     "bad-host": Answer(400, "The host name of the request is not valid."),
     "bad-request": Answer(400, "The request is not valid HTTP."),
-    "misdirected": Answer(421, "This connection's certificate is not for that host name; open another connection."),
+    "misdirected": Answer(421, "This connection's TLS is not for that host name; open another connection."),
+    "client-certificate-required": Answer(
+        403, "This site asks for a client certificate: come by https, with the site's name in TLS (SNI)."
+    ),
     "request-timeout": Answer(408, "The request did not arrive in time."),
     # requests end all the time, so that there is room again soon
     "too-many-requests": Answer(

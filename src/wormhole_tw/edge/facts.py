@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from wormhole_tw.edge.trust import NOBODY
 from wormhole_tw.http.forwarding import VisitorFacts
 from wormhole_tw.http.visitors import NOTHING
-from wormhole_tw.wire.messages import TlsFacts, Visitor
+from wormhole_tw.wire.messages import TlsFacts, Visitor, clip
 
 if TYPE_CHECKING:
+    from wormhole_tw.control.catalog import Catalog
+    from wormhole_tw.control.model import ClientCertificates
     from wormhole_tw.edge.router import Way
     from wormhole_tw.edge.trust import Trust
     from wormhole_tw.http.events import RequestHead
@@ -40,8 +42,10 @@ class ConnectionFacts:
     :ivar port: the visitor's port, 0 where it is not known
     :ivar local_address: the address of ours that was reached, empty where there is none
     :ivar local_port: the port of ours that was reached
-    :ivar judged_host: the last host name that the certificate served here was found good for; the router's
+    :ivar judged_host: the last host name that TLS here was found good for; the router's
+    :ivar judged_in: the catalog by which it was; the router's
     :ivar served: what TLS agreed on here, or None on a plain connection
+    :ivar visitors: what the visitor was asked to show in TLS, and did; None where it was not asked
     :ivar tls: what the service is told of the visitor's TLS; None where there was none
     :ivar redirect: requests here are answered with a redirect to https and nothing else
     :ivar trusted: the peer is a proxy of ours, whose forwarding fields and request ids are believed
@@ -58,6 +62,7 @@ class ConnectionFacts:
         "exclusive",
         "forwarding",
         "judged_host",
+        "judged_in",
         "local_address",
         "local_port",
         "noted",
@@ -66,6 +71,7 @@ class ConnectionFacts:
         "served",
         "tls",
         "trusted",
+        "visitors",
         "way",
     )
 
@@ -93,7 +99,9 @@ class ConnectionFacts:
         self.local_port = local_port
         self.served = served
         self.tls = tls if served is None else _told_of(served)
+        self.visitors: ClientCertificates | None = served.visitors.owner if served and served.visitors else None
         self.judged_host = ""
+        self.judged_in: Catalog | None = None
         self.redirect = redirect and tls is None
         self.trusted = trust.believes(address)
         self.exclusive = True
@@ -108,6 +116,7 @@ class ConnectionFacts:
             scheme="https" if secure else "http",
             port=public_port if secure else local_port or _HTTP,
             trusted=self.trusted and trust.passes_family,
+            certificate=_fields_of(served),
         )
 
     @property
@@ -132,7 +141,9 @@ class ConnectionFacts:
         facts.local_address = self.local_address
         facts.local_port = self.local_port
         facts.served = self.served
+        facts.visitors = self.visitors
         facts.judged_host = self.judged_host
+        facts.judged_in = self.judged_in
         scheme = told.scheme or own.scheme
         facts.tls = None if scheme == "http" else self.tls if told.scheme is None else _SOMEWHERE
         facts.redirect = self.redirect and scheme == "http"
@@ -150,6 +161,7 @@ class ConnectionFacts:
             trusted=own.trusted,
             hops=hops,
             host=told.host,
+            certificate=own.certificate,
         )
         return facts
 
@@ -168,10 +180,22 @@ class ConnectionFacts:
         )
 
 
+def _fields_of(served: ServedTls | None) -> tuple[tuple[bytes, bytes], ...]:
+    """The visitor's certificate as RFC 9440 tells it."""
+    certificate = served.certificate if served is not None else None
+    if certificate is None:
+        return ()
+    own = (b"Client-Cert", certificate.field)
+    return (own, (b"Client-Cert-Chain", certificate.chain_field)) if certificate.chain_field else (own,)
+
+
 def _told_of(served: ServedTls) -> TlsFacts:
+    certificate = served.certificate
     return TlsFacts(
         version=served.version,
         cipher=served.cipher,
         sni=served.server_name,
         alpn=served.alpn.decode("latin-1") if served.alpn else None,
+        client_fingerprint=None if certificate is None else certificate.fingerprint,
+        client_subject=None if certificate is None else clip(certificate.subject, 255),
     )

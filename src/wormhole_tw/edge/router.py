@@ -78,20 +78,21 @@ def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -
     A name that is no site is 404 before it can be 421: another connection would not help there.
 
     :raises HttpError: 400 for a host name or path that is not valid, 404 for an unknown name or path, 421 where the
-        certificate that was served for SNI is not good for the host name (RFC 9110 §15.5.20)
+        certificate that was served for SNI is not good for the host name (RFC 9110 §15.5.20), or the visitor was not
+        asked for the certificate that the site wants; 403 where that could not have been: no SNI, no TLS
     """
     key = (id(catalog), head.authority, head.target)
     known = _routed.get(key)
     if known is not None and known[0] is catalog:
         routed = known[1]
-        if routed.host != facts.judged_host:
-            _judge_direction(facts, routed.host)
+        if routed.host != facts.judged_host or facts.judged_in is not catalog:
+            _judge_direction(catalog, facts, routed.host, catalog.site_for(routed.host))
         return routed
     host = _host_of(head)
     site = catalog.site_for(host)
     if site is None:
         _refuse("unknown-host")
-    _judge_direction(facts, host)
+    _judge_direction(catalog, facts, host, site)
     path, query = normalise_target(head.target)
     route = catalog.match(site, path)
     if route is None:
@@ -106,11 +107,17 @@ _routed: dict[tuple[int, bytes, bytes], tuple[Catalog, Routed]] = {}
 """What was found before: it depends on the catalog, the host name and the target alone."""
 
 
-def _judge_direction(facts: ConnectionFacts, host: str) -> None:
+def _judge_direction(catalog: Catalog, facts: ConnectionFacts, host: str, site: Site | None) -> None:
+    """Whether TLS on this connection is what it would be on one that was made for this host."""
     served = facts.served
     if served is not None and served.misdirected(host):
         _refuse("misdirected")
+    asked = site.client_certificates if site is not None else None
+    if facts.visitors != asked:
+        # with a name in TLS another connection helps; without TLS, or without a name in it, none of the kind will
+        _refuse("misdirected" if served is not None and served.server_name else "client-certificate-required")
     facts.judged_host = host
+    facts.judged_in = catalog
 
 
 def redirect_location(catalog: Catalog, names: Container[str], head: RequestHead, port: int) -> bytes:

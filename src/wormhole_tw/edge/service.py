@@ -19,6 +19,7 @@ from wormhole_tw.control.reload import restart_needed
 from wormhole_tw.edge.accept import AcceptFactory
 from wormhole_tw.edge.agents import Agents
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
+from wormhole_tw.edge.certificates.visitors import let_go
 from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.observer import Observer
@@ -334,6 +335,8 @@ class EdgeService(Service):
             backends=len(catalog.backends),
             ended=f", {ended} agents ended whose token is gone" if ended else "",
         )
+        if self._context is not None and (left := let_go(self._context.connections, catalog)):
+            log.info("{left} connections end after their requests: their site asks for other certificates", left=left)
         if restart:
             log.warn("only a restart changes {keys}", keys=", ".join(restart))
 

@@ -78,6 +78,9 @@ _FORWARDING = (
     b"x-forwarded-host",
     b"x-forwarded-port",
     b"x-forwarded-proto",
+    # the certificate that a visitor showed (RFC 9440)
+    b"client-cert",
+    b"client-cert-chain",
     # other names for the same: a proxy that does not know one passes on what the visitor made up
     b"cf-connecting-ip",
     b"client-ip",
@@ -165,6 +168,7 @@ class VisitorFacts:
     :ivar trusted: the peer is a proxy whose other fields of the X-Forwarded- family pass
     :ivar hops: trusted proxies between the visitor and the edge, nearest to the visitor first
     :ivar host: the host that the visitor asked the first of them for; None where that is what the request says
+    :ivar certificate: ``Client-Cert`` and ``Client-Cert-Chain`` (RFC 9440), where the visitor showed a certificate
     """
 
     address: str
@@ -173,6 +177,7 @@ class VisitorFacts:
     trusted: bool = False
     hops: tuple[str, ...] = ()
     host: bytes | None = None
+    certificate: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @lru_cache(maxsize=4096)
@@ -186,6 +191,7 @@ def _own_fields(facts: VisitorFacts, authority: bytes, version: tuple[int, int])
         (b"X-Forwarded-Proto", facts.scheme.encode()),
         (b"Forwarded", _forwarded(facts, host)),
         _via(version),
+        *facts.certificate,
     ]
 
 

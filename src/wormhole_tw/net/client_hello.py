@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["ClientHello", "read_client_hello"]
+__all__ = ["ClientHello", "client_hello_is_whole", "read_client_hello"]
 
 _CLIENT_HELLO = 1
 _SERVER_NAME = b"\0\0"
@@ -32,6 +32,14 @@ class ClientHello(NamedTuple):
 
     server_name: bytes | None
     sessions: tuple[bytes, ...]
+
+
+def client_hello_is_whole(data: bytes) -> bool:
+    """Whether the first octets of a connection have a ClientHello to its end.
+
+    :raises ValueError: what they begin is none
+    """
+    return _message(data) is not None
 
 
 def read_client_hello(data: bytes) -> ClientHello | None:

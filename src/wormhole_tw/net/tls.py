@@ -6,6 +6,7 @@ the name of a server.
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from service_identity.pyopenssl import extract_patterns
 from twisted.internet._sslverify import IOpenSSLTrustRoot  # what trustRoot= adapts to has no public name
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import (
-    AcceptableCiphers,
     Certificate,
     CertificateOptions,
     TLSVersion,
@@ -35,9 +35,13 @@ from zope.interface import implementer
 
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.addresses import is_ip_address
+from wormhole_tw.net.client_hello import read_client_hello
 from wormhole_tw.net.pem import KeyMaterial, load_ca_certificates, normal_name, parse_certificates
+from wormhole_tw.net.tickets import TICKET_LIFETIME, Front
 from wormhole_tw.net.tls_failure import CertificateRejected, explain_tls_failure
+from wormhole_tw.net.tls_policy import INTERMEDIATE, NO_RENEGOTIATION, TlsPolicy
 from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport, tls_connection_of, wrap_client_tls
+from wormhole_tw.net.visitor_certificates import NOBODY_ASKED, VisitorCertificate, VisitorPolicies, VisitorPolicy
 
 __all__ = [
     "CertificateMap",
@@ -51,27 +55,10 @@ __all__ = [
     "wrap_client_tls",
 ]
 
-TLS12_CIPHERS = (
-    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
-)
-"""Mozilla's "intermediate" list without DHE, which costs the server much and serves no client that lacks ECDHE."""
-
-TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-"""All of TLS 1.3's, in Mozilla's order: OpenSSL puts AES-256 first, which costs a fifth more a byte for no safety."""
-
-GROUPS = (b"?X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
-"""Mozilla's "intermediate" curves, and before them the hybrid that no quantum computer opens, where OpenSSL has it; one
-older than 3.5 does not know the question mark. OpenSSL's own list has X448 and P-521 besides, which cost a visitor's
-first message more of our time and are asked for by nobody."""
-
 SESSION_CONTEXT = b"wormhole-tw"
 """Sessions may be resumed on any of a server's contexts. Twisted gives each context a random one, and a session that
-was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context."""
-
-_OP_NO_RENEGOTIATION: int = getattr(SSL, "OP_NO_RENEGOTIATION", 0)
-"""A peer that asks for a second handshake (up to TLS 1.2) is told no: it costs us more than it, and has been a hole."""
+was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context. What
+keeps sessions of different policies for visitors' certificates apart is the keys of their tickets."""
 
 _material_of: WeakKeyDictionary[SSL.Context, KeyMaterial] = WeakKeyDictionary()
 """The certificate that a context was made for, as long as a connection or a map holds the context."""
@@ -134,6 +121,9 @@ class ServedTls:
     :ivar version: ``TLSv1.3``
     :ivar cipher: OpenSSL's name
     :ivar alpn: the protocol agreed on, or None
+    :ivar visitors: the policy by which the visitor was judged: asked for a certificate, it showed a good one or, where
+        the policy leaves it the choice, none. None where it was not asked
+    :ivar certificate: the visitor's, or None
     """
 
     server_name: str | None
@@ -141,6 +131,8 @@ class ServedTls:
     version: str
     cipher: str
     alpn: bytes | None
+    visitors: VisitorPolicy | None = None
+    certificate: VisitorCertificate | None = None
 
     def covers(self, host: str) -> bool:
         """Whether the certificate that was served is good for ``host`` (no port)."""
@@ -154,6 +146,17 @@ class ServedTls:
         return self.server_name is not None and not self.covers(host)
 
 
+class _AskedConnection(SSL.Connection):
+    """The server's side of a connection that is asked for a certificate.
+
+    :ivar visitors: whose certificates are good here
+    :ivar server_name: the name by which this was found, before OpenSSL heard it
+    """
+
+    visitors: VisitorPolicy
+    server_name: str | None
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTls:
     """The server side of TLS: one per listener, made of a certificate map that can be swapped while it serves.
@@ -161,44 +164,113 @@ class ServerTls:
     :param certificates: what to serve
     :param alpn: protocols in the order of preference. A client that offers ALPN and none of these gets the alert
         ``no_application_protocol`` (RFC 7301); one without ALPN is served
+    :param tls: versions, ciphers and groups
+    :param visitors: which visitors are asked for a certificate of theirs, by server name
     :raises ConfigError: OpenSSL refuses a certificate or key
     """
 
-    def __init__(self, certificates: CertificateMap, alpn: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        certificates: CertificateMap,
+        alpn: Sequence[bytes],
+        *,
+        tls: TlsPolicy = INTERMEDIATE,
+        visitors: VisitorPolicies = NOBODY_ASKED,
+    ) -> None:
         self._alpn = tuple(alpn)
+        self._tls = tls
         self._contexts: dict[KeyMaterial, SSL.Context] = {}
-        # Tickets are sealed with the keys of the context that a connection begins on. This one has no certificate and
-        # stays for good, so that sessions live through a reload.
-        self._front = CertificateOptions(
-            contextForServerName=self._context_for, acceptableProtocols=list(self._alpn), **_server_options()
-        )
-        self._front_context = self._front.getContext()
-        _adjust(self._front_context, self._alpn)
-        self.swap(certificates)
+        self._asking: dict[tuple[KeyMaterial, VisitorPolicy], SSL.Context] = {}
+        # Tickets are sealed with the keys of the context that a connection begins on. These have no certificate and
+        # stay, so that sessions live through a reload.
+        self._front = Front(self._make_front)
+        self._fronts: dict[VisitorPolicy, Front] = {}
+        self.swap(certificates, tls=tls, visitors=visitors)
 
     @property
     def certificates(self) -> CertificateMap:
         """The map that new connections get."""
         return self._certificates
 
-    def swap(self, certificates: CertificateMap) -> None:
+    def swap(
+        self, certificates: CertificateMap, *, tls: TlsPolicy | None = None, visitors: VisitorPolicies | None = None
+    ) -> None:
         """Serve these from the next handshake on; connections that stand keep what they have.
 
+        Sessions can still be resumed, but for those of a policy that has changed.
+
+        :param tls: None for what there is, as with ``visitors``
         :raises ConfigError: OpenSSL refuses one of them; the old map goes on serving
         """
+        tls = tls or self._tls
+        same = tls == self._tls
         contexts = {
-            material: self._contexts.get(material) or _server_context(material, self._alpn)
+            material: (self._contexts.get(material) if same else None) or _server_context(material, self._alpn, tls)
             for material in certificates.materials
         }
+        self._tls = tls
         self._contexts = contexts
         self._certificates = certificates
+        if visitors is not None:
+            self._visitors = visitors
+        if not same:
+            self._front = Front(self._make_front)
+            self._fronts, self._asking = {}, {}
+        every = self._visitors.every
+        self._fronts = {policy: front for policy, front in self._fronts.items() if policy in every}
+        self._asking = {key: context for key, context in self._asking.items() if key[0] in contexts and key[1] in every}
+
+    def rotate_tickets(self) -> None:
+        """Seal new session tickets with new keys; those sealed since the last time can still be resumed.
+
+        Call it every :data:`~wormhole_tw.net.tickets.TICKET_PERIOD`.
+        """
+        for front in (self._front, *self._fronts.values()):
+            front.rotate()
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         # as CertificateOptions does, but for the ALPN names, which a client's connection offers and a server's does not
-        return SSL.Connection(self._front_context, None)
+        hello: bytes = getattr(protocol, "hello", b"")
+        if hello:
+            protocol.hello = b""  # it is of no use to anybody any more
+        if self._visitors:
+            server_name = _asked(hello)
+            visitors = self._visitors.find(server_name)
+            if visitors is not None:
+                asked = _AskedConnection(self._front_of(visitors).context_for(hello), None)
+                asked.visitors = visitors
+                asked.server_name = server_name
+                return asked
+        return SSL.Connection(self._front.context_for(hello), None)
 
-    def _context_for(self, server_name: bytes | None) -> SSL.Context:
-        return self._contexts[self._certificates.choose(_text(server_name))]
+    def _front_of(self, visitors: VisitorPolicy) -> Front:
+        front = self._fronts.get(visitors)
+        if front is None:
+            front = self._fronts[visitors] = Front(lambda: self._make_front(visitors))
+        return front
+
+    def _make_front(self, visitors: VisitorPolicy | None = None) -> SSL.Context:
+        options = CertificateOptions(acceptableProtocols=list(self._alpn), **self._tls.options())
+        context = options.getContext()
+        context.set_session_id(SESSION_CONTEXT)
+        context.set_timeout(TICKET_LIFETIME)
+        self._tls.adjust(context, self._alpn)
+        context.set_tlsext_servername_callback(self._choose)
+        if visitors is not None:
+            visitors.ask(context)
+        return context
+
+    def _choose(self, connection: SSL.Connection) -> None:
+        """OpenSSL has read the server name, or that there is none."""
+        material = self._certificates.choose(_text(connection.get_servername()))
+        if not isinstance(connection, _AskedConnection):
+            connection.set_context(self._contexts[material])
+            return
+        key = (material, connection.visitors)
+        context = self._asking.get(key)
+        if context is None:
+            context = self._asking[key] = _server_context(material, self._alpn, self._tls, connection.visitors)
+        connection.set_context(context)
 
     @staticmethod
     def served(transport: object) -> ServedTls | None:
@@ -210,13 +282,41 @@ class ServerTls:
         cipher = connection.get_cipher_name()
         if material is None or cipher is None:
             return None
+        server_name = _text(connection.get_servername())
+        policy, certificate = _shown(connection, server_name)
         return ServedTls(
-            server_name=_text(connection.get_servername()),
+            server_name=server_name,
             material=material,
             version=connection.get_protocol_version_name(),
             cipher=cipher,
             alpn=connection.get_alpn_proto_negotiated() or None,
+            visitors=policy,
+            certificate=certificate,
         )
+
+
+def _shown(
+    connection: SSL.Connection, server_name: str | None
+) -> tuple[VisitorPolicy | None, VisitorCertificate | None]:
+    """By which policy the visitor was judged, and the certificate that it showed."""
+    if not isinstance(connection, _AskedConnection) or server_name != connection.server_name:
+        return None, None
+    policy = connection.visitors
+    certificate = policy.seen(connection)
+    if certificate is None:
+        return (None if policy.required else policy), None
+    if certificate.not_after < datetime.datetime.now(datetime.UTC):
+        return None, None  # it was good when the session began that is resumed here
+    return policy, certificate
+
+
+def _asked(hello: bytes) -> str | None:
+    """The server name that OpenSSL will find in a ClientHello; None also where OpenSSL will refuse it."""
+    try:
+        found = read_client_hello(hello) if hello else None
+    except ValueError:
+        return None
+    return None if found is None else _text(found.server_name)
 
 
 @lru_cache(maxsize=512)
@@ -228,17 +328,9 @@ def _text(server_name: bytes | None) -> str | None:
     return None if is_ip_address(name) else name
 
 
-def _server_options() -> dict[str, Any]:
-    return {
-        "raiseMinimumTo": TLSVersion.TLSv1_2,
-        "acceptableCiphers": AcceptableCiphers.fromOpenSSLCipherString(TLS12_CIPHERS),
-        # Tickets only: nothing is kept here for a visitor that may come back.
-        "enableSessionTickets": True,
-        "enableSessions": False,
-    }
-
-
-def _server_context(material: KeyMaterial, alpn: tuple[bytes, ...]) -> SSL.Context:
+def _server_context(
+    material: KeyMaterial, alpn: tuple[bytes, ...], tls: TlsPolicy, visitors: VisitorPolicy | None = None
+) -> SSL.Context:
     try:
         options = CertificateOptions(
             # Twisted's annotations still say pyOpenSSL's own classes, whose use pyOpenSSL deprecates.
@@ -246,47 +338,18 @@ def _server_context(material: KeyMaterial, alpn: tuple[bytes, ...]) -> SSL.Conte
             certificate=cast(Any, material.certificate),
             extraCertChain=cast(Any, list(material.chain)),
             acceptableProtocols=list(alpn),
-            **_server_options(),
+            **tls.options(),
         )
         context = options.getContext()
     except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
         reason = f"TLS cannot use this certificate or key: {_openssl_text(error)}"
         raise ConfigError(material.source, "", reason) from None
-    _adjust(context, alpn)
+    context.set_session_id(SESSION_CONTEXT)
+    tls.adjust(context, alpn)
+    if visitors is not None:
+        visitors.trust(context)
     _material_of[context] = material
     return context
-
-
-def _adjust(context: SSL.Context, alpn: tuple[bytes, ...]) -> None:
-    """What ``CertificateOptions`` has no parameter for."""
-    context.set_session_id(SESSION_CONTEXT)
-    context.set_options(_OP_NO_RENEGOTIATION)
-    set_tls13_ciphersuites = getattr(context, "set_tls13_ciphersuites", None)
-    if set_tls13_ciphersuites is not None:
-        set_tls13_ciphersuites(TLS13_CIPHERS)
-    _limit_groups(context)
-
-    def select(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-        for protocol in alpn:
-            if protocol in offered:
-                return protocol
-        # Twisted's own callback answers with an empty name, which OpenSSL turns into the alert internal_error; an
-        # exception becomes no_application_protocol.
-        raise SSL.Error([("SSL routines", "", "no application protocol")])
-
-    if alpn:
-        context.set_alpn_select_callback(select)
-
-
-def _limit_groups(context: SSL.Context) -> None:
-    """Agree on no group but :data:`GROUPS`. pyOpenSSL names one curve at most; without its inside, OpenSSL's stay."""
-    lib: Any = getattr(SSL, "_lib", None)
-    inside: Any = getattr(context, "_context", None)
-    set_list = getattr(lib, "SSL_CTX_set1_curves_list", None)
-    if set_list is not None and inside is not None and not any(set_list(inside, groups) == 1 for groups in GROUPS):
-        raise SSL.Error([("SSL routines", "", "none of the groups for key exchange are known")])  # pragma: no cover
-    if lib is not None:
-        lib.ERR_clear_error()  # of the list that was refused
 
 
 def _openssl_text(error: Exception) -> str:
@@ -377,7 +440,7 @@ class _VerifiedClient:
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection: SSL.Connection = self._options.clientConnectionForTLS(protocol)
-        connection.set_options(_OP_NO_RENEGOTIATION)
+        connection.set_options(NO_RENEGOTIATION)
         told = [protocol]  # emptied when it is judged, or connection and protocol would hold each other for good
 
         def judge(_connection: SSL.Connection, certificate: crypto.X509, _code: int, depth: int, good: bool) -> bool:
@@ -409,7 +472,7 @@ class _UnverifiedClient:
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection: SSL.Connection = self._options.clientConnectionForTLS(protocol)
-        connection.set_options(_OP_NO_RENEGOTIATION)
+        connection.set_options(NO_RENEGOTIATION)
         if self._server_name is not None:
             connection.set_tlsext_host_name(self._server_name)
         return connection

@@ -49,6 +49,8 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
     """
 
     transport: Any  # an ITCPTransport, or whatever like it is wrapped
+    hello: bytes = b""
+    """What a server's client began with; for whoever makes the OpenSSL connection."""
     _read_closed = False
     _write_closing = False
     _write_closed = False

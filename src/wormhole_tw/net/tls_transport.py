@@ -357,13 +357,18 @@ class TlsAcceptor:
     def __init__(self, clock: IReactorTime, creator: IOpenSSLServerConnectionCreator) -> None:
         self._factory = _TlsFactory(creator, False, Factory(), clock)
 
-    def wrap(self, protocol: IProtocol) -> HalfClosingTls:
+    def wrap(self, protocol: IProtocol, hello: bytes = b"") -> HalfClosingTls:
         """TLS for one connection: call ``makeConnection(transport)`` on it, then ``dataReceived`` with what was read.
+
+        :param hello: the whole ClientHello, where something depends on it: whether a certificate is asked for by the
+            server name, and tickets whose key is not the newest
 
         ``protocol`` is connected at once and hears of the handshake by ``handshakeCompleted`` where it provides
         `IHandshakeListener`; only then are SNI and ALPN known. A handshake has no time limit of its own.
         """
-        return self._factory.kind(self._factory, protocol)
+        tls = self._factory.kind(self._factory, protocol)
+        tls.hello = hello
+        return tls
 
 
 def wrap_client_tls(

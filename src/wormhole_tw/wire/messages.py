@@ -153,12 +153,19 @@ class Status(Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class TlsFacts(Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What is known of the TLS between visitor and edge."""
+    """What is known of the TLS between visitor and edge.
+
+    :ivar client_fingerprint: SHA-256 of the certificate that the visitor showed and the edge verified, in hex; None for
+        none
+    :ivar client_subject: its subject as RFC 4514 writes it, perhaps cut
+    """
 
     version: _Text = ""
     cipher: _Text = ""
     sni: _Text | None = None
     alpn: _Text | None = None
+    client_fingerprint: _Text | None = None
+    client_subject: _Text | None = None
 
 
 class Visitor(Struct, kw_only=True, frozen=True, omit_defaults=True):

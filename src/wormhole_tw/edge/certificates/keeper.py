@@ -11,8 +11,11 @@ from twisted.logger import Logger
 from wormhole_tw.edge.accept import ALPN
 from wormhole_tw.edge.certificates.dev import DevCertificates
 from wormhole_tw.edge.certificates.files import load_certificates, uncovered_names
+from wormhole_tw.edge.certificates.visitors import VisitorsAsked, expired_authorities
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.net.tickets import TICKET_PERIOD
 from wormhole_tw.net.tls import CertificateMap, ServerTls
+from wormhole_tw.net.tls_policy import POLICIES
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -49,7 +52,9 @@ class CertificateKeeper:
         self._dev = DevCertificates(config) if config.tls.mode == "dev" else None
         self._check: IDelayedCall | None = None
         certificates = self.prepare(config)
-        self.tls = ServerTls(certificates, ALPN)
+        self._visitors = VisitorsAsked()
+        self._rotation: IDelayedCall | None = None
+        self.tls = ServerTls(certificates, ALPN, tls=POLICIES[config.tls.policy], visitors=self._visitors.load(config))
         self._warn(config, certificates)
 
     def prepare(self, config: EdgeConfig) -> CertificateMap:
@@ -64,12 +69,14 @@ class CertificateKeeper:
 
         :raises ConfigError: OpenSSL refuses one of them; the old ones go on serving
         """
-        self.tls.swap(certificates)
+        self.tls.swap(certificates, tls=POLICIES[config.tls.policy], visitors=self._visitors.load(config))
         self._config = config
         self._warn(config, certificates)
 
     def start(self) -> None:
-        """Begin to look for what is due to be renewed."""
+        """Begin to look for what is due to be renewed, the keys of session tickets too."""
+        if self._rotation is None:
+            self._rotation = self._clock.callLater(TICKET_PERIOD, self._rotate)
         if self._dev is not None and self._check is None:
             self._check = self._clock.callLater(RENEWAL_CHECK, self._renew)
 
@@ -78,6 +85,13 @@ class CertificateKeeper:
         if self._check is not None:
             self._check.cancel()
             self._check = None
+        if self._rotation is not None:
+            self._rotation.cancel()
+            self._rotation = None
+
+    def _rotate(self) -> None:
+        self._rotation = self._clock.callLater(TICKET_PERIOD, self._rotate)
+        self.tls.rotate_tickets()
 
     def _renew(self) -> None:
         assert self._dev is not None
@@ -94,3 +108,5 @@ class CertificateKeeper:
         if self._dev is None:
             for line in uncovered_names(config, certificates):
                 log.warn("{line}", line=line)
+        for line in expired_authorities(config, self._wall()):
+            log.warn("{line}", line=line)

@@ -1,0 +1,179 @@
+"""Certificates of visitors: which ones a server asks for, by the name that it is asked by, and what it learnt of one.
+
+A policy is told to OpenSSL, so that who has no certificate to show never gets a word of HTTP across.  The sessions of
+each policy are sealed with keys of their own (:mod:`.tickets`): a session that was begun under one can be resumed
+under no other.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL, crypto
+
+from wormhole_tw.net.pem import normal_name
+
+__all__ = ["NOBODY_ASKED", "VisitorCertificate", "VisitorPolicies", "VisitorPolicy"]
+
+MAX_KNOWN = 1024
+"""Visitors whose chain is remembered for a policy, so that it is told after a resumption too: a ticket holds the
+visitor's own certificate alone.  Some 5 KiB each."""
+
+MAX_DEPTH = 8
+"""CAs between a visitor's certificate and one that is trusted. Nobody has more than three, and each costs us."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VisitorCertificate:
+    """A visitor's certificate that was found good.
+
+    :ivar fingerprint: its SHA-256, 64 hex digits in lower case
+    :ivar subject: its subject as RFC 4514 writes it; may be empty
+    :ivar field: it as RFC 9440's ``Client-Cert``
+    :ivar chain_field: the CAs between it and the one that is trusted here, as ``Client-Cert-Chain``; empty for none
+    :ivar not_after: the end of its validity, UTC
+    """
+
+    fingerprint: str
+    subject: str
+    field: bytes
+    chain_field: bytes
+    not_after: datetime.datetime
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate, between: Sequence[x509.Certificate] = ()) -> VisitorCertificate:
+        """
+        :param between: the CAs, the one that signed it first
+        """
+        encoded = certificate.public_bytes(Encoding.DER)
+        try:
+            subject = certificate.subject.rfc4514_string()
+        except ValueError:  # an attribute that is not what it says; the certificate is good all the same
+            subject = ""
+        return cls(
+            hashlib.sha256(encoded).hexdigest(),
+            subject,
+            _byte_sequence(encoded),
+            b", ".join([_byte_sequence(one.public_bytes(Encoding.DER)) for one in between]),
+            certificate.not_valid_after_utc,
+        )
+
+
+def _byte_sequence(data: bytes) -> bytes:
+    """RFC 8941 section 3.3.5."""
+    return b":%s:" % b64encode(data)
+
+
+class VisitorPolicy:
+    """Whose certificates are good, and whether one is needed.
+
+    Two are the same only where they are one object: keep it for as long as nothing of it changes.
+
+    :param authorities: certificates are good that one of these signed, directly or through others; or is
+    :param required: without one there is no connection; otherwise who has none is served too
+    :param fingerprints: SHA-256 (32 bytes each); if there are any, one certificate of the chain has to be among them,
+        the visitor's own or any above it up to the authority
+    :param owner: what the caller made it of
+    """
+
+    __slots__ = ("_known", "authorities", "fingerprints", "owner", "required")
+
+    def __init__(
+        self,
+        authorities: Sequence[x509.Certificate],
+        *,
+        required: bool = True,
+        fingerprints: frozenset[bytes] = frozenset(),
+        owner: Any = None,
+    ) -> None:
+        self.authorities = tuple(authorities)
+        self.required = required
+        self.fingerprints = fingerprints
+        self.owner = owner
+        self._known: dict[str, VisitorCertificate] = {}
+
+    def ask(self, context: SSL.Context) -> None:
+        """Let the connections that begin on a context ask for a certificate."""
+        mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if self.required else 0)
+        context.set_verify(mode, self._judge if self.fingerprints else None)
+        context.set_verify_depth(MAX_DEPTH)
+
+    def trust(self, context: SSL.Context) -> None:
+        """Let a context know the authorities, to tell visitors and to verify by."""
+        store = context.get_cert_store()
+        assert store is not None
+        for authority in self.authorities:
+            store.add_cert(crypto.X509.from_cryptography(authority))
+            context.add_client_ca(authority)
+        # What stands in the file is trusted whether it is a root or not.
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+
+    def _judge(self, connection: SSL.Connection, certificate: crypto.X509, _code: int, depth: int, good: int) -> bool:
+        """Called for each certificate of a chain that is good, from the authority down to the visitor's own."""
+        if not good:
+            return False
+        found = connection.get_app_data() is self
+        if not found:
+            encoded = certificate.to_cryptography().public_bytes(Encoding.DER)
+            found = hashlib.sha256(encoded).digest() in self.fingerprints
+            if found:
+                connection.set_app_data(self)
+        return found or depth > 0
+
+    def seen(self, connection: SSL.Connection) -> VisitorCertificate | None:
+        """The certificate of a connection whose handshake is done under this policy; None where it has none."""
+        inside = cast(Any, connection)  # whose annotations lag behind
+        certificate: x509.Certificate | None = inside.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            return None
+        key = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+        chain: list[x509.Certificate] | None = inside.get_verified_chain(as_cryptography=True)
+        known = self._known.pop(key, None)
+        if known is None:
+            known = VisitorCertificate.of(certificate, chain[1:-1] if chain else ())
+            while len(self._known) >= MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+        if chain or known.chain_field:
+            self._known[key] = known
+        return known
+
+
+class VisitorPolicies:
+    """Which policy holds for which server name; immutable.
+
+    An exact name wins over a wildcard (one left-most label), also one that asks for nothing.
+
+    :param named: host name (lower case) or ``*.parent`` → its policy, or None where nothing is asked for
+    """
+
+    __slots__ = ("_exact", "_wildcard", "every")
+
+    def __init__(self, named: Mapping[str, VisitorPolicy | None]) -> None:
+        exact = {normal_name(name): policy for name, policy in named.items() if not name.startswith("*.")}
+        wildcard = {normal_name(name[2:]): policy for name, policy in named.items() if name.startswith("*.")}
+        self._exact: Mapping[str, VisitorPolicy | None] = MappingProxyType(exact)
+        self._wildcard: Mapping[str, VisitorPolicy | None] = MappingProxyType(wildcard)
+        self.every = frozenset(policy for policy in named.values() if policy is not None)
+
+    def __bool__(self) -> bool:
+        return bool(self.every)
+
+    def find(self, name: str | None) -> VisitorPolicy | None:
+        """The policy for a server name (lower case, no trailing dot), or None."""
+        if name is None:
+            return None
+        if name in self._exact:
+            return self._exact[name]
+        label, _, parent = name.partition(".")
+        return self._wildcard.get(parent) if label else None
+
+
+NOBODY_ASKED = VisitorPolicies({})
