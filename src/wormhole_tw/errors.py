@@ -17,6 +17,8 @@
         ├── StreamReset             a stream ended before its end: ``code``, ``delivered``
         ├── RequestReset            a service ended one request: ``code``, ``processed``
         ├── NoUpstream              no agent or origin can take a request
+        ├── CaUnavailable           the CA that certificates come from cannot be had: ``retry_after`` seconds
+        ├── CaRefused               it refuses: ``code``, ``names``, ``retry_after``
         ├── ChallengeFailed         the CA cannot be shown that a name is ours
         └── TimedOut                a named limit in seconds passed
 
@@ -27,6 +29,8 @@ error ends its connection, the world's is answered or tried again, a misuse is a
 from __future__ import annotations
 
 __all__ = [
+    "CaRefused",
+    "CaUnavailable",
     "ChallengeFailed",
     "ConfigError",
     "HttpError",
@@ -169,6 +173,32 @@ class RequestReset(WorldError):
 
 class NoUpstream(WorldError):
     """No agent or origin is there to take the request."""
+
+
+class CaUnavailable(WorldError):
+    """The CA that certificates come from cannot be reached, or does not answer as one.
+
+    :ivar retry_after: seconds that it asks to wait, or None
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CaRefused(WorldError):
+    """The CA refuses what was asked of it (RFC 8555 section 6.7).
+
+    :ivar code: the last part of the problem's type (``rateLimited``, ``unauthorized``)
+    :ivar names: those that it is about, where the CA says so
+    :ivar retry_after: seconds that it asks to wait, or None
+    """
+
+    def __init__(self, code: str, message: str, names: tuple[str, ...] = (), retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.names = names
+        self.retry_after = retry_after
 
 
 class ChallengeFailed(WorldError):
