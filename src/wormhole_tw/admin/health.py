@@ -31,11 +31,13 @@ class ReadyResource(Resource):
     """Answers ``ok`` with 200, or ``not ready`` with 503; ``?verbose`` adds why.
 
     :param unready: gives the reasons, one sentence each; none when it is ready
+    :param besides: gives what ``?verbose`` adds in any case, a line each: how certificates stand
     """
 
-    def __init__(self, unready: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, unready: Callable[[], Sequence[str]], besides: Callable[[], Sequence[str]] = tuple) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._unready = unready
+        self._besides = besides
 
     def render_GET(self, request: Request) -> bytes:
         _plain(request)
@@ -46,4 +48,5 @@ class ReadyResource(Resource):
         # twisted.web's own reading of a query knows no name without a value
         if b"verbose" in request.uri.partition(b"?")[2].split(b"&"):
             lines += reasons or ["ports are open and the configuration is loaded"]
+            lines += self._besides()
         return "".join(f"{line}\n" for line in lines).encode()

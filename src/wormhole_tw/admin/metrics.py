@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from wormhole_tw.edge.agents import Agents
+    from wormhole_tw.edge.certificates.keeper import CertificateKeeper
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.observer import Observer
     from wormhole_tw.edge.service import EdgeService
@@ -86,6 +87,7 @@ class EdgeCollector(Collector):
             yield from _of_requests(observer.metrics, context)
         yield from _of_connections(context)
         yield from _of_agents(agents)
+        yield from _of_certificates(edge.certificates)
         yield from _of_the_process(observer)
 
 
@@ -210,6 +212,30 @@ def _of_agents(agents: Agents) -> Iterator[Metric]:
     ):
         rows = [((value,), number) for value, number in sorted(numbers.items())]
         yield _counter(f"wormhole_{name}", what, (label,), rows)
+
+
+def _of_certificates(keeper: CertificateKeeper) -> Iterator[Metric]:
+    name = ("name",)
+    yield _gauge(
+        "wormhole_certificate_days_left",
+        "Days until the certificate that is served for a name ends.",
+        name,
+        (((name,), days) for name, days in sorted(keeper.days_left().items())),
+    )
+    if keeper.acme is None:
+        return
+    statuses = keeper.acme.statuses()
+    yield _gauge(
+        "wormhole_certificate_failures",
+        "Tries in a row that brought no certificate for a name.",
+        name,
+        (((status.name,), status.failures) for status in statuses if status.state != "local"),
+    )
+    yield _gauge(
+        "wormhole_certificates_missing",
+        "Names that visitors are refused for, because they have no certificate yet.",
+        rows=[((), sum(status.state == "missing" for status in statuses))],
+    )
 
 
 def _of_the_process(observer: Observer) -> Iterator[Metric]:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The two services take options of their own, which twistd's parser knows; argparse must not touch them.
     if args[:1] == ["agent"]:
         return _twistd("wormhole-agent", args[1:])
-    if args[:1] == ["edge"] and args[1:2] != ["check"]:
+    if args[:1] == ["edge"] and args[1:2] not in (["check"], ["certificates"]):
         return _twistd("wormhole-edge", args[1:])
     options = _parser().parse_args(args)
     command: Command = options.command
@@ -92,6 +92,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", metavar="FILE", help="the edge.toml")
     check.set_defaults(command=_check)
 
+    names = edge.add_parser(
+        "certificates",
+        help="say how the certificate of each name stands",
+        description="A table of the configured names, their certificates and the last error of each, from the state "
+        "folder; status 1 where a name has no valid certificate.",
+    )
+    names.add_argument("-c", "--config", metavar="FILE", default="edge.toml", help="the edge.toml (default: edge.toml)")
+    names.add_argument("--state", metavar="DIR", help="the state folder (default: that of the configuration)")
+    names.set_defaults(command=_certificates)
+
     commands.add_parser("agent", help="run an agent in the foreground (options: wormhole-tw agent --help)")
 
     token = commands.add_parser("token", help="make tokens")
@@ -138,6 +148,12 @@ def _check(options: argparse.Namespace) -> int:
     from wormhole_tw.cli.edge_check import check
 
     return check(options.file)
+
+
+def _certificates(options: argparse.Namespace) -> int:
+    from wormhole_tw.cli.edge_certificates import certificates
+
+    return certificates(options.config, options.state)
 
 
 def _generate(options: argparse.Namespace) -> int:

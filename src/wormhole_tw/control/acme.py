@@ -35,6 +35,7 @@ __all__ = [
     "check_names",
     "is_acme_name",
     "read_acme",
+    "refuse_acme_keys",
 ]
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
@@ -165,15 +166,39 @@ def is_acme_name(config: AcmeConfig, name: str) -> bool:
     return True
 
 
-def check_names(config: AcmeConfig, sites: Sequence[Site], source: str) -> None:
-    """See to it that every name of the sites that the CA is asked for can be proved.
+def refuse_acme_keys(table: TlsTable, source: str) -> None:
+    """See to it that nothing of this mode is said with another one.
 
-    :raises ConfigError: a wildcard, and nobody writes the DNS; a name that is too long for that
+    :raises ConfigError: something is
     """
+    if table.mode != "acme":
+        for key in ACME_KEYS:
+            if getattr(table, key) is not None:
+                raise ConfigError(source, f"$.tls.{key}", 'only with mode = "acme"')
+
+
+def check_names(config: AcmeConfig, names: Sequence[str], sites: Sequence[Site], source: str, *, plain: bool) -> None:
+    """See to it that every name that the CA is asked for can be proved.
+
+    :param names: the edge's own
+    :param plain: there is a listener without TLS
+    :raises ConfigError: a wildcard, and nobody writes the DNS; a name that is too long for that; nothing that answers
+        HTTP-01
+    """
+    keys = [(name, f"$.edge.names[{index}]") for index, name in enumerate(names)]
     for number, site in enumerate(sites):
-        for index, name in enumerate(site.hostnames):
-            if is_acme_name(config, name) and challenge_kind(config, name) == "dns-01":
-                check_provable(name, config.dns, source, f"$.sites[{number}].hostnames[{index}]")
+        keys += [(name, f"$.sites[{number}].hostnames[{index}]") for index, name in enumerate(site.hostnames)]
+    for name, key in keys:
+        if not is_acme_name(config, name):
+            continue
+        if challenge_kind(config, name) == "dns-01":
+            check_provable(name, config.dns, source, key)
+        elif not plain:
+            reason = (
+                f"the CA asks for {name} on port 80, and there is no listener without TLS: "
+                'http = ["tcp:80"], or challenge = "dns-01"'
+            )
+            raise ConfigError(source, "$.edge.http", reason)
 
 
 def challenge_kind(config: AcmeConfig, name: str) -> Challenge:

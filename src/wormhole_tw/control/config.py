@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from wormhole_tw.errors import ConfigError, NotAvailableError
 
-from .acme import AcmeConfig
+from .acme import AcmeConfig, check_names, read_acme, refuse_acme_keys
 from .client_certificates import read_client_certificates
 from .endpoints import check_endpoint, endpoint_port
 from .limits import Limits, SiteLimits
@@ -223,18 +223,19 @@ class _Resolver:
         listeners = self._listeners(edge)
         backends = self._backends(table.backends)
         sites = self._sites(table.sites, [backend.name for backend in backends])
+        names = self._edge_names(edge, sites)
         if table.limits.target_bytes > table.limits.head_bytes:
             raise self._error("$.limits.target_bytes", "more than head_bytes, which holds the target too")
         return EdgeConfig(
             source=self._source,
             name=self._edge_name(edge),
-            names=self._edge_names(edge, sites),
+            names=names,
             region=self._name("$.edge.region", edge.region),
             listeners=listeners,
             public_https_port=self._public_port(edge, listeners),
             admin=self._admin(edge, listeners),
             state=self._path("$.edge.state", edge.state),
-            tls=self._tls(table.tls),
+            tls=self._tls(table.tls, names, listeners, sites),
             limits=table.limits,
             backends=backends,
             sites=sites,
@@ -337,9 +338,10 @@ class _Resolver:
 
     # [tls]
 
-    def _tls(self, table: TlsTable) -> TlsConfig:
-        if table.mode == "acme":
-            raise self._not_available("$.tls.mode", 'mode = "acme"')
+    def _tls(
+        self, table: TlsTable, names: Sequence[str], listeners: Sequence[Listener], sites: Sequence[Site]
+    ) -> TlsConfig:
+        refuse_acme_keys(table, self._source)
         if table.mode == "files" and not table.certificates:
             raise self._error("$.tls.certificates", 'mode = "files" needs at least one [[tls.certificates]]')
         if table.mode != "files" and table.certificates:
@@ -352,7 +354,11 @@ class _Resolver:
             )
             for index, pair in enumerate(table.certificates)
         )
-        return TlsConfig(table.mode, certificates, policy=table.policy)
+        acme = None
+        if table.mode == "acme":
+            acme = read_acme(table, self._source, self._folder)
+            check_names(acme, names, sites, self._source, plain=any(not listener.tls for listener in listeners))
+        return TlsConfig(table.mode, certificates, acme, policy=table.policy)
 
     # [access_log]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+from .acme import AcmeConfig
 from .config import EdgeConfig
 from .limits import Limits
 
@@ -17,6 +20,12 @@ def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
     keys = [f"$.edge.{name}" for name in _FIXED if _fixed_part(old, name) != _fixed_part(new, name)]
     if old.tls.mode != new.tls.mode:
         keys.append("$.tls.mode")
+    elif old.tls.acme != new.tls.acme:
+        keys += [
+            f"$.tls.{field.name}"
+            for field in fields(AcmeConfig)
+            if getattr(old.tls.acme, field.name) != getattr(new.tls.acme, field.name)
+        ]
     if old.access_log != new.access_log:
         keys.append("$.access_log")
     keys += [

@@ -22,6 +22,7 @@ __all__ = [
     "ANSWERS",
     "Answer",
     "HttpDate",
+    "challenge_answer",
     "error_answer",
     "head_timeout",
     "options_answer",
@@ -188,6 +189,12 @@ def redirect_answer(location: bytes, date: bytes) -> tuple[ResponseHead, bytes]:
         (b"Content-Type", b"text/plain; charset=utf-8"),
     ]
     return ResponseHead(308, b"Permanent Redirect", fields, framing=Framing.LENGTH, length=len(body)), body
+
+
+def challenge_answer(value: bytes, date: bytes) -> tuple[ResponseHead, bytes]:
+    """200 with what a CA looks for, to see that a name is ours (RFC 8555 §8.3)."""
+    fields: Fields = [(b"Date", date), (b"Content-Type", b"application/octet-stream")]
+    return ResponseHead(200, b"OK", fields, framing=Framing.LENGTH, length=len(value)), value
 
 
 def options_answer(date: bytes) -> tuple[ResponseHead, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING
@@ -80,6 +80,7 @@ class Counters:
 class EdgeContext:
     """What accept, listener and exchange need.
 
+    :ivar awaited: token → what a CA is to find under it on a plain listener (HTTP-01); None where no CA asks
     :ivar addresses: visitors' connections by what counts of the address, where that has a limit
     :ivar catalogs: the current catalog; an exchange keeps the route and the limits that it found in it
     :ivar connections: visitors' connections (and those whose first bytes are still awaited)
@@ -96,6 +97,7 @@ class EdgeContext:
 
     __slots__ = (
         "addresses",
+        "awaited",
         "catalogs",
         "connections",
         "counters",
@@ -131,11 +133,13 @@ class EdgeContext:
         wall: Callable[[], float],
         names: frozenset[str] = frozenset(),
         public_port: int = 443,
+        awaited: Mapping[bytes, bytes] | None = None,
     ) -> None:
         """
         :param random: where balancing takes its chance from
         :param wall: seconds since 1970, for ``Date``
         """
+        self.awaited = awaited
         self.catalogs = catalogs
         self.registry = registry
         self.timers = timers

@@ -12,7 +12,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from wormhole_tw.control.model import H2C
-from wormhole_tw.edge.answers import options_answer, redirect_answer
+from wormhole_tw.edge.answers import challenge_answer, options_answer, redirect_answer
+from wormhole_tw.edge.certificates.challenges import awaited_value
 from wormhole_tw.edge.flow import Flow
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
 from wormhole_tw.edge.refusals import refusal
@@ -201,6 +202,9 @@ class Exchange(Flow):
         :raises HttpError: it goes nowhere
         """
         context = self._context
+        if context.awaited and facts.served is None and (value := awaited_value(context.awaited, head)):
+            self._answer(*challenge_answer(value, context.date.at(context.wall())))
+            return None
         if facts.redirect:
             self._redirect(head)
             return None

@@ -142,6 +142,7 @@ class EdgeService(Service):
             wall=time.time,
             names=frozenset(config.names),
             public_port=config.public_https_port or HTTPS,
+            awaited=self._keeper.awaited if config.tls.mode == "acme" else None,
         )
         self._agents = Agents(
             catalog=self._catalogs,
@@ -229,6 +230,16 @@ class EdgeService(Service):
         return self._observer
 
     @property
+    def certificates(self) -> CertificateKeeper:
+        """What it serves over TLS.
+
+        :raises MisuseError: the edge is not running
+        """
+        if self._keeper is None:
+            raise MisuseError("the edge is not running")
+        return self._keeper
+
+    @property
     def agents(self) -> Agents:
         """The far side of its tunnels.
 
@@ -250,6 +261,10 @@ class EdgeService(Service):
         if self._context is None:
             reasons.append("no configuration is loaded")
         return reasons
+
+    def certificate_lines(self) -> list[str]:
+        """How certificates stand, with ``mode = "acme"``: a line for each name."""
+        return [] if self._keeper is None else self._keeper.lines()
 
     @property
     def ca_file(self) -> Path | None:
@@ -318,7 +333,7 @@ class EdgeService(Service):
         restart = restart_needed(self.config, config)
         # What needs a restart stays what it is until then, also for those who ask this service.
         fixed = {key.split(".")[2] for key in restart if key.startswith("$.edge.")}
-        merged = _merged(self.config, config, fixed, keep_tls="$.tls.mode" in restart)
+        merged = _merged(self.config, config, fixed, keep_tls=any(key.startswith("$.tls.") for key in restart))
         keeper.serve(merged, keeper.prepare(merged))
         self.config = merged
         for door, listener in zip(self._doors, merged.listeners, strict=True):
@@ -417,7 +432,7 @@ def _tell_when(deferred: Deferred[None]) -> Deferred[None]:
 
 def _merged(old: EdgeConfig, new: EdgeConfig, fixed: set[str], *, keep_tls: bool) -> EdgeConfig:
     kept = {name: getattr(old, name) for name in fixed}
-    tls = old.tls if keep_tls else new.tls
+    tls = replace(old.tls, policy=new.tls.policy) if keep_tls else new.tls
     return replace(new, limits=old.limits, access_log=old.access_log, tls=tls, **kept)
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -35,8 +34,10 @@ from zope.interface import implementer
 
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.addresses import is_ip_address
+from wormhole_tw.net.certificate_map import CertificateMap
 from wormhole_tw.net.client_hello import read_client_hello
 from wormhole_tw.net.pem import KeyMaterial, load_ca_certificates, normal_name, parse_certificates
+from wormhole_tw.net.sni import choose_by_name
 from wormhole_tw.net.tickets import TICKET_LIFETIME, Front
 from wormhole_tw.net.tls_failure import CertificateRejected, explain_tls_failure
 from wormhole_tw.net.tls_policy import INTERMEDIATE, NO_RENEGOTIATION, TlsPolicy
@@ -62,54 +63,6 @@ keeps sessions of different policies for visitors' certificates apart is the key
 
 _material_of: WeakKeyDictionary[SSL.Context, KeyMaterial] = WeakKeyDictionary()
 """The certificate that a context was made for, as long as a connection or a map holds the context."""
-
-
-class CertificateMap:
-    """Which certificate is served for which server name; immutable.
-
-    An exact name wins over a wildcard (one left-most label); among equals the earlier certificate wins, so that the
-    order of the operator's file decides. No name, or an unknown one, gets the default.
-
-    :param materials: the certificates, each for the names in its subjectAltName
-    :param default: served where SNI is absent or unknown; the first of ``materials`` if not given
-    :raises ValueError: no certificate at all
-    """
-
-    __slots__ = ("_exact", "_wildcard", "default", "materials")
-
-    def __init__(self, materials: Iterable[KeyMaterial], default: KeyMaterial | None = None) -> None:
-        every = tuple(materials)
-        if default is None:
-            if not every:
-                raise ValueError("a certificate map needs at least one certificate")
-            default = every[0]
-        elif default not in every:
-            every = (*every, default)
-        self.materials = every
-        self.default = default
-        exact: dict[str, KeyMaterial] = {}
-        wildcard: dict[str, KeyMaterial] = {}
-        for material in every:
-            for name in material.names:
-                if name.startswith("*."):
-                    wildcard.setdefault(name[2:], material)
-                else:
-                    exact.setdefault(name, material)
-        self._exact: Mapping[str, KeyMaterial] = MappingProxyType(exact)
-        self._wildcard: Mapping[str, KeyMaterial] = MappingProxyType(wildcard)
-
-    def find(self, name: str) -> KeyMaterial | None:
-        """The certificate whose names cover ``name``, or None."""
-        name = normal_name(name)
-        found = self._exact.get(name)
-        if found is None:
-            label, _, parent = name.partition(".")
-            found = self._wildcard.get(parent) if label and parent else None
-        return found
-
-    def choose(self, name: str | None) -> KeyMaterial:
-        """The certificate to serve for a server name, or the default."""
-        return (self.find(name) if name else None) or self.default
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,22 +208,25 @@ class ServerTls:
         context.set_session_id(SESSION_CONTEXT)
         context.set_timeout(TICKET_LIFETIME)
         self._tls.adjust(context, self._alpn)
-        context.set_tlsext_servername_callback(self._choose)
+        choose_by_name(context, self._choose)
         if visitors is not None:
             visitors.ask(context)
         return context
 
-    def _choose(self, connection: SSL.Connection) -> None:
-        """OpenSSL has read the server name, or that there is none."""
+    def _choose(self, connection: SSL.Connection) -> bool:
+        """OpenSSL has read the server name, or that there is none; False where that name is to be refused."""
         material = self._certificates.choose(_text(connection.get_servername()))
+        if material is None:
+            return False
         if not isinstance(connection, _AskedConnection):
             connection.set_context(self._contexts[material])
-            return
+            return True
         key = (material, connection.visitors)
         context = self._asking.get(key)
         if context is None:
             context = self._asking[key] = _server_context(material, self._alpn, self._tls, connection.visitors)
         connection.set_context(context)
+        return True
 
     @staticmethod
     def served(transport: object) -> ServedTls | None:

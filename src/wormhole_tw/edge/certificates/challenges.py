@@ -9,9 +9,11 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import Attribute, Interface, implementer
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
-__all__ = ["CHALLENGE_PATH", "HttpSolver", "IChallengeSolver", "record_name"]
+    from wormhole_tw.http.events import RequestHead
+
+__all__ = ["CHALLENGE_PATH", "HttpSolver", "IChallengeSolver", "awaited_value", "record_name"]
 
 CHALLENGE_PATH = b"/.well-known/acme-challenge/"
 """Where the CA asks for HTTP-01, before the token (RFC 8555 section 8.3)."""
@@ -51,6 +53,13 @@ class IChallengeSolver(Interface):
 def record_name(name: str) -> str:
     """The DNS name of a host name's TXT records (RFC 8555 section 8.4); a wildcard has that of its base name."""
     return f"_acme-challenge.{name.removeprefix('*.')}"
+
+
+def awaited_value(awaited: Mapping[bytes, bytes], head: RequestHead) -> bytes | None:
+    """What a request is to be answered with, if it is a CA's that asks for a token of ours now."""
+    if head.method not in (b"GET", b"HEAD") or not head.target.startswith(CHALLENGE_PATH):
+        return None
+    return awaited.get(head.target[len(CHALLENGE_PATH) :].partition(b"?")[0])
 
 
 @implementer(IChallengeSolver)
