@@ -219,18 +219,18 @@ def test_it_is_part_of_what_is_said_of_the_ca(folder: Path) -> None:
 def test_a_wildcard_needs_dns(folder: Path) -> None:
     sites = [Site("example", ("app.example.com", "*.preview.example.com"), ())]
     with pytest.raises(ConfigError) as caught:
-        check_names(acme(folder), sites, "edge.toml")
+        check_names(acme(folder), (), sites, "edge.toml", plain=True)
     assert caught.value.key == "$.sites[0].hostnames[1]"
     assert "the wildcard *.preview.example.com" in caught.value.reason
     assert 'set [tls.dns] hook = ["/path/to/program"] or [tls.dns.rfc2136]' in caught.value.reason
-    check_names(acme(folder, dns={"hook": ["hook"]}), sites, "edge.toml")
+    check_names(acme(folder, dns={"hook": ["hook"]}), (), sites, "edge.toml", plain=True)
     # A name that only this machine knows is the local CA's, and needs no proof.
-    check_names(acme(folder), [Site("local", ("*.preview.localhost",), ())], "edge.toml")
+    check_names(acme(folder), (), [Site("local", ("*.preview.localhost",), ())], "edge.toml", plain=True)
 
 
 def test_a_name_without_room_for_the_label(folder: Path) -> None:
     label = "a" * 63
     sites = [Site("long", (f"{label}.{label}.{label}.{'a' * 40}.example.com",), ())]
-    check_names(acme(folder), sites, "edge.toml")
+    check_names(acme(folder), (), sites, "edge.toml", plain=True)
     with pytest.raises(ConfigError, match="too long to be proved by DNS"):
-        check_names(acme(folder, dns={"hook": ["hook"]}, challenge="dns-01"), sites, "edge.toml")
+        check_names(acme(folder, dns={"hook": ["hook"]}, challenge="dns-01"), (), sites, "edge.toml", plain=True)

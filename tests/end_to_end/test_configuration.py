@@ -74,8 +74,9 @@ def key_is_a_folder(house: House) -> str:
 
 
 def not_available_yet(house: House) -> str:
-    house.config["tls"] = {"mode": "acme"}
-    return "$.tls.mode"
+    del house.config["backends"][0]["tokens"]
+    house.config["backends"][0]["origin"] = "https://example.github.io"
+    return "$.backends[0].origin"
 
 
 MISTAKES: list[Callable[[House], str]] = [

@@ -222,9 +222,7 @@ def _of_certificates(keeper: CertificateKeeper) -> Iterator[Metric]:
         name,
         (((name,), days) for name, days in sorted(keeper.days_left().items())),
     )
-    if keeper.acme is None:
-        return
-    statuses = keeper.acme.statuses()
+    statuses = [] if keeper.acme is None else keeper.acme.statuses()
     yield _gauge(
         "wormhole_certificate_failures",
         "Tries in a row that brought no certificate for a name.",
