@@ -20,11 +20,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from wormhole_tw.edge.certificates.dns01.interfaces import IRecordWriter
-from wormhole_tw.edge.certificates.dns01.turns import Turns
 from wormhole_tw.errors import ChallengeFailed
+from wormhole_tw.net.threads import Turns
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorThreads
+    from twisted.internet.interfaces import IReactorFromThreads
 
     from wormhole_tw.control.dns import HookConfig
 
@@ -64,7 +64,7 @@ def hook_environment(inherited: Mapping[str, str], action: str, name: str, recor
 class HookWriter:
     """Runs the program; two of its runs never overlap: scripts that edit a zone's file are seldom ready for that."""
 
-    def __init__(self, reactor: IReactorThreads, config: HookConfig) -> None:
+    def __init__(self, reactor: IReactorFromThreads, config: HookConfig) -> None:
         self._turns = Turns(reactor)
         self._config = config
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -18,9 +17,10 @@ from wormhole_tw.edge.certificates.dns01.interfaces import IRecordWriter
 from wormhole_tw.edge.certificates.dns01.lookup import Authority, Lookup, configured
 from wormhole_tw.edge.certificates.dns01.update import UpdateWriter
 from wormhole_tw.errors import ChallengeFailed
+from wormhole_tw.net.threads import call_in_thread
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorThreads, IReactorTime
+    from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 
     from wormhole_tw.control.dns import DnsConfig
 
@@ -38,7 +38,7 @@ PATIENCE = 3
 """Rounds in a row without an answer after which a server is no longer waited for: the CA then asks another one too."""
 
 AT_A_TIME = 4
-"""Questions to name servers at a time, of all challenges: the pool's threads (ten) have other things to do too."""
+"""Questions to name servers at a time, of all challenges: each has a thread."""
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ log = Logger()
 class DnsSolver:
     """Proves names by what an operator configured in ``[tls.dns]``.
 
-    :param reactor: whose threads are used
+    :param reactor: who is told when a thread has ended
     :param clock: its timers
     :param lookup: who asks name servers, where that is not what the configuration says
     """
@@ -57,7 +57,7 @@ class DnsSolver:
     kind = "dns-01"
 
     def __init__(
-        self, reactor: IReactorThreads, clock: IReactorTime, config: DnsConfig, *, lookup: Lookup | None = None
+        self, reactor: IReactorFromThreads, clock: IReactorTime, config: DnsConfig, *, lookup: Lookup | None = None
     ) -> None:
         self._reactor = reactor
         self._clock = clock
@@ -162,7 +162,7 @@ class DnsSolver:
         return Deferred.fromCoroutine(values())
 
     def _ask(self, question: Callable[[], T]) -> Deferred[T]:
-        return self._questions.run(deferToThreadPool, self._reactor, self._reactor.getThreadPool(), question)
+        return self._questions.run(call_in_thread, self._reactor, question)
 
 
 def _not_seen(record: str, limit: float, waiting: Sequence[Authority], silent: dict[Authority, int]) -> str:

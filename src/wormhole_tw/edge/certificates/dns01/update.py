@@ -25,12 +25,12 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.certificates.dns01.interfaces import IRecordWriter
 from wormhole_tw.edge.certificates.dns01.lookup import addresses, text_of
-from wormhole_tw.edge.certificates.dns01.turns import Turns
 from wormhole_tw.errors import ChallengeFailed
+from wormhole_tw.net.threads import Turns
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IReactorThreads
+    from twisted.internet.interfaces import IReactorFromThreads
 
     from wormhole_tw.control.dns import UpdateConfig
 
@@ -41,7 +41,7 @@ __all__ = ["UpdateWriter"]
 class UpdateWriter:
     """Sends the updates, one after another."""
 
-    def __init__(self, reactor: IReactorThreads, config: UpdateConfig) -> None:
+    def __init__(self, reactor: IReactorFromThreads, config: UpdateConfig) -> None:
         self._turns = Turns(reactor)
         self._server = _Server(config)
 

@@ -1,0 +1,78 @@
+"""Calls in threads: what becomes of their results, and of those that are given up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError
+from twisted.internet.threads import deferToThread
+
+from tests._support import program_environment
+from wormhole_tw.net.threads import Turns, call_in_thread
+
+
+async def test_its_result(reactor: Any) -> None:
+    assert await call_in_thread(reactor, divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await call_in_thread(reactor, divmod, 7, 0)
+    assert await call_in_thread(reactor, threading.current_thread) is not threading.main_thread()
+
+
+async def test_given_up(reactor: Any) -> None:
+    """What comes of it later, a failure too, is nobody's."""
+    go, ended = threading.Event(), threading.Event()
+
+    def call() -> None:
+        go.wait(20)
+        reactor.callFromThread(ended.set)
+        raise RuntimeError("nobody wants to know")
+
+    waiting = call_in_thread(reactor, call)
+    waiting.cancel()
+    with pytest.raises(CancelledError):
+        await waiting
+    go.set()
+    assert await deferToThread(ended.wait, 20)
+
+
+async def test_one_after_another(reactor: Any) -> None:
+    turns, said = Turns(reactor), list[str]()
+    go, stopped = threading.Event(), threading.Event()
+
+    def first() -> None:
+        stopped.wait(20)
+        go.wait(20)
+        said.append("first")
+
+    one = turns.take(first, stopped.set)
+    two = turns.take(lambda: said.append("two"))
+    three = turns.take(lambda: said.append("three"))
+    four = turns.take(lambda: int("four"))
+    two.cancel()
+    one.cancel()
+    for given_up in (one, two):
+        with pytest.raises(CancelledError):
+            await given_up
+    assert said == []
+    go.set()
+    await three
+    assert said == ["first", "three"]
+    with pytest.raises(ValueError, match="four"):
+        await four
+
+
+def test_the_process_does_not_wait() -> None:
+    script = """
+import time
+from twisted.internet import reactor
+from wormhole_tw.net.threads import call_in_thread
+call_in_thread(reactor, time.sleep, 1000)
+reactor.callLater(0, reactor.stop)
+reactor.run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, env=program_environment(), check=False)
+    assert done.returncode == 0
