@@ -34,6 +34,7 @@ ALIKE = frozenset(
         "end_to_end/test_browser.py",
         "end_to_end/test_certificates.py",
         "end_to_end/test_configuration.py",
+        "end_to_end/test_dns01.py",
         "end_to_end/test_observability.py",
         "end_to_end/test_tenants.py",
         "end_to_end/test_tls_configuration.py",

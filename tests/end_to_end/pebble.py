@@ -19,6 +19,7 @@ class Pebble:
     :param http_port: where it looks for HTTP-01
     :param life: seconds for which its certificates are valid; five years by default
     :param settings: more of its configuration
+    :param resolver: ``ADDRESS:PORT`` of another DNS in place of its own
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Pebble:
         life: int | None = None,
         settings: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        resolver: str | None = None,
     ) -> None:
         self.folder = folder
         self._programs = programs
@@ -52,6 +54,7 @@ class Pebble:
         self._environment = {"PEBBLE_WFE_NONCEREJECT": "20", "PEBBLE_VA_NOSLEEP": "1", **(environment or {})}
         self._program: Program | None = None
         self._names: Program | None = None
+        self._resolver = resolver
 
     @property
     def directory(self) -> str:
@@ -70,7 +73,7 @@ class Pebble:
 
     def start(self) -> Program:
         """Start it, and wait until it takes requests."""
-        if self._names is None:
+        if self._names is None and self._resolver is None:
             argv = [
                 need_program("pebble-challtestsrv"),
                 *("-dns01", f"127.0.0.1:{self.dns}", "-management", f"127.0.0.1:{self.dns_management}"),
@@ -78,7 +81,13 @@ class Pebble:
             ]
             self._names = self._programs.start("dns", argv, cwd=self.folder)
             self._names.wait_for("Starting management server")
-        argv = [need_program("pebble"), "-config", "pebble.json", "-dnsserver", f"127.0.0.1:{self.dns}"]
+        argv = [
+            need_program("pebble"),
+            "-config",
+            "pebble.json",
+            "-dnsserver",
+            self._resolver or f"127.0.0.1:{self.dns}",
+        ]
         self._program = self._programs.start("pebble", argv, cwd=self.folder, env=self._environment)
         self._program.wait_for("ACME directory available")
         return self._program

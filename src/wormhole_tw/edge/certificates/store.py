@@ -270,7 +270,7 @@ class CertificateStore:
         """:raises ConfigError: it cannot be written"""
         self._write(self.folder / "account.json", _json(account))
 
-    def forget_account(self, *, key: bool) -> None:
+    def forget_account(self, key: bool) -> None:
         """The account is gone at the CA; with ``key`` its key is put aside, so that another one is made.
 
         :raises ConfigError: it cannot be written
