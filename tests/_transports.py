@@ -38,6 +38,7 @@ ALIKE = frozenset(
         "end_to_end/test_observability.py",
         "end_to_end/test_tenants.py",
         "end_to_end/test_tls_configuration.py",
+        "end_to_end/test_visitor_certificates.py",
     }
 )
 """Those of them that tell of options, files and rules, whoever moves the bytes: with full sizes alone. The transports'

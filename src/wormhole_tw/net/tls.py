@@ -193,6 +193,7 @@ class ServerTls:
                 asked = _AskedConnection(self._front_of(visitors).context_for(hello), None)
                 asked.visitors = visitors
                 asked.server_name = server_name
+                protocol.lingers = True
                 return asked
         return SSL.Connection(self._front.context_for(hello), None)
 

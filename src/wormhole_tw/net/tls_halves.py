@@ -51,6 +51,9 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
     transport: Any  # an ITCPTransport, or whatever like it is wrapped
     hello: bytes = b""
     """What a server's client began with; for whoever makes the OpenSSL connection."""
+    lingers = False
+    """Whether a client that is refused in the handshake is read on, so that its alert arrives: what TLS 1.3 lets it say
+    before it can know would reset the connection. Whoever says so bounds the handshake's time and octets."""
     _read_closed = False
     _write_closing = False
     _write_closed = False
@@ -200,6 +203,12 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
             code = _verify_error(self._tlsConnection)
             if code and "certificate verify failed" in str(reason.value):
                 reason = Failure(CertificateRejected(cast(Error, reason.value).args[0], code))
+            if self.lingers:
+                self._reason = reason
+                self._lostTLSConnection = True
+                self._flushSendBIO()
+                self.transport.loseWriteConnection()
+                return
         super()._tlsShutdownFinished(reason)
         # Nothing more is taken of a producer, and a Twisted transport whose producer is paused would wait for more of
         # it, and neither read nor close.
