@@ -1,4 +1,4 @@
-"""TLS as an independent scanner sees it (RELIABILITY 23): sslyze, held against what Mozilla calls intermediate."""
+"""TLS as an independent scanner sees it (RELIABILITY 23): sslyze, held against what Mozilla recommends."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ def sslyze() -> str:
 
 
 @pytest.mark.deadline(120)
-def test_sslyze_finds_mozillas_intermediate_configuration(house: House) -> None:
+@pytest.mark.parametrize("policy", ["intermediate", "modern"])
+def test_sslyze_finds_mozillas_configuration(house: House, policy: str) -> None:
+    if policy != "intermediate":  # which nobody has to ask for
+        house.config["tls"]["policy"] = policy
+        house.write()
     house.start_edge()
     report = house.folder / "sslyze.json"
     got = subprocess.run(
-        [sslyze(), "--mozilla_config=intermediate", f"--sni={APP}", f"--certinfo_ca_file={house.ca_file}",
+        [sslyze(), f"--mozilla_config={policy}", f"--sni={APP}", f"--certinfo_ca_file={house.ca_file}",
          f"--json_out={report}", f"127.0.0.1:{house.port}"],
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
@@ -36,7 +40,7 @@ def test_sslyze_finds_mozillas_intermediate_configuration(house: House) -> None:
     # what the verdict leaves out
     versions = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2", "tls_1_3")
     spoken = [name for name in versions if found[f"{name}_cipher_suites"]["accepted_cipher_suites"]]
-    assert spoken == ["tls_1_2", "tls_1_3"]
+    assert spoken == (["tls_1_2", "tls_1_3"] if policy == "intermediate" else ["tls_1_3"])
     renegotiation = found["session_renegotiation"]
     assert renegotiation["supports_secure_renegotiation"]
     assert not renegotiation["is_vulnerable_to_client_renegotiation_dos"]
