@@ -52,6 +52,7 @@ class LocalService:
 
     :ivar description: what it is called in logs, as the operator wrote it
     :ivar reached: a connection to it has stood once
+    :ivar starting: it is known not to run yet, so a failure is no news until it was reached
 
     :raises ConfigError: an endpoint description or a CA file is wrong
     """
@@ -63,6 +64,7 @@ class LocalService:
         self._port = 0
         self._trouble = ""
         self.reached = False
+        self.starting = False
         self._tls = config.local_tls
         if isinstance(config.local, str):
             target = parse_target(config.local)
@@ -131,6 +133,7 @@ class LocalService:
 
     def _stands(self, protocol: IProtocol) -> IProtocol:
         self.reached = True
+        self.starting = False
         if self._trouble:
             self._trouble = ""
             _log.info("{service} is there again", service=self.description)
@@ -139,7 +142,7 @@ class LocalService:
     def _failed(self, failure: Failure) -> Failure:
         if failure.check(CancelledError, ConnectingCancelledError) is None:
             sentence = self.explain(failure)[1]
-            if sentence != self._trouble:  # once, and not for every request
+            if sentence != self._trouble and not self.starting:  # once, and not for every request
                 self._trouble = sentence
                 _log.warn("{service}: {sentence}", service=self.description, sentence=sentence)
         return failure

@@ -281,6 +281,10 @@ class AgentService(Service):
                     _log.failure("an observer of the agent failed on {event}", event=type(event).__name__)
         self._settle_waiters()
 
+    def service_starts(self) -> None:
+        """The private service is only about to start: that it does not answer yet is no news."""
+        self._local.starting = True
+
     def connector_changed(self) -> None:
         """A link stands, or one less."""
         self._be_ready(self._readiness.ready and bool(self.sessions) and not self._stopping)

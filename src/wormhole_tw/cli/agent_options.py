@@ -5,6 +5,7 @@ There is no ``--token``: everybody on the machine could read it in ``ps``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -27,10 +28,20 @@ without FLY_.
 """
 
 
-class AgentOptions(TwistdOptions):
-    """What an agent can be told on its command line."""
+_END_OF_OPTIONS = "--"
 
-    longdesc = "Dials out to an edge, and serves a private service through it." + _EPILOGUE
+
+class AgentOptions(TwistdOptions):
+    """What an agent can be told on its command line.
+
+    :ivar command: the program to run beside it and its arguments, what stands behind ``--``; empty without
+    """
+
+    synopsis = "[options] [-- COMMAND [ARGUMENTS]]"
+    longdesc = (
+        "Dials out to an edge, and serves a private service through it. With a COMMAND it starts that service too, "
+        "hands signals on to it, and ends with it and its exit status." + _EPILOGUE
+    )
 
     optParameters = [
         ["local", "l", None, "the private service: a port, HOST:PORT, a URL, unix:/PATH, or a Twisted client endpoint"],
@@ -39,12 +50,9 @@ class AgentOptions(TwistdOptions):
         ["local-ca-file", None, None, "PEM file of CAs for the private service, added to the system's"],
         ["ready-file", None, None, "file that is there while the agent is connected and its service was reached"],
         ["drain", None, None, "seconds for running requests to finish when the agent stops (30)"],
-        [
-            "health-check",
-            None,
-            None,
-            "how to look whether the service is well: tcp, or a path to GET, as /healthz (off)",
-        ],
+        ["health-check", None, None, "how to look whether the service is well: tcp, or a path as /healthz (off)"],
+        ["start-timeout", None, None, "seconds for COMMAND to be reached, or it is ended; 0: for ever (60)"],
+        ["stop-timeout", None, None, "seconds for COMMAND to end when the agent stops, or it is killed (10)"],
         ["health-interval", None, None, "seconds from one check to the next (5)"],
         ["health-timeout", None, None, "seconds for a check (3)"],
         ["health-rise", None, None, "checks in a row that pass before the service gets requests (2)"],
@@ -71,6 +79,8 @@ class AgentOptions(TwistdOptions):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self["edge"] = []
+        self.command: list[str] = []
+        self._given: list[str] = []
 
     def opt_edge(self, host: str) -> None:
         """an edge to serve through, HOST[:443]; may be given several times, or with commas"""
@@ -79,16 +89,24 @@ class AgentOptions(TwistdOptions):
     opt_e = opt_edge
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        self._given = list(sys.argv[1:] if options is None else options)
         # getopt takes --token for a short form of --token-file, and its error would show the token as a file's name
-        for option in options or ():
+        for option in self._given:
+            if option == _END_OF_OPTIONS:
+                break  # what follows is the command's
             if option == "--token" or option.startswith("--token="):
                 raise fail_start("there is no --token, it would show in ps: set FLY_TOKEN, or give --token-file FILE")
-        super().parseOptions(options)
+        super().parseOptions(self._given)
 
     def parseArgs(self, *rest: str) -> None:
-        if rest:
+        before = self._given[: len(self._given) - len(rest)]
+        ended = before[-1:] == [_END_OF_OPTIONS]
+        if rest and not ended:
             # not repeated: somebody may have put a token there
-            raise usage.UsageError("the agent takes options only")
+            raise usage.UsageError("the agent takes options only; a command stands behind --")
+        if ended and not rest:
+            raise usage.UsageError("there is no command behind --")
+        self.command = list(rest)
 
 
 def config_from(environ: Mapping[str, str], options: Mapping[str, object]) -> AgentConfig:

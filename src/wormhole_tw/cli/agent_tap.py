@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from wormhole_tw.cli.agent_options import AgentOptions as Options
 from wormhole_tw.cli.agent_options import config_from
-from wormhole_tw.cli.process import fail_start, settle
+from wormhole_tw.cli.process import end_with, fail_start, raise_descriptor_limit, settle
 from wormhole_tw.errors import ConfigError
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
+
+    from wormhole_tw.agent.service import AgentService
 
 __all__ = ["Options", "makeService"]
 
@@ -19,7 +22,7 @@ __all__ = ["Options", "makeService"]
 def makeService(options: Options) -> IService:
     """The agent, for the reactor of this process. Opens nothing: twistd forks after it.
 
-    :raises SystemExit: something is configured wrong, in one line
+    :raises SystemExit: something is configured wrong, in one line; 127 or 126 where a command cannot be run
     """
     from twisted.internet import reactor as installed
 
@@ -31,5 +34,39 @@ def makeService(options: Options) -> IService:
         service = AgentService(reactor, config)
     except ConfigError as error:
         raise fail_start(error) from None
+    if options.command:
+        return _supervise(reactor, options, service)
     settle(reactor)
     return service
+
+
+def _supervise(reactor: Any, options: Options, agent: AgentService) -> IService:
+    """The agent with a command beside it."""
+    from twisted.internet.error import ReactorNotRunning
+
+    from wormhole_tw.agent.command import trouble_with
+    from wormhole_tw.agent.supervisor import Supervisor
+
+    trouble = trouble_with(options.command, os.environ)
+    if trouble is not None:
+        print(trouble.sentence, file=sys.stderr)
+        sys.exit(trouble.status)
+    daemon = options.parent is not None and not options.parent.get("nodaemon")
+    supervisor = Supervisor(
+        reactor,
+        agent,
+        options.command,
+        log_output=daemon,  # whose standard streams lead nowhere
+        descriptors=raise_descriptor_limit(),
+    )
+
+    def ended(status: int) -> None:
+        end_with(status)
+        try:
+            reactor.stop()
+        except ReactorNotRunning:
+            pass  # it was stopped, and the command with it
+
+    supervisor.when_ended().addCallback(ended)
+    settle(reactor, command=supervisor)
+    return supervisor

@@ -5,6 +5,7 @@ Only ``cli/`` touches these; the services under it can be many in one process an
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import os
@@ -12,6 +13,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol, TextIO, cast
@@ -24,14 +26,17 @@ from twisted.python.logfile import LogFile
 from wormhole_tw import __version__
 from wormhole_tw.cli.logs import FORMATS, log_observer, parse_level
 from wormhole_tw.cli.polling import dispatch_directly
+from wormhole_tw.cli.reaper import reap_strays_of
 from wormhole_tw.errors import ConfigError
 
 __all__ = [
+    "CommandSignals",
     "ProcessReactor",
     "TwistdOptions",
     "choose_log_format",
     "choose_log_level",
     "chosen_observer",
+    "end_with",
     "fail_start",
     "freeze_garbage",
     "handle_signals",
@@ -51,7 +56,24 @@ class ProcessReactor(Protocol):
 
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None: ...
 
+    def addSystemEventTrigger(
+        self, phase: str, eventType: str, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> object: ...
+
     def stop(self) -> None: ...
+
+
+class CommandSignals(Protocol):
+    """Who passes signals on to a command that runs beside us: a supervisor."""
+
+    def signal(self, number: int) -> None:
+        """Hand it on."""
+
+    def stopping(self, number: int) -> None:
+        """We stop because of this one."""
+
+    def kill(self) -> None:
+        """We end now; called in a signal handler."""
 
 
 def version_text() -> str:
@@ -165,6 +187,7 @@ def handle_signals(
     reload: Callable[[], object] | None = None,
     reopen: Callable[[], object] | None = None,
     say: Callable[[str], object] | None = None,
+    command: CommandSignals | None = None,
 ) -> None:
     """Take SIGTERM and SIGINT once the reactor runs; ``reload`` takes SIGHUP and ``reopen`` SIGUSR1 from now on, in
     the reactor's thread.
@@ -174,6 +197,7 @@ def handle_signals(
     doing, by the signal.
 
     :param say: is told in one sentence what happens; the log by default
+    :param command: gets the signals that are not for us: SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT and SIGWINCH
     """
     tell = say if say is not None else lambda sentence: _log.info("{sentence}", sentence=sentence)
     stopping = False
@@ -188,10 +212,14 @@ def handle_signals(
     def first_or_second(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         if stopping:
+            if command is not None:
+                command.kill()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-            return
+            os._exit(128 + number)  # the first process of a container: no signal ends it by itself
         stopping = True
+        if command is not None:
+            command.stopping(number)
         reactor.callFromThread(stop, signal.Signals(number).name)
 
     def hang_up(number: int, frame: FrameType | None) -> None:
@@ -208,12 +236,50 @@ def handle_signals(
         if reopen is not None:
             reactor.callFromThread(reopen)
 
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        assert command is not None
+        reactor.callFromThread(command.signal, number)
+
+    if command is not None:
+        for number in _HANDED_ON:
+            signal.signal(number, hand_on)
     if reopen is not None:
         signal.signal(signal.SIGUSR1, user_1)
     if reload is not None:
         # At once: its default would end a process that is still starting; a reload that comes early waits its turn.
         signal.signal(signal.SIGHUP, hang_up)
     reactor.callWhenRunning(install)
+
+
+_HANDED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGWINCH)
+
+
+def end_with(status: int) -> None:
+    """Have this process end with an exit status of our own, when all else is done: twistd knows none but 0 and 1.
+
+    May be called again; the last one counts.
+    """
+    if _ending.status is None:
+        # What was registered first runs last, so others have had their turn.
+        atexit.register(_end)
+    _ending.status = status
+
+
+@dataclass(slots=True)
+class _ProcessEnd:
+    """A process ends once, with one status."""
+
+    status: int | None = None
+
+
+_ending = _ProcessEnd()
+
+
+def _end() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            stream.flush()
+    os._exit(_ending.status or 0)
 
 
 def freeze_garbage() -> None:
@@ -244,12 +310,17 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 
-def raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> int | None:
     """Take every descriptor that this process may have: a visitor is one, and so is an agent's stream.  The usual 1,024
-    are a courtesy to ``select()``, which knows no more; on Linux Twisted does not use it."""
-    if sys.platform == "linux":
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    are a courtesy to ``select()``, which knows no more; on Linux Twisted does not use it.
+
+    Gives the limit as it was, for a program that we start; None where it was not touched.
+    """
+    if sys.platform != "linux":
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
 
 
 def settle(
@@ -257,11 +328,14 @@ def settle(
     *,
     reload: Callable[[], object] | None = None,
     reopen: Callable[[], object] | None = None,
+    command: CommandSignals | None = None,
 ) -> None:
     """All that ``makeService`` has to arrange for its process: descriptors, the reactor's loop, memory, signals, and
     the collector last."""
     raise_descriptor_limit()
     dispatch_directly(reactor)
     keep_freed_memory()
-    handle_signals(reactor, reload=reload, reopen=reopen)
+    handle_signals(reactor, reload=reload, reopen=reopen, command=command)
+    if os.getpid() == 1:
+        reap_strays_of(reactor)
     reactor.callWhenRunning(freeze_garbage)

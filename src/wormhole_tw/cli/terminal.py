@@ -128,6 +128,11 @@ class _Stopper:
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
         self._reactor.callFromThread(callable, *args, **kwargs)
 
+    def addSystemEventTrigger(
+        self, phase: str, eventType: str, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> object:
+        return self._reactor.addSystemEventTrigger(phase, eventType, callable, *args, **kwargs)
+
     def stop(self) -> None:
         self._stop.ask()
 

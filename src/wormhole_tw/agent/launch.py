@@ -1,0 +1,68 @@
+"""Becomes the command of a supervisor, run as a program of its own: ``python -I -S launch.py PARENT FILES COMMAND…``.
+
+What has to happen between fork and exec happens here, in a process without threads or a reactor: a session of its own,
+so that Ctrl-C reaches the agent alone, which ends the command when visitors are done with it; the end of the command
+when its parent is killed (Linux); and signals and limits as they were before Python and the agent changed them.
+
+Descriptor 3 is a pipe to the agent. It closes when the command runs, and holds the number of the error where it cannot.
+It imports nothing of the package, and nothing of Python that it can do without: it is started for every command.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+
+__all__ = ["NO_LIMIT", "REPORT", "main"]
+
+REPORT = 3
+"""The descriptor of the pipe to the agent."""
+
+NO_LIMIT = "-"
+"""In the place of FILES: leave the limit of open files as it is."""
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main(argv: list[str]) -> int:
+    """Run ``argv[3:]`` in the place of this process; gives a status only where that fails.
+
+    :param argv: the program's name, the pid of the agent, the soft limit of open files, the command and its arguments
+    """
+    parent, files, command = int(argv[1]), argv[2], argv[3:]
+    # Python ignores the first two and takes the third; an exec keeps what is ignored.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    os.set_inheritable(REPORT, False)
+    os.setsid()
+    die_with_parent()
+    if os.getppid() != parent:
+        return 1  # it has died before we asked to be told
+    if files != NO_LIMIT:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft = int(files)
+        if soft >= 0 and (soft <= hard or hard == resource.RLIM_INFINITY):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(REPORT, str(error.errno or 0).encode("ascii"))
+        return 126
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process, and what it becomes, by SIGKILL when the agent is gone. Only Linux has that."""
+    if sys.platform != "linux":
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    except (ImportError, AttributeError, OSError):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
