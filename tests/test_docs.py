@@ -14,6 +14,7 @@ from wormhole_tw import errors
 from wormhole_tw.agent import events
 from wormhole_tw.agent.config import AgentConfig
 from wormhole_tw.agent.service import AgentService
+from wormhole_tw.agent.supervisor import Supervisor
 from wormhole_tw.cli.agent_options import AgentOptions
 from wormhole_tw.cli.edge_tap import Options as EdgeOptions
 from wormhole_tw.cli.process import TwistdOptions
@@ -110,6 +111,7 @@ def test_the_arguments_of_an_agent() -> None:
 @pytest.mark.parametrize(
     ("heading", "service", "others"),
     [
+        ("A command beside the agent", Supervisor, {"status", "privilegedStartService", "agent"}),
         ("An agent in your application", AgentService, set(AgentConfig.__dataclass_fields__) | {"ready"}),
         ("An edge in your application", EdgeService, {"config", "registry"}),
     ],
@@ -119,7 +121,7 @@ def test_methods_and_attributes_exist(heading: str, service: type, others: set[s
     named -= {service.__name__}
     assert [name for name in named if not hasattr(service, name) and name not in others] == []
     public = {name for name, value in vars(service).items() if name[0] != "_" and not isinstance(value, str)}
-    internal = {"status", "hello", "tell", "connector_changed", "context", "privilegedStartService"}
+    internal = {"status", "hello", "tell", "connector_changed", "service_starts", "context", "privilegedStartService"}
     assert public - named - internal == set()
 
 

@@ -189,5 +189,4 @@ def test_the_variables_are_those_of_the_page() -> None:
     table = page.split("## The agent: environment and options", 1)[1]
     told = set(re.findall(r"^\| `(FLY_[A-Z_]+)` \|", table, re.MULTILINE))
     named = {"FLY_RELEASE_ID", "FLY_RELEASE_DESC", "FLY_RELEASE_BRANCH"}  # told as what the *_VAR are by default
-    named |= {"FLY_START_TIMEOUT", "FLY_STOP_TIMEOUT"}
     assert told | named == VARIABLES
