@@ -201,7 +201,7 @@ async def test_a_wrong_token_is_one_line(start: StartAgent, edge: FakeEdge, reac
         (("--drain", "soon"), {}, "--drain: 'soon' is no number of seconds"),
         (("--token", "wh_secret"), {}, "there is no --token, it would show in ps"),
         (("--token=wh_secret",), {}, "there is no --token, it would show in ps"),
-        (("wh_secret",), {}, "wormhole-agent: the agent takes options only; see --help"),
+        (("wh_secret",), {}, "wormhole-agent: the agent takes options only; a command stands"),
     ],
 )
 async def test_a_wrong_setting_is_one_line_and_status_1(
