@@ -51,10 +51,15 @@ def _start(reactor: IReactorFromThreads, call: Callable[[], T], *, daemon: bool)
 
 class Turns:
     """Takes calls and runs one at a time, also where one is given up: a thread cannot be stopped from outside, and what
-    comes next must not overtake it."""
+    comes next must not overtake it.
 
-    def __init__(self, reactor: IReactorFromThreads) -> None:
+    :param finished: the end of the process waits for calls that have begun: for what must not be left half done, and
+        ends soon
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, *, finished: bool = False) -> None:
         self._reactor = reactor
+        self._finished = finished
         self._lock = DeferredLock()
 
     def take(self, call: Callable[[], T], stop: Callable[[], None] | None = None) -> Deferred[T]:
@@ -68,7 +73,9 @@ class Turns:
         async def take() -> T:
             await self._lock.acquire()
             waiting: Deferred[T] = Deferred((lambda _: stop()) if stop is not None else None)
-            _start(self._reactor, call, daemon=stop is None).addBoth(partial(self._done, waiting))
+            _start(self._reactor, call, daemon=stop is None and not self._finished).addBoth(
+                partial(self._done, waiting)
+            )
             return await waiting
 
         return Deferred.fromCoroutine(take())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import DeferredLock
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from wormhole_tw.edge.certificates.store import AccountRecord
 from wormhole_tw.errors import CaRefused, CaUnavailable, ConfigError
+from wormhole_tw.net.threads import Turns
 
 if TYPE_CHECKING:
     from wormhole_tw.control.acme import AcmeConfig
@@ -32,12 +33,11 @@ class Disk:
     """Calls to a store, in a thread, one after another."""
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._turn = DeferredLock()
+        self._turns = Turns(reactor, finished=True)
 
     async def __call__(self, function: Callable[..., T], *args: Any) -> T:
         """:raises ConfigError: what the store raises"""
-        return await _in_turn(self._turn, self._reactor, function, *args)
+        return await self._turns.take(partial(function, *args))
 
 
 class AcmeAccount:
@@ -58,7 +58,9 @@ class AcmeAccount:
         wall: Callable[[], float],
         source: str,
     ) -> None:
-        self._reactor = reactor
+        # A silent CA holds up nobody but who waits for it, and never two threads have the client, also where one of
+        # them was given up.
+        self._threads = Turns(reactor)
         self._config = config
         self._store = store
         self._disk = disk
@@ -210,7 +212,7 @@ class AcmeAccount:
         self._skewed = skewed
 
     async def _thread(self, function: Callable[..., T], *args: Any) -> T:
-        return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+        return await self._threads.take(partial(function, *args))
 
 
 def _client_class(source: str) -> type[AcmeClient]:
@@ -220,11 +222,3 @@ def _client_class(source: str) -> type[AcmeClient]:
         reason = f"mode = \"acme\" needs the library {error.name}: pip install 'wormhole-tw[acme]'"
         raise ConfigError(source, "$.tls.mode", reason) from None
     return AcmeClient
-
-
-async def _in_turn(turn: DeferredLock, reactor: Any, function: Callable[..., T], *args: Any) -> T:
-    await turn.acquire()
-    try:
-        return await deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
-    finally:
-        turn.release()

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOCK_TOLERANCE", "AcmeClient", "Authorization", "Challenge", "Order"]
 
 TIMEOUT = (10.0, 30.0)
-"""Seconds to connect, and to wait for octets of an answer.  A thread that waits cannot be ended from outside, so that
-this is also what the end of the process may have to wait for."""
+"""Seconds to connect, and to wait for octets of an answer.  A thread that waits cannot be ended from outside."""
 
 NONCE_TRIES = 8
 """How often a request is sent that is refused for its nonce (RFC 8555 section 6.5). The library does it twice; of a CA
