@@ -14,11 +14,15 @@ __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace], int]
 
+_EDGE_COMMANDS = frozenset({"certificates", "check", "init"})
+"""What ``wormhole-tw edge`` does besides running one."""
+
 _DESCRIPTION = """\
 A service in a private network, served to the world with no inbound port.
 
   wormhole-tw demo                 see it work on this machine
   wormhole-tw expose 8000          a https address for what listens on port 8000
+  wormhole-tw edge init …          the files of an edge on a public host, and what else it needs
   wormhole-tw edge --config F      run an edge in the foreground
   wormhole-tw agent --edge HOST    run an agent in the foreground
 """
@@ -33,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The two services take options of their own, which twistd's parser knows; argparse must not touch them.
     if args[:1] == ["agent"]:
         return _twistd("wormhole-agent", args[1:])
-    if args[:1] == ["edge"] and args[1:2] not in (["check"], ["certificates"]):
+    if args[:1] == ["edge"] and not set(args[1:2]) & _EDGE_COMMANDS:
         return _twistd("wormhole-edge", args[1:])
     options = _parser().parse_args(args)
     command: Command = options.command
@@ -91,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     check = edge.add_parser("check", help="check an edge.toml without starting anything")
     check.add_argument("file", metavar="FILE", help="the edge.toml")
     check.set_defaults(command=_check)
+    _add_init(edge.add_parser("init", help="write the files of a new edge, and say what else it needs"))
 
     names = edge.add_parser(
         "certificates",
@@ -120,6 +125,43 @@ def _add_local_edge(parser: argparse.ArgumentParser, name: str) -> None:
         metavar="DIR",
         help="where its CA is kept, to be trusted once (default: wormhole-tw in XDG_STATE_HOME or ~/.local/state)",
     )
+
+
+def _add_init(init: argparse.ArgumentParser) -> None:
+    init.description = (
+        "Write edge.toml, a first token and a systemd unit, and say what is to be done in DNS and firewall and how the "
+        "agent is started. No file that is there already is touched."
+    )
+    init.add_argument("--hostname", metavar="NAME", required=True, help="the edge's own name, which agents dial")
+    init.add_argument("--email", metavar="ADDRESS", help="where the CA can write to; needed unless --mode dev")
+    init.add_argument(
+        "--site",
+        metavar="NAME",
+        action="append",
+        help="a host name for visitors; may be given several times (default: app.NAME, of the edge's name)",
+    )
+    init.add_argument(
+        "--local", metavar="TARGET", default="127.0.0.1:8000", help="the service, for the agent's command (%(default)s)"
+    )
+    init.add_argument("--directory", metavar="DIR", default=".", help="where to write (default: here)")
+    init.add_argument(
+        "--mode",
+        choices=("acme", "dev"),
+        default="acme",
+        help="acme: certificates of a public CA (default); dev: of a CA of the edge's own, which clients have to trust",
+    )
+    init.add_argument("--acme-directory", metavar="URL", help="another CA than Let's Encrypt")
+    init.add_argument("--acme-ca-file", metavar="FILE", help="CA certificates to trust for that URL, for a private CA")
+    init.add_argument(
+        "--dns-hook", metavar="PROGRAM", help="what writes your DNS (docs/dns.md): certificates for wildcards need it"
+    )
+    init.add_argument(
+        "--agent-ca-file", metavar="FILE", help="the agent's --ca-file: who vouches for the edge, likewise"
+    )
+    init.add_argument("--https-port", type=_port, metavar="PORT", default=443, help="(default: %(default)s)")
+    init.add_argument("--http-port", type=_port, metavar="PORT", default=80, help="(default: %(default)s)")
+    init.add_argument("--program", metavar="PATH", help="wormhole-tw as the unit finds it (default: this one)")
+    init.set_defaults(command=_init)
 
 
 def _port(text: str) -> int:
@@ -154,6 +196,12 @@ def _certificates(options: argparse.Namespace) -> int:
     from wormhole_tw.cli.edge_certificates import certificates
 
     return certificates(options.config, options.state)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from wormhole_tw.cli.edge_init import init
+
+    return init(options)
 
 
 def _generate(options: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from twisted.python.logfile import LogFile
 
 from wormhole_tw import __version__
 from wormhole_tw.cli.logs import FORMATS, log_observer, parse_level
+from wormhole_tw.cli.notify import READY, STOPPING, Notifier
 from wormhole_tw.cli.polling import dispatch_directly
 from wormhole_tw.cli.reaper import reap_strays_of
 from wormhole_tw.errors import ConfigError
@@ -32,6 +33,7 @@ from wormhole_tw.errors import ConfigError
 __all__ = [
     "CommandSignals",
     "ProcessReactor",
+    "SettledReactor",
     "TwistdOptions",
     "choose_log_format",
     "choose_log_level",
@@ -74,6 +76,14 @@ class CommandSignals(Protocol):
 
     def kill(self) -> None:
         """We end now; called in a signal handler."""
+
+
+class SettledReactor(ProcessReactor, Protocol):
+    """What :func:`settle` needs besides."""
+
+    def addSystemEventTrigger(
+        self, phase: str, eventType: str, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> object: ...
 
 
 def version_text() -> str:
@@ -324,18 +334,21 @@ def raise_descriptor_limit() -> int | None:
 
 
 def settle(
-    reactor: ProcessReactor,
+    reactor: SettledReactor,
     *,
     reload: Callable[[], object] | None = None,
     reopen: Callable[[], object] | None = None,
     command: CommandSignals | None = None,
 ) -> None:
-    """All that ``makeService`` has to arrange for its process: descriptors, the reactor's loop, memory, signals, and
-    the collector last."""
+    """All that ``makeService`` has to arrange for its process: descriptors, the reactor's loop, memory, signals, what
+    systemd is told, and the collector last."""
     raise_descriptor_limit()
     dispatch_directly(reactor)
     keep_freed_memory()
     handle_signals(reactor, reload=reload, reopen=reopen, command=command)
     if os.getpid() == 1:
         reap_strays_of(reactor)
+    notifier = Notifier(os.environ)
+    reactor.callWhenRunning(notifier.tell, READY)  # twistd starts the services first, then the reactor
+    reactor.addSystemEventTrigger("before", "shutdown", notifier.tell, STOPPING)
     reactor.callWhenRunning(freeze_garbage)
