@@ -319,6 +319,22 @@ def unprivileged() -> list[str]:
     return [need_program("setpriv"), "--bounding-set", less, "--inh-caps", less]
 
 
+def test_the_sidecar_is_the_one_that_stands_ready() -> None:
+    import yaml
+
+    _, here = documents()
+    file = _support.ROOT / "deploy" / "kubernetes" / "sidecar" / "deployment.yaml"
+    (there,) = yaml.safe_load_all(file.read_text())
+    for shown, whole in zip(
+        here["spec"]["template"]["spec"]["containers"], there["spec"]["template"]["spec"]["containers"], strict=True
+    ):
+        said = {key: value for key, value in shown.items() if key != "securityContext"}
+        assert said == {key: whole[key] for key in said}
+        assert whole["securityContext"]["allowPrivilegeEscalation"] is False
+    assert here["metadata"] == there["metadata"]
+    assert here["spec"]["selector"] == there["spec"]["selector"]
+
+
 def test_the_sidecar_runs_in_a_read_only_folder(read_only: Path, tmp_path: Path) -> None:
     secret, deployment = documents()
     pod = deployment["spec"]["template"]["spec"]
@@ -336,17 +352,17 @@ def test_the_sidecar_runs_in_a_read_only_folder(read_only: Path, tmp_path: Path)
     (tmp_path / "house").mkdir()
 
     def mounted(words: list[str]) -> list[str]:
-        return [word.replace(mount["mountPath"], str(volume)) for word in words]
+        return [word.replace(mount["mountPath"], str(volume)).replace("edge.example.com", address) for word in words]
 
-    (image,) = blocks("dockerfile")
-    assert 'ENTRYPOINT ["wormhole-tw"]' in image.text
-    entry_point = [sys.executable, "-m", "wormhole_tw.cli.main"]
+    image = (_support.ROOT / "deploy" / "agent" / "Containerfile").read_text()
+    assert 'ENTRYPOINT ["/opt/wormhole-tw/bin/wormhole-tw", "agent"]' in image
+    entry_point = [sys.executable, "-m", "wormhole_tw.cli.main", "agent"]
     with Origin() as origin, open_house(tmp_path / "house") as house:
+        address = f"localhost:{house.port}"
         house.start_edge()
         values = {
             "FLY_TOKEN": house.tokens["app"],
             "FLY_LOCAL_ENDPOINT": f"127.0.0.1:{origin.port}",
-            "FLY_REMOTE_ENDPOINT": f"localhost:{house.port}",
         }
         environment = {variable["name"]: values.pop(variable["name"]) for variable in container["env"]}
         assert values == {}
