@@ -393,7 +393,14 @@ def test_trouble_is_looked_for_in_the_commands_path(tmp_path: Path) -> None:
 )
 def test_its_environment(local: str, port: str | None) -> None:
     config = AgentConfig(token="t", edges=["e"], local=local)
-    ours = {"FLY_TOKEN": "wh_t", "FLY_TOKEN_FILE": "/f", "FLY_REGION": "x", "PORT": "1", "HOME": "/home/me"}
+    ours = {
+        "FLY_TOKEN": "wh_t",
+        "FLY_TOKEN_FILE": "/f",
+        "FLY_REGION": "x",
+        "PORT": "1",
+        "HOME": "/home/me",
+        "NOTIFY_SOCKET": "/run/systemd/notify",
+    }
     theirs = command_environment(ours, config)
     rest = {"PORT": port, "FLY_PORT": port} if port is not None else {"PORT": "1"}
     assert theirs == {"FLY_REGION": "x", "HOME": "/home/me", **rest}

@@ -39,6 +39,9 @@ SECRETS = ("FLY_TOKEN", "FLY_TOKEN_FILE")
 """Variables that the command does not get: it has no use for them, and programs show their environment on debug pages
 and in crash reports."""
 
+OURS = ("NOTIFY_SOCKET",)
+"""Others that it does not get: where systemd is told of this process, in whose name it is not to speak."""
+
 
 def port_of(config: AgentConfig) -> int | None:
     """The port where the agent looks for its service; None where it is not found by one."""
@@ -52,7 +55,7 @@ def command_environment(environ: Mapping[str, str], config: AgentConfig) -> dict
     ``PORT`` and ``FLY_PORT`` say the port that the agent dials. Where it dials no port (``unix:/path``), they stay as
     they are.
     """
-    own = {name: value for name, value in environ.items() if name not in SECRETS}
+    own = {name: value for name, value in environ.items() if name not in SECRETS + OURS}
     port = port_of(config)
     if port is not None:
         own["PORT"] = own["FLY_PORT"] = str(port)
