@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from twisted.internet.protocol import Protocol
 from tests._harness import LogLines
 from tests.edge.h2_visitor import GET as GET_FIELDS
 from tests.edge.house import House, Visitor, judged
+from tests.net.certificates import Person
 from tests.net.peers import self_signed
 from wormhole_tw.edge.accept import ALPN, FIRST_BYTES, AcceptFactory
 from wormhole_tw.edge.room import SPARE
 from wormhole_tw.net.tls import CertificateMap, ServerTls
+from wormhole_tw.net.visitor_certificates import NOBODY_ASKED, VisitorPolicies, VisitorPolicy
 from wormhole_tw.wire.frames import PREFACE
 
 Build = Callable[..., House]
@@ -27,6 +30,7 @@ GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PEER = IPv4Address("TCP", "192.0.2.7", 40000)
 MATERIAL = self_signed("app.test", "edge.test")
+AUTHORITY = Person("people", ca=True)
 
 
 class Link(Protocol):
@@ -46,10 +50,12 @@ class Link(Protocol):
 class Door:
     """A port of a house: connects sockets to it, and keeps the links that came of them."""
 
-    def __init__(self, house: House, *, tls: bool, on_plain: Any = "serve") -> None:
+    def __init__(
+        self, house: House, *, tls: bool, on_plain: Any = "serve", visitors: VisitorPolicies = NOBODY_ASKED
+    ) -> None:
         self.house = house
         self.links: list[Link] = []
-        server = ServerTls(CertificateMap([MATERIAL]), ALPN) if tls else None
+        server = ServerTls(CertificateMap([MATERIAL]), ALPN, visitors=visitors) if tls else None
         self.factory = AcceptFactory(
             house.context, make_link=self._link, clock=house.clock, tls=server, on_plain=on_plain
         )
@@ -71,9 +77,17 @@ class TlsVisitor:
     """A TLS client on a socket of a door, by memory; ``piece`` is how many bytes go at a time."""
 
     def __init__(
-        self, door: Door, *, alpn: list[str] | None = None, name: str = "app.test", piece: int = 1 << 20
+        self,
+        door: Door,
+        *,
+        alpn: list[str] | None = None,
+        name: str = "app.test",
+        piece: int = 1 << 20,
+        shows: tuple[Path, Path] | None = None,
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if shows is not None:
+            context.load_cert_chain(*shows)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         if alpn:
@@ -82,7 +96,7 @@ class TlsVisitor:
         self.socket = door.connect()
         self.piece = piece
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_hostname="app.test")
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
         self.heard = b""
 
     def _pump(self) -> None:
@@ -420,3 +434,56 @@ def test_a_unix_socket(house: House) -> None:
     socket.protocol.makeConnection(socket)
     socket.says(GET)
     assert dict(house.stream.requests()[0][0].headers)[b"x-forwarded-for"] == b"unknown"
+
+
+# Visitors that are asked for a certificate.
+
+
+@pytest.fixture
+def asked() -> VisitorPolicies:
+    return VisitorPolicies({"app.test": VisitorPolicy([AUTHORITY.certificate])})
+
+
+@pytest.mark.parametrize("piece", [1, 100, 1 << 20])
+@pytest.mark.parametrize("alpn", [["http/1.1"], ["h2"]])
+def test_who_is_asked_and_shows_one(
+    house: House, asked: VisitorPolicies, tmp_path: Path, piece: int, alpn: list[str]
+) -> None:
+    """However the ClientHello is cut, which says by whom it is asked."""
+    door = Door(house, tls=True, visitors=asked)
+    TlsVisitor(door, alpn=alpn, piece=piece, shows=Person("anne", AUTHORITY).write(tmp_path)).handshake()
+    [connection] = house.context.connections
+    served = connection.facts.served  # type: ignore[attr-defined]
+    assert served.certificate.subject == "CN=anne"
+    TlsVisitor(door, alpn=alpn, piece=piece, name="docs.test").handshake()
+    assert {c.facts.served.certificate for c in house.context.connections} == {served.certificate, None}  # type: ignore[attr-defined]
+
+
+def test_a_refusal_arrives(house: House, asked: VisitorPolicies) -> None:
+    """TLS 1.3: the visitor thinks that all is well, and has asked already, when the edge looks at its certificate."""
+    door = Door(house, tls=True, visitors=asked)
+    for ended in (True, False):
+        visitor = TlsVisitor(door)
+        visitor.handshake()
+        visitor.says(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+            visitor.hears()
+        # what it still says is thrown away, and resets nothing, until it has closed or its time is over
+        visitor.socket.says(b"\x17\x03\x03\0\x10" + bytes(16))
+        assert visitor.socket.write_closed
+        assert not visitor.socket.disconnected
+        if ended:
+            visitor.socket.end_reading()
+        else:
+            house.pass_time(11)
+        assert visitor.socket.disconnected
+    assert house.context.counters.handshakes == 0
+    assert house.context.counters.handshakes_failed == 2
+    assert house.context.counters.requests == 0
+
+
+def test_who_was_refused_says_no_more_than_a_handshake_has(house: House, asked: VisitorPolicies) -> None:
+    visitor = TlsVisitor(Door(house, tls=True, visitors=asked)).handshake()
+    for _ in range(3):
+        visitor.socket.says(b"x" * FIRST_BYTES)
+    assert visitor.socket.disconnected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from wormhole_tw.errors import HttpError
@@ -118,12 +120,27 @@ FORGED = [
     (b"Forwarded", b"for=198.51.100.1"),
     (b"X-Real-IP", b"198.51.100.1"),
     (b"CF-Connecting-IP", b"198.51.100.1"),
+    (b"Client-Cert", b":AAAA:"),
+    (b"client-cert-chain", b":AAAA:"),
+    (b"CLIENT_CERT", b":AAAA:"),
+    (b"Client_Cert-Chain", b":AAAA:"),
 ]
 
 
 def test_the_family_passes_from_a_trusted_peer_and_what_is_ours_from_nobody():
     assert forwarded(*FORGED, *FAMILY, (b"X", b"y"), facts=PROXY).fields == [*FAMILY, (b"X", b"y"), *OURS]
     assert forwarded(*FORGED, *FAMILY, (b"X", b"y")).fields == [(b"X", b"y"), *OURS]
+
+
+CERTIFICATE = ((b"Client-Cert", b":b3du:"), (b"Client-Cert-Chain", b":aXNzdWVy:"))
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_certificate_of_a_visitor(trusted):
+    """RFC 9440: what the edge writes, and nobody else; not in trailers either."""
+    facts = replace(PROXY if trusted else VISITOR, certificate=CERTIFICATE)
+    assert forwarded(*FORGED, (b"Connection", b"Client-Cert"), facts=facts).fields == [*OURS, *CERTIFICATE]
+    assert trailers_onwards([(b"Client-Cert", b":AAAA:"), (b"X", b"y")]) == [(b"X", b"y")]
 
 
 def test_the_way_of_a_request_through_proxies():
