@@ -138,11 +138,8 @@ def test_a_wrong_key_is_said_to_the_operator(scene: Scene) -> None:
 
 def test_killed_while_it_waits_for_the_record(scene: Scene) -> None:
     """The next start takes the order up, and takes away what the killed one wrote."""
-    house, knot, pebble = scene
-    nowhere = "127.0.0.1:9"  # nobody answers there, so that it waits
-    proves(scene, rfc2136=updates(knot), propagation_servers=[nowhere], propagation_timeout=600)
-    house.start_edge()
-    until(lambda: len(knot.values(RECORD)) == 2)
+    house, _, pebble = scene
+    knot = waiting_for(scene)
     before = knot.values(RECORD)
     house.edge.send(signal.SIGKILL)
     house.edge.wait()
@@ -152,6 +149,37 @@ def test_killed_while_it_waits_for_the_record(scene: Scene) -> None:
     house.edge.wait_for("going on with the order for")
     house.edge.wait_for(ISSUED)
     served(house, pebble, BASE)
+    tidied(knot)
+
+
+def waiting_for(scene: Scene) -> Knot:
+    """An edge that has written its records, and waits for a server that never has them."""
+    house, knot, _ = scene
+    proves(scene, rfc2136=updates(knot), propagation_servers=["127.0.0.1:9"], propagation_timeout=600)
+    house.start_edge()
+    until(lambda: len(knot.values(RECORD)) == 2)
+    return knot
+
+
+def test_names_that_go_meanwhile_leave_nothing(scene: Scene) -> None:
+    house, _, _ = scene
+    knot = waiting_for(scene)
+    house.config["sites"][0]["hostnames"] = ["app.localhost"]
+    house.write()
+    house.edge.send(signal.SIGHUP)
+    house.edge.wait_for("is given up: the names changed")
+    tidied(knot)
+
+
+@pytest.mark.full
+def test_names_that_are_gone_at_the_next_start_leave_nothing(scene: Scene) -> None:
+    house, _, _ = scene
+    knot = waiting_for(scene)
+    house.edge.send(signal.SIGKILL)
+    house.edge.wait()
+    house.config["sites"][0]["hostnames"] = ["app.localhost"]
+    house.write()
+    house.start_edge()
     tidied(knot)
 
 

@@ -20,7 +20,7 @@ from wormhole_tw.control.acme import acme_names, challenge_kind, is_acme_name
 from wormhole_tw.edge.certificates.account import AcmeAccount, Disk
 from wormhole_tw.edge.certificates.challenges import HttpSolver, IChallengeSolver
 from wormhole_tw.edge.certificates.order import OrderFailed, OrderWalk, Solvers
-from wormhole_tw.edge.certificates.plan import Batch, Pace, best_certificates, make_plan
+from wormhole_tw.edge.certificates.plan import Batch, Pace, best_certificates, make_plan, not_before
 from wormhole_tw.edge.certificates.status import NameStatus, acme_statuses, configured_names, shown_time
 from wormhole_tw.edge.certificates.store import (
     CaRecord,
@@ -55,6 +55,9 @@ SOON = 0.05
 
 ASK_AGAIN = 3600.0
 """Seconds until the CA is asked for renewal times again, after it did not answer."""
+
+ASK_LATEST = 86400.0
+"""Seconds until then at the most, whatever the CA says (RFC 9773 section 4.3.1)."""
 
 log = Logger()
 
@@ -96,7 +99,8 @@ class AcmeCertificates:
         self._solvers = Solvers(_solvers(reactor, config, awaited))
         self._stored = self._store.certificates()
         self._status = self._store.status()
-        self._orders: dict[str, tuple[OrderRecord, Deferred[None]]] = {}
+        self._orders: dict[str, tuple[OrderWalk, Deferred[None]]] = {}
+        self._dropping: set[Deferred[None]] = set()
         self._known: list[OrderRecord] | None = None  # of an earlier process, to be gone on with
         self._asking: Deferred[None] | None = None
         self._look_call: IDelayedCall | None = None
@@ -153,12 +157,12 @@ class AcmeCertificates:
     def adopt(self, config: EdgeConfig) -> None:
         """This configuration holds now: its new names are ordered, and what is no longer wanted is left alone."""
         self._config = config
-        for record, running in list(self._orders.values()):
-            if not self._still_wanted(record):
-                log.info("the order for {names} is given up: the names changed", names=_listed(record.names))
-                self._orders.pop(record.id, None)
+        for walk, running in list(self._orders.values()):
+            if not self._still_wanted(walk.record):
+                log.info("the order for {names} is given up: the names changed", names=_listed(walk.record.names))
+                self._orders.pop(walk.record.id, None)
                 running.cancel()
-                self._drop(record)
+                self._drop(walk)
         if self._running:
             self._look_soon()
 
@@ -188,6 +192,8 @@ class AcmeCertificates:
         orders, self._orders = self._orders, {}
         for _, running in orders.values():
             running.cancel()
+        for dropping in tuple(self._dropping):
+            dropping.cancel()
         asking, self._asking = self._asking, None
         if asking is not None:
             asking.cancel()
@@ -227,7 +233,7 @@ class AcmeCertificates:
             self._status = self._store.status()
             self._known = self._store.orders()
             self._changed()
-        if self._status.ca.next_try <= now:
+        if not_before(self._status.ca, now) <= now:
             self._go_on()
         groups = [acme_names(self._acme, group) for group in configured_names(self._config)]
         best = best_certificates(self._stored, [name for group in groups for name in group])
@@ -239,7 +245,7 @@ class AcmeCertificates:
 
     @property
     def _busy(self) -> frozenset[str]:
-        records = [record for record, _ in self._orders.values()] + (self._known or [])
+        records = [walk.record for walk, _ in self._orders.values()] + (self._known or [])
         return frozenset(name for record in records for name in record.names)
 
     def _still_wanted(self, record: OrderRecord) -> bool:
@@ -252,7 +258,7 @@ class AcmeCertificates:
         while self._known and len(self._orders) < ORDERS_AT_A_TIME:
             record = self._known.pop(0)
             if record.id in done or not self._still_wanted(record):
-                self._drop(record)
+                self._drop(self._walk_of(record, None))
                 continue
             log.info("going on with the order for {names}", names=_listed(record.names))
             self._walk(record, None, begin=False)
@@ -264,19 +270,23 @@ class AcmeCertificates:
 
     def _walk(self, record: OrderRecord, replaces: Stored | None, *, begin: bool) -> None:
         # It may come to its end at once: it is entered before.
-        running = Deferred.fromCoroutine(self._order(record, replaces, begin=begin))
+        walk = self._walk_of(record, replaces)
+        running = Deferred.fromCoroutine(self._order(walk, begin=begin))
         if not running.called:
-            self._orders[record.id] = record, running
+            self._orders[record.id] = walk, running
         running.addErrback(lambda failure: failure.trap(CancelledError) and None)
         running.addErrback(lambda failure: log.failure("an order failed on a bug", failure))
 
-    # One order.
-
-    async def _order(self, record: OrderRecord, replaces: Stored | None, *, begin: bool) -> None:
+    def _walk_of(self, record: OrderRecord, replaces: Stored | None) -> OrderWalk:
         old = replaces.material.certificate if replaces is not None else None
-        walk = OrderWalk(
+        return OrderWalk(
             self._reactor, self._acme, self._account, self._store, self._disk, self._solvers, self._pace, record, old
         )
+
+    # One order.
+
+    async def _order(self, walk: OrderWalk, *, begin: bool) -> None:
+        record = walk.record
         try:
             if begin:
                 await self._disk(self._store.write_order, record)
@@ -338,7 +348,7 @@ class AcmeCertificates:
         """The order waits, as all do, until the CA is tried again."""
         now = self._wall()
         ca = self._status.ca
-        if now >= ca.next_try:  # several orders meet the same trouble: it counts once
+        if now >= not_before(ca, now):  # several orders meet the same trouble: it counts once
             failures = ca.failures + 1
             wait = self._pace.after_ca_failure(failures, self._random, getattr(error, "retry_after", None))
             self._status.ca = CaRecord(failures, str(error), now, now + wait)
@@ -351,14 +361,21 @@ class AcmeCertificates:
         except ConfigError as worse:
             log.error("the state of certificates cannot be kept: {error}", error=worse)
 
-    def _drop(self, record: OrderRecord) -> None:
+    def _drop(self, walk: OrderWalk) -> None:
+        """Nobody waits for this order any more; where that is not done before the end, the next start does it."""
+
         async def drop() -> None:
             try:
-                await self._disk(self._store.drop_order, record)
+                await walk.take_back()
+                await self._disk(self._store.drop_order, walk.record)
             except ConfigError as error:
                 log.error("an order cannot be taken away: {error}", error=error)
 
-        Deferred.fromCoroutine(drop()).addErrback(lambda failure: log.failure("an order was not dropped", failure))
+        dropping = Deferred.fromCoroutine(drop())
+        self._dropping.add(dropping)
+        dropping.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        dropping.addErrback(lambda failure: log.failure("an order was not dropped", failure))
+        dropping.addBoth(lambda _: self._dropping.discard(dropping))
 
     async def _save(self) -> None:
         status = self._status
@@ -387,9 +404,11 @@ class AcmeCertificates:
         due = {
             stored.id: stored
             for stored in best.values()
-            if stored.ends > now and self._status.renewals.get(stored.id, Renewal()).ask_at <= now
+            # Later than in a day it never is (see below), unless the clock was set back.
+            if stored.ends > now
+            and not now < self._status.renewals.get(stored.id, Renewal()).ask_at <= now + ASK_LATEST
         }
-        if due and self._asking is None and self._status.ca.next_try <= now:
+        if due and self._asking is None and not_before(self._status.ca, now) <= now:
             asking = Deferred.fromCoroutine(self._ask_for(list(due.values())))
             if not asking.called:
                 self._asking = asking
@@ -410,7 +429,7 @@ class AcmeCertificates:
                     silent = True
             if at and at < known.at - 1.0:
                 log.info("the CA wants a certificate renewed earlier: {at}", at=shown_time(at))
-            self._status.renewals[stored.id] = Renewal(at or 0.0, ask_at)
+            self._status.renewals[stored.id] = Renewal(at or 0.0, min(ask_at, self._wall() + ASK_LATEST))
         self._asking = None
         try:
             await self._save()

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from twisted.internet.defer import CancelledError, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, FirstError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from wormhole_tw.control.acme import challenge_kind
 from wormhole_tw.edge.certificates.challenges import record_name
-from wormhole_tw.errors import CaRefused, CaUnavailable, ChallengeFailed, WormholeError
+from wormhole_tw.errors import CaRefused, CaUnavailable, ChallengeFailed, ConfigError, WormholeError
 from wormhole_tw.net.pem import certificate_names, parse_certificates
 
 if TYPE_CHECKING:
@@ -123,6 +123,32 @@ class OrderWalk:
         :raises CaUnavailable: the CA cannot be had; the order waits for another run
         :raises ConfigError: the state folder, or a file that the configuration names
         """
+        try:
+            chain = await self._walk()
+        except CancelledError:
+            raise  # stopped, or given up: what is shown stands in the record
+        except BaseException:
+            await self.take_back()
+            raise
+        await self.take_back()
+        return chain
+
+    async def take_back(self) -> None:
+        """Take away what this process or an earlier one has put somewhere to prove the names.  It never fails."""
+        if not self.record.shown:
+            return
+        for kind, where, values in self.record.shown:
+            try:
+                await self._solvers.clean_up(kind, where, values)
+            except WormholeError as error:
+                log.warn("what proved {where} could not be taken away: {error}", where=where, error=error)
+        self.record = replace(self.record, shown=())
+        try:
+            await self._disk(self._store.write_order, self.record)
+        except ConfigError as error:
+            log.error("an order cannot be kept: {error}", error=error)
+
+    async def _walk(self) -> str:
         call = self._account.call
         try:
             order = await self._begun()
@@ -188,25 +214,42 @@ class OrderWalk:
             challenges.append(challenge)
             where = challenge.token if kind == "http-01" else record_name(one.name)
             proofs.setdefault((kind, where), []).append(challenge.value)
-        shown: list[tuple[str, str]] = []
+        if proofs:
+            shown = tuple((kind, where, tuple(values)) for (kind, where), values in proofs.items())
+            # Kept before it is there: whenever the process ends, the next one takes it away.
+            self.record = replace(self.record, shown=tuple(dict.fromkeys((*self.record.shown, *shown))))
+            await self._disk(self._store.write_order, self.record)
+            await self._show(shown, waiting)
+        for challenge in challenges:
+            if challenge.status == "pending":
+                await self._account.call("answer", challenge)
+        await self._settled(order)
+        await self.take_back()
+
+    async def _show(self, shown: Sequence[tuple[str, str, Sequence[str]]], waiting: Sequence[Authorization]) -> None:
+        """All at a time: each may take minutes until the world sees it."""
+
+        async def show(kind: str, where: str, values: Sequence[str]) -> str:
+            try:
+                await self._solvers.present(kind, where, values)
+            except WormholeError as error:
+                return str(error)
+            return ""
+
         try:
-            for kind, where in proofs:
-                shown.append((kind, where))
-                try:
-                    await self._solvers.present(kind, where, proofs[kind, where])
-                except WormholeError as error:
-                    raise OrderFailed({one.name: str(error) for one in waiting if _place(one, kind) == where}) from None
-            for challenge in challenges:
-                if challenge.status == "pending":
-                    await self._account.call("answer", challenge)
-            await self._settled(order)
-        except CancelledError:
-            # Stopped; the next start shows the same proofs again.
-            raise
-        except BaseException:
-            await self._clean_up(shown, proofs)
-            raise
-        await self._clean_up(shown, proofs)
+            said = await gatherResults([Deferred.fromCoroutine(show(*one)) for one in shown], consumeErrors=True)
+        except FirstError as error:  # of being cancelled
+            reason = error.subFailure.value
+            assert reason is not None
+            raise reason from None
+        errors = {
+            one.name: sentence
+            for (kind, where, _), sentence in zip(shown, said, strict=True)
+            for one in waiting
+            if sentence and _place(one, kind) == where
+        }
+        if errors:
+            raise OrderFailed(errors)
 
     async def _settled(self, order: Order) -> None:
         """Wait until the CA has judged every proof; what failed is told for all names at once."""
@@ -243,13 +286,6 @@ class OrderWalk:
     async def _sleep(self, pause: float, wanted: float) -> float:
         await deferLater(self._clock, min(max(pause, wanted), LONGEST_WAIT), _nothing)
         return min(pause * 1.5, self._pace.poll_most)
-
-    async def _clean_up(self, shown: Sequence[tuple[str, str]], proofs: Mapping[tuple[str, str], list[str]]) -> None:
-        for kind, where in shown:
-            try:
-                await self._solvers.clean_up(kind, where, proofs[kind, where])
-            except WormholeError as error:
-                log.warn("what proved {where} could not be taken away: {error}", where=where, error=error)
 
     def _judge(self, chain: str) -> None:
         try:

@@ -8,7 +8,16 @@ from random import Random
 
 from wormhole_tw.edge.certificates.store import CaRecord, NameRecord, Renewal, StatusRecord, Stored
 
-__all__ = ["NAMES_PER_CERTIFICATE", "Batch", "Pace", "Plan", "best_certificates", "make_plan", "renewal_time"]
+__all__ = [
+    "NAMES_PER_CERTIFICATE",
+    "Batch",
+    "Pace",
+    "Plan",
+    "best_certificates",
+    "make_plan",
+    "not_before",
+    "renewal_time",
+]
 
 NAMES_PER_CERTIFICATE = 25
 """Let's Encrypt takes 100 names, and asks for no more than 25: a longer certificate costs every handshake, and one bad
@@ -98,6 +107,11 @@ def best_certificates(stored: Iterable[Stored], names: Iterable[str]) -> dict[st
     return found
 
 
+def not_before(record: NameRecord | CaRecord, now: float) -> float:
+    """When to try again, seconds since 1970: at once where the clock was set back since, which would make it years."""
+    return record.next_try if record.error_at <= now else 0.0
+
+
 def renewal_time(stored: Stored, renewal: Renewal | None) -> float:
     """When a certificate is due to be renewed, seconds since 1970."""
     life = stored.ends - stored.begins
@@ -125,7 +139,7 @@ def make_plan(
     """
     again_at = now + pace.look
     ca: CaRecord = status.ca
-    if ca.next_try > now:
+    if not_before(ca, now) > now:
         return Plan((), min(again_at, ca.next_try))
     batches: list[Batch] = []
     for group in groups:
@@ -134,7 +148,7 @@ def make_plan(
             if name in busy:
                 continue
             record = status.names.get(name, NameRecord())
-            due = max(_due(best.get(name), status, record, now), record.next_try)
+            due = max(_due(best.get(name), status, record, now), not_before(record, now))
             if due > now:
                 again_at = min(again_at, due)
             elif record.failures:

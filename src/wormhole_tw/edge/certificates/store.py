@@ -84,6 +84,8 @@ class OrderRecord:
     :ivar key: the certificate's private key, PEM
     :ivar uri: its URL at the CA; empty before the CA has heard of it
     :ivar account: whose it is, a URL
+    :ivar shown: what may be there to prove its names and has to be taken away: (kind, name, values) of
+        :meth:`.IChallengeSolver.present`
     """
 
     id: str
@@ -92,6 +94,7 @@ class OrderRecord:
     key: str = field(repr=False)
     uri: str = ""
     account: str = ""
+    shown: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
