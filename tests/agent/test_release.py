@@ -8,8 +8,11 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests._support import require_program
+from wormhole_tw.agent.git_objects import MAX_COMMIT
 from wormhole_tw.agent.release import Commit, find_release, read_git
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -147,38 +150,195 @@ def test_a_huge_object_is_not_unpacked_whole(tmp_path: Path) -> None:
     assert len(read_git(tmp_path).message) < 100_000
 
 
-def test_a_repository_made_by_git(tmp_path: Path) -> None:
-    git = require_program("git")
-    environ = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "GIT_AUTHOR_NAME": "Ann",
-        "GIT_AUTHOR_EMAIL": "ann@example.test",
-        "GIT_AUTHOR_DATE": "2024-05-06T07:08:09+00:00",
-        "GIT_COMMITTER_NAME": "Ann",
-        "GIT_COMMITTER_EMAIL": "ann@example.test",
-        "GIT_CONFIG_NOSYSTEM": "1",
-    }
+class Repository:
+    """A repository of the real git, and what that says of it."""
 
-    def run(*arguments: str) -> str:
-        done = subprocess.run([git, *arguments], cwd=tmp_path, env=environ, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._git = require_program("git")
+        folder.mkdir(exist_ok=True)
+        self.run("init", "-q", "-b", "trunk", *options, ".")
 
-    run("init", "-q", "-b", "trunk", ".")
-    run("commit", "-q", "--allow-empty", "-m", "First")
-    run("commit", "-q", "--allow-empty", "-m", "Second")
-    expected = Commit(
-        revision=run("rev-parse", "HEAD"),
-        branch="trunk",
-        message="Second",
-        time="2024-05-06T07:08:09Z",
-        author_name="Ann",
-        author_email="ann@example.test",
+    def run(self, *arguments: str, at: Path | None = None, stdin: bytes = b"", **changes: str) -> str:
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "GIT_AUTHOR_NAME": "Ann",
+            "GIT_AUTHOR_EMAIL": "ann@example.test",
+            "GIT_AUTHOR_DATE": "2024-05-06T07:08:09+00:00",
+            "GIT_COMMITTER_NAME": "Bob",
+            "GIT_COMMITTER_EMAIL": "bob@example.test",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            **changes,
+        }
+        done = subprocess.run(
+            [self._git, *arguments], cwd=at or self.folder, env=environ, check=True, capture_output=True, input=stdin
+        )
+        return done.stdout.decode("utf-8").strip()
+
+    def commit(self, message: str, *options: str, **changes: str) -> str:
+        self.run("commit", "-q", "--allow-empty", *options, "-m", message, **changes)
+        return self.run("rev-parse", "HEAD")
+
+    def said(self, at: Path | None = None, branch: str = "trunk") -> Commit:
+        """The same by git itself."""
+        shown = self.run("log", "-1", "--format=%H%x00%B%x00%aI%x00%an%x00%ae", at=at).split("\0")
+        revision, message, time, name, email = shown
+        time = time.replace("+00:00", "Z")
+        return Commit(revision, branch, message.strip(), time, name, email)
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "repo")
+
+
+def test_a_repository_made_by_git(git: Repository) -> None:
+    git.commit("First")
+    git.commit("Second\n\nWith a body,\nof two lines")
+    assert read_git(git.folder) == git.said()
+    assert read_git(git.folder).message == "Second\n\nWith a body,\nof two lines"
+    git.run("gc", "-q")  # now both the ref and the commit are packed
+    assert not (git.folder / ".git/refs/heads/trunk").exists()
+    assert read_git(git.folder) == git.said()
+    git.commit("Third, loose beside the pack")
+    assert read_git(git.folder) == git.said()
+
+
+def test_a_clone_and_a_shallow_one(git: Repository, tmp_path: Path) -> None:
+    for number in range(3):
+        git.commit(f"Number {number}")
+    for options in ((), ("--depth=1",), ("--shared",), ("--bare",)):
+        there = tmp_path / f"clone{len(os.listdir(tmp_path))}"
+        git.run(
+            "clone",
+            "-q",
+            *options,
+            f"file://{git.folder}" if options == ("--depth=1",) else str(git.folder),
+            str(there),
+        )
+        if options == ("--bare",):
+            assert read_git(there) == Commit()  # no working tree: nothing was built from it
+        else:
+            assert read_git(there) == git.said(at=there)
+
+
+@pytest.mark.parametrize("kind", ["sha1", "sha256"])
+@pytest.mark.parametrize("bases", ["by offset", "by name"])
+def test_commits_that_are_stored_as_differences(tmp_path: Path, kind: str, bases: str) -> None:
+    git = Repository(tmp_path / "repo", f"--object-format={kind}")
+    body = "\n".join(f"What was changed, line {line}, and why that was good" for line in range(40))
+    for number in range(14):
+        git.commit(f"Number {number}\n\n{body}\n{number * 7919}")
+    git.run("-c", f"repack.useDeltaBaseOffset={'true' if bases == 'by offset' else 'false'}", "repack", "-adfq")
+    commits = git.run("rev-list", "trunk").split()
+    asked = "".join(f"{commit}\n" for commit in commits).encode()
+    deltas = git.run("cat-file", "--batch-check=%(deltabase)", stdin=asked).split()
+    assert len(set(deltas)) > 1, "git has stored none of them as a difference"
+    for commit in commits:
+        git.run("update-ref", "--no-deref", "HEAD", commit)
+        branch = "trunk" if commit == commits[0] else ""
+        assert read_git(git.folder) == git.said(branch=branch)
+
+
+def test_a_linked_working_tree_and_a_detached_head_of_git(git: Repository, tmp_path: Path) -> None:
+    first = git.commit("First")
+    git.run("worktree", "add", "-q", "-b", "side/line", str(tmp_path / "tree"))
+    git.commit("Second")
+    assert read_git(tmp_path / "tree") == git.said(at=tmp_path / "tree", branch="side/line")
+    git.run("pack-refs", "--all")
+    assert read_git(tmp_path / "tree").branch == "side/line"
+    git.run("checkout", "-q", "--detach", first)
+    assert read_git(git.folder) == git.said(branch="side/line")
+    git.run("tag", "-a", "v1", "-m", "One")
+    git.run("pack-refs", "--all")
+    git.run("checkout", "-q", "v1")
+    assert read_git(git.folder).revision == first
+
+
+def test_a_submodule_of_git(git: Repository, tmp_path: Path) -> None:
+    git.commit("First")
+    outer = Repository(tmp_path / "outer")
+    outer.run("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(git.folder), "inner")
+    assert (outer.folder / "inner" / ".git").is_file()
+    assert read_git(outer.folder / "inner") == git.said()
+
+
+def test_a_message_in_another_encoding(git: Repository) -> None:
+    git.run(
+        "-c",
+        "i18n.commitEncoding=ISO-8859-1",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-F",
+        "-",
+        stdin="Grüße".encode("latin-1"),
     )
-    assert read_git(tmp_path) == expected
-    run("gc", "-q")  # now both the ref and the commit are packed
-    assert not (tmp_path / ".git/refs/heads/trunk").exists()
-    packed = read_git(tmp_path)
-    assert packed.revision == expected.revision
-    assert packed.branch == "trunk"
-    assert packed.message in ("Second", "")  # git may store a commit as a difference
+    assert read_git(git.folder).message == "Grüße"
+
+
+def test_a_signed_commit(git: Repository) -> None:
+    """Its head holds lines that are not fields, and an empty one that is none."""
+    tree = git.run("write-tree")
+    text = (
+        f"tree {tree}\n"
+        "author Ann <ann@example.test> 1700000000 -0330\n"
+        "committer Bob <bob@example.test> 1700000000 +0000\n"
+        "gpgsig -----BEGIN PGP SIGNATURE-----\n"
+        " \n"
+        " author Eve <eve@example.test> 1 +0000\n"
+        " -----END PGP SIGNATURE-----\n"
+        "\nSigned\n"
+    )
+    revision = git.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=text.encode())
+    git.run("update-ref", "refs/heads/trunk", revision)
+    commit = read_git(git.folder)
+    assert (commit.message, commit.author_name, commit.time) == ("Signed", "Ann", "2023-11-14T18:43:20-03:30")
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_damaged_pack_never_raises(packed: Path, data: st.DataObject) -> None:
+    (pack,) = (packed / ".git/objects/pack").glob("*.pack")
+    whole = pack.read_bytes()
+    pack.chmod(0o600)
+    place = data.draw(st.integers(12, len(whole) - 1))
+    try:
+        pack.write_bytes(
+            whole[:place] + data.draw(st.binary(max_size=8)) + whole[place + data.draw(st.integers(0, 8)) :]
+        )
+        commit = read_git(packed)
+    finally:
+        pack.write_bytes(whole)
+    assert len(commit.revision) == 40
+    assert len(commit.message) <= MAX_COMMIT
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose HEAD is stored as a difference."""
+    git = Repository(tmp_path_factory.mktemp("git") / "repo")
+    body = "\n".join(f"What was changed, line {line}" for line in range(40))
+    for number in range(8):
+        git.commit(f"Number {number}\n\n{body}\n{number * 7919}")
+    git.run("repack", "-adfq")
+    for commit in git.run("rev-list", "trunk").split():
+        base = git.run("cat-file", "--batch-check=%(deltabase)", stdin=commit.encode())
+        if set(base) != {"0"}:
+            git.run("update-ref", "--no-deref", "HEAD", commit)
+            return git.folder
+    raise AssertionError("git has stored none of them as a difference")
+
+
+def test_a_circle_of_differences_has_an_end(tmp_path: Path) -> None:
+    """A pack in which a commit is the difference to itself."""
+    git = tmp_path / ".git"
+    name = bytes.fromhex(REVISION)
+    entry = bytes([0x70]) + name + zlib.compress(b"")
+    put(git / "HEAD", REVISION)
+    put(git / "objects/pack/pack-1.pack", b"PACK" + bytes(8) + entry)
+    fanout = b"".join((1 if first >= name[0] else 0).to_bytes(4, "big") for first in range(256))
+    offset = (12).to_bytes(4, "big")
+    put(git / "objects/pack/pack-1.idx", b"\xfftOc\0\0\0\2" + fanout + name + bytes(4) + offset)
+    assert read_git(tmp_path) == Commit(revision=REVISION)

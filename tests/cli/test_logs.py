@@ -9,6 +9,7 @@ import pytest
 from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 
+from wormhole_tw.cli import agent_options
 from wormhole_tw.cli.logs import format_line, log_observer, parse_level
 from wormhole_tw.cli.process import choose_log_format
 from wormhole_tw.errors import LinkLost
@@ -134,3 +135,18 @@ def test_the_formats() -> None:
     choose_log_format(None)
     with pytest.raises(SystemExit, match="--log-format: expected one of text, json"):
         choose_log_format("xml")
+
+
+@pytest.mark.parametrize(
+    ("level", "counts_as", "told"),
+    [("debug", "debug", False), ("WARNING", "warn", False), ("loud", "info", True), ("7", "info", True)],
+)
+def test_an_unknown_level_is_info_and_worth_a_line(
+    level: str, counts_as: str, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(agent_options, "choose_log_level", lambda name: chosen.append(parse_level(name)))
+    environ = {"FLY_TOKEN": "t", "FLY_REMOTE_ENDPOINT": "e", "FLY_LOG_LEVEL": level}
+    agent_options.config_from(environ, {})
+    assert chosen == [counts_as]
+    assert (f"FLY_LOG_LEVEL: there is no level {level}, so it is info" in caplog.text) is told

@@ -1,13 +1,13 @@
 """What the agent's service was built from: from the environment, else from ``.git``, without the git program.
 
 Containers hold no git, and an agent starts no programs of its own accord; so the few files that are needed are read
-here: ``HEAD``, the refs (loose and packed), and the one commit object (loose, or whole in a pack).  Whatever cannot be
-read is left empty: a release is for people to look at, and never a reason not to start.
+here: ``HEAD``, the refs (loose and packed), and the one commit object (loose or in a pack).  Whatever cannot be read is
+left empty: a release is for people to look at, and never a reason not to start.  A repository that keeps its refs in
+tables (reftable) is left unread.
 """
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 import zlib
@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+from wormhole_tw.agent.git_objects import read_commit
 from wormhole_tw.wire.messages import Release, clip
 
 __all__ = ["Commit", "find_release", "read_git"]
 
 MAX_FILE = 1024 * 1024  # bytes of HEAD, a ref or a .git file that are read; each is far under 1 KiB
 MAX_PACKED_REFS = 32 * 1024 * 1024  # bytes: half a million refs
-MAX_COMMIT = 64 * 1024  # bytes of a commit object that are unpacked: its head and the first lines of its message
 _MAX_REF_HOPS = 5  # git's own limit of symbolic refs that point at one another
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PERSON = re.compile(r"(?P<name>.*?) ?<(?P<email>[^>]*)>(?: (?P<time>\d{1,12}) (?P<zone>[+-]\d{4}))?")
-_PACK_COMMIT = 1  # gitformat-pack(5): the type of a commit that is stored whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def read_git(folder: Path) -> Commit:
         except (OSError, ValueError):
             branch = ""
     try:
-        message, time, name, email = _parse_commit(_commit_object(common, head))
+        message, time, name, email = _parse_commit(read_commit(common / "objects", head))
     except (OSError, ValueError, zlib.error, struct.error, IndexError):
         return Commit(revision=head, branch=branch)
     return Commit(revision=head, branch=branch, message=message, time=time, author_name=name, author_email=email)
@@ -157,79 +156,9 @@ def _branches(common: Path) -> Iterator[tuple[str, str]]:
             yield branch, revision
 
 
-def _commit_object(common: Path, revision: str) -> bytes:
-    """The text of a commit, without the object's header."""
-    for objects in _object_folders(common / "objects"):
-        loose = objects / revision[:2] / revision[2:]
-        if loose.is_file():
-            kind, _, body = _inflate(loose.read_bytes()).partition(b"\0")
-            if not kind.startswith(b"commit "):
-                raise ValueError("no commit")
-            return body
-        for index in sorted((objects / "pack").glob("*.idx")):
-            offset = _offset_in_pack(index, bytes.fromhex(revision))
-            if offset is not None:
-                return _packed_object(index.with_suffix(".pack"), offset)
-    raise ValueError("the object is not there")
-
-
-def _object_folders(objects: Path) -> Iterator[Path]:
-    yield objects
-    try:
-        lines = _read(objects / "info" / "alternates").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        yield objects / line.strip()
-
-
-def _inflate(data: bytes | memoryview) -> bytes:
-    # bounded: whoever wrote the repository does not choose how much memory the agent takes
-    return zlib.decompressobj().decompress(data, MAX_COMMIT)
-
-
-def _offset_in_pack(index: Path, revision: bytes) -> int | None:
-    """Find an object in a pack's index of version 2 (gitformat-pack(5)); None where the pack does not hold it."""
-    with index.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as table:
-        if table[:8] != b"\xfftOc\0\0\0\2":
-            return None
-        fanout, width = 8, len(revision)
-        (count,) = struct.unpack_from(">I", table, fanout + 255 * 4)
-        low = struct.unpack_from(">I", table, fanout + (revision[0] - 1) * 4)[0] if revision[0] else 0
-        (high,) = struct.unpack_from(">I", table, fanout + revision[0] * 4)
-        names = fanout + 256 * 4
-        while low < high:
-            middle = (low + high) // 2
-            found = table[names + middle * width : names + (middle + 1) * width]
-            if found == revision:
-                offsets = names + count * (width + 4)  # behind the names and their CRC-32
-                (offset,) = struct.unpack_from(">I", table, offsets + middle * 4)
-                if offset & 0x80000000:  # the pack is over 2 GiB: the rest is an index of 8-byte offsets
-                    (offset,) = struct.unpack_from(">Q", table, offsets + count * 4 + (offset & 0x7FFFFFFF) * 8)
-                return int(offset)
-            if found < revision:
-                low = middle + 1
-            else:
-                high = middle
-    return None
-
-
-def _packed_object(pack: Path, offset: int) -> bytes:
-    """A commit that stands whole in a pack; one that is stored as a difference to another is left unread."""
-    with pack.open("rb") as file:
-        file.seek(offset)
-        data = file.read(MAX_COMMIT)
-    if (data[0] >> 4) & 7 != _PACK_COMMIT:
-        raise ValueError("a delta")
-    start = 1
-    while data[start - 1] & 0x80:
-        start += 1
-    return _inflate(memoryview(data)[start:])
-
-
 def _parse_commit(data: bytes) -> tuple[str, str, str, str]:
     """(message, author's time in RFC 3339, author's name, author's address)."""
-    head, _, message = data.decode("utf-8", "replace").partition("\n\n")
+    head, _, message = _decode(data).partition("\n\n")
     time = name = email = ""
     for line in head.splitlines():
         if line.startswith("author "):
@@ -240,6 +169,17 @@ def _parse_commit(data: bytes) -> tuple[str, str, str, str]:
                     time = _rfc3339(int(person["time"]), person["zone"])
             break
     return message.strip(), time, name, email
+
+
+def _decode(data: bytes) -> str:
+    """The text of a commit, by the encoding that its head names; UTF-8 where it names none, or none that we know."""
+    named = re.search(rb"^encoding ([A-Za-z0-9._-]{1,40})$", data.partition(b"\n\n")[0], re.MULTILINE)
+    if named is not None:
+        try:
+            return data.decode(named[1].decode("ascii"), "replace")
+        except (LookupError, ValueError):
+            pass
+    return data.decode("utf-8", "replace")
 
 
 def _rfc3339(seconds: int, zone: str) -> str:

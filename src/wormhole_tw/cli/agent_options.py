@@ -9,13 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from twisted.logger import Logger
 from twisted.python import usage
 
 from wormhole_tw.agent.config import AgentConfig
+from wormhole_tw.cli.logs import LEVELS, known_level
 from wormhole_tw.cli.process import TwistdOptions, choose_log_format, choose_log_level, fail_start
 from wormhole_tw.errors import ConfigError
 
 __all__ = ["AgentOptions", "config_from"]
+
+_log = Logger()
 
 _EPILOGUE = """
 The token comes from FLY_TOKEN, FLY_TOKEN_FILE or --token-file. Whatever is not given as an option comes from the
@@ -118,6 +122,13 @@ def config_from(environ: Mapping[str, str], options: Mapping[str, object]) -> Ag
         config = AgentConfig.from_environment(environ, options)
     except ConfigError as error:
         raise fail_start(error) from None
+    if not known_level(config.log_level):
+        _log.warn(
+            "{setting}: there is no level {name}, so it is info; there are {levels}",
+            setting=config.source("log_level"),
+            name=config.log_level[:40],
+            levels=", ".join(LEVELS),
+        )
     choose_log_level(config.log_level)
     choose_log_format(cast("str | None", options.get("log-format")))
     return config

@@ -27,7 +27,17 @@ from zope.interface import implementer
 
 from wormhole_tw.errors import WormholeError
 
-__all__ = ["FORMATS", "LEVELS", "LineObserver", "format_json", "format_line", "log_observer", "parse_level", "sentence"]
+__all__ = [
+    "FORMATS",
+    "LEVELS",
+    "LineObserver",
+    "format_json",
+    "format_line",
+    "known_level",
+    "log_observer",
+    "parse_level",
+    "sentence",
+]
 
 LEVELS = ("debug", "info", "warn", "error")
 """The names of levels, from the most talkative."""
@@ -35,6 +45,7 @@ LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("text", "json")
 """The names of formats, the default first."""
 
+_OTHER_LEVELS = {"warning": "warn", "critical": "error", "fatal": "error", "panic": "error", "trace": "debug"}
 _PACKAGE = "wormhole_tw."
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MAX_TEXT = 8192  # characters of one line: an event is made of sentences, what is longer is somebody's data
@@ -43,8 +54,13 @@ _MAX_TEXT = 8192  # characters of one line: an event is made of sentences, what 
 def parse_level(text: str | None) -> str:
     """A level's name in any case; ``warning`` and ``critical`` are known too, everything else is ``info``."""
     name = (text or "").strip().lower()
-    name = {"warning": "warn", "critical": "error", "fatal": "error", "trace": "debug"}.get(name, name)
+    name = _OTHER_LEVELS.get(name, name)
     return name if name in LEVELS else "info"
+
+
+def known_level(text: str) -> bool:
+    """Whether :func:`parse_level` knows it, and does not fall back to ``info``."""
+    return text.strip().lower() in {*LEVELS, *_OTHER_LEVELS}
 
 
 @implementer(ILogObserver)
