@@ -121,7 +121,7 @@ class Pebble:
 
     def orders(self) -> int:
         """How many orders it has taken."""
-        return self.program.count(r"There are now \d+ orders|Added order")
+        return self.program.count("Added order")
 
     def _get(self, url: str) -> bytes:
         context = ssl.create_default_context(cafile=str(self.ca_file))

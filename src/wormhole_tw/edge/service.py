@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from wormhole_tw.control.config import EdgeConfig, Listener
     from wormhole_tw.control.interfaces import IStore, Snapshot
+    from wormhole_tw.edge.certificates.plan import Pace
 
 __all__ = ["EdgeService"]
 
@@ -60,13 +61,17 @@ class EdgeService(Service):
     :param reactor: a reactor (time, TCP, threads for ``reload``)
     :param config: ``EdgeConfig.load("edge.toml")``
     :param store: where :meth:`reload` reads anew, for instance ``FileStore("edge.toml")``; None where it is not used
+    :param pace: how patient it is with the CA of ``mode = "acme"``
 
     :ivar config: the configuration that holds now
     :ivar registry: the agents that are here; None while stopped
     """
 
-    def __init__(self, reactor: Any, config: EdgeConfig, store: IStore | None = None) -> None:
+    def __init__(
+        self, reactor: Any, config: EdgeConfig, store: IStore | None = None, *, pace: Pace | None = None
+    ) -> None:
         self._reactor = reactor
+        self._pace = pace
         self._store = store
         self.config = config
         self._catalogs = CatalogHolder()
@@ -127,7 +132,7 @@ class EdgeService(Service):
         catalog = build_catalog(config)
         for warning in catalog.warnings:
             log.warn("{warning}", warning=warning)
-        self._keeper = CertificateKeeper(reactor, config)
+        self._keeper = CertificateKeeper(reactor, config, pace=self._pace)
         self._catalogs.swap(catalog)
         self._budget = Budget(PROCESS_BUDGET)
         self._session_config = SessionConfig(budget=self._budget, max_streams=config.limits.agent_streams)

@@ -258,6 +258,15 @@ class AcmeClient:
         self.use(uri)
         return uri
 
+    def close_account(self) -> None:
+        """Deactivate the account for good (RFC 8555 section 7.3.6).
+
+        :raises CaRefused: the CA will not
+        :raises CaUnavailable: it cannot be had
+        """
+        with self._sentences():
+            self._post(self.uri, messages.UpdateRegistration.from_json({"status": "deactivated"}))
+
     # Orders.
 
     def new_order(self, names: Sequence[str], replaces: x509.Certificate | None = None) -> Order:
