@@ -14,6 +14,7 @@
         ├── LinkLost                a tunnel's connection ended
         ├── LinkRefused             the edge ended it with a reason: ``code``, ``message``, ``retry_after`` seconds
         ├── NotAnEdge               something answered that does not speak the tunnel protocol
+        ├── ProxyRefused            a proxy on the way let nothing through: ``status`` where it gave one
         ├── StreamReset             a stream ended before its end: ``code``, ``delivered``
         ├── RequestReset            a service ended one request: ``code``, ``processed``
         ├── NoUpstream              no agent or origin can take a request
@@ -42,6 +43,7 @@ __all__ = [
     "NotAvailableError",
     "PeerError",
     "ProxyHeaderError",
+    "ProxyRefused",
     "RequestReset",
     "StreamReset",
     "TimedOut",
@@ -141,6 +143,17 @@ class LinkRefused(WorldError):
 
 class NotAnEdge(WorldError):
     """What answered at the edge's address does not speak the tunnel protocol."""
+
+
+class ProxyRefused(WorldError):
+    """A proxy between an agent and its edge was not reached, is none, or said no; never holds a password.
+
+    :ivar status: the status of its answer (HTTP's, or the reply code of SOCKS5); None where it gave none
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class StreamReset(WorldError):

@@ -128,6 +128,12 @@ class TlsTransport(HalfClosingTls):
         if self._unsent_size >= WRITE_BUFFER:
             self._send_unsent()
 
+    def write_view(self, data: bytes | memoryview) -> None:
+        """:meth:`write` of bytes that are the caller's again when this returns, for TLS within this TLS (a proxy that
+        is itself reached by TLS). Without it the socket's own would be found, past our encryption: a wrapper of
+        Twisted's hands on what is asked for and not there."""
+        self.write(bytes(data))
+
     def writeSequence(self, iovec: Any) -> None:
         for data in iovec:
             self.write(data)

@@ -27,6 +27,7 @@ def tls_link_endpoint(
     creator: IOpenSSLClientConnectionCreator,
     *,
     timeout: float = CONNECT_TIMEOUT,
+    below: IStreamClientEndpoint | None = None,
 ) -> IStreamClientEndpoint:
     """Where a link is dialled: each ``connect()`` looks the name up anew, and tries its addresses as in RFC 8305.
 
@@ -35,6 +36,8 @@ def tls_link_endpoint(
 
     :param creator: ``net.tls.client_creator(host, alpn=[ALPN], …)``; make it once and keep it
     :param timeout: seconds, see :data:`CONNECT_TIMEOUT`
+    :param below: another way to ``host:port``, through a proxy
     """
-    below = HostnameEndpoint(immediate_reactor(reactor), host, port, timeout=timeout)
+    if below is None:
+        below = HostnameEndpoint(immediate_reactor(reactor), host, port, timeout=timeout)
     return wrap_client_tls(reactor, creator, below, timeout=timeout)

@@ -1,0 +1,226 @@
+"""Dialling through a proxy: an endpoint like any other."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoProtocol,
+    TCPTimedOutError,
+    TimeoutError,
+    UnknownHostError,
+)
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostResolution,
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wormhole_tw.errors import ProxyRefused, TimedOut
+from wormhole_tw.net.addresses import is_ip_address
+from wormhole_tw.net.handover import hand_over
+from wormhole_tw.net.immediate import immediate_reactor
+from wormhole_tw.net.proxy_dialogues import ConnectDialogue, Dialogue, Socks5Dialogue
+from wormhole_tw.net.proxy_settings import Proxy
+from wormhole_tw.net.tls_failure import explain_tls_failure, is_tls_failure
+from wormhole_tw.net.tls_transport import wrap_client_tls
+
+__all__ = ["ProxiedEndpoint"]
+
+MAX_ADDRESSES = 4
+"""Addresses of one name that are tried, one after the other, where names are looked up here (``socks5://``)."""
+
+
+@implementer(IStreamClientEndpoint)
+class ProxiedEndpoint:
+    """Connects to ``host:port`` through a proxy. The proxy's own name is looked up at each ``connect()``.
+
+    It fails with :class:`~wormhole_tw.errors.ProxyRefused`, whose text is one sentence for the operator, or with
+    ``DNSLookupError`` where a name is looked up here and not known. Cancelling drops the connection.
+
+    :param creator: for a proxy with ``https://``: ``net.tls.client_creator(proxy.host, …)``
+    :param timeout: seconds for the connection to the proxy, as many for TLS with it, and as many for its answer
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        proxy: Proxy,
+        host: str,
+        port: int,
+        *,
+        creator: IOpenSSLClientConnectionCreator | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        self._reactor = reactor
+        self._proxy = proxy
+        self._host = host
+        self._port = port
+        self._timeout = timeout
+        below: IStreamClientEndpoint = HostnameEndpoint(
+            immediate_reactor(reactor), proxy.host, proxy.port, timeout=timeout
+        )
+        if proxy.scheme == "https":
+            assert creator is not None, "a proxy with https:// needs what makes TLS connections to it"
+            below = wrap_client_tls(reactor, creator, below, timeout=timeout)
+        self._below = below
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        if self._proxy.scheme != "socks5" or is_ip_address(self._host):
+            return await self._through(factory, self._host)
+        last: ProxyRefused | None = None
+        for address in await _addresses(self._reactor, self._host):
+            try:
+                return await self._through(factory, address)
+            except ProxyRefused as error:
+                if error.status is None:  # nothing that another address heals
+                    raise
+                last = error
+        if last is None:
+            raise DNSLookupError(f"no address of {self._host}")
+        raise last
+
+    async def _through(self, factory: IProtocolFactory, host: str) -> IProtocol:
+        proxy = self._proxy
+        kind: Any = Socks5Dialogue if proxy.scheme.startswith("socks5") else ConnectDialogue
+        stands: Deferred[IProtocol] = Deferred(lambda _: greeting.give_up())
+        try:
+            greeting = cast(
+                _Greeting, await self._below.connect(_Greetings(factory, kind(proxy, host, self._port), stands))
+            )
+        except Exception as error:
+            sentence = _no_proxy(Failure(), proxy, self._timeout)
+            if sentence is None:
+                raise
+            raise ProxyRefused(sentence) from error
+        late = self._reactor.callLater(self._timeout, greeting.too_late, self._timeout)
+        try:
+            return await stands
+        finally:
+            if late.active():
+                late.cancel()
+
+
+def _no_proxy(failure: Failure, proxy: Proxy, timeout: float) -> str | None:
+    """Why the proxy itself cannot be reached, in one sentence; None where it is something else."""
+    error = failure.value
+    if isinstance(error, DNSLookupError | UnknownHostError):
+        return f"the host name of the proxy {proxy} is not known (DNS)"
+    if isinstance(error, ConnectionRefusedError):
+        return f"the proxy {proxy} refuses connections; is it running there?"
+    if isinstance(error, TimeoutError | TCPTimedOutError):
+        return f"the proxy {proxy} does not answer within {timeout:g} s"
+    if isinstance(error, ConnectError):
+        return f"the proxy {proxy} cannot be reached: {error}"
+    if isinstance(error, TimedOut) or is_tls_failure(failure):
+        return f"no TLS with the proxy {proxy}: {explain_tls_failure(failure, proxy.host, proxy.port)}"
+    return None
+
+
+class _Greetings(Factory):
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory, dialogue: Dialogue, stands: Deferred[IProtocol]) -> None:
+        self._factory = factory
+        self._dialogue = dialogue
+        self._stands = stands
+
+    def doStart(self) -> None:
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        self._factory.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        return _Greeting(self._factory, addr, self._dialogue, self._stands)
+
+
+class _Greeting(Protocol):
+    """Speaks to the proxy, and stands aside when the connection is made."""
+
+    transport: Any
+
+    def __init__(
+        self, factory: IProtocolFactory, address: IAddress | None, dialogue: Dialogue, stands: Deferred[IProtocol]
+    ) -> None:
+        self._wanted = factory
+        self._address = address
+        self._dialogue = dialogue
+        self._stands = stands
+
+    def connectionMade(self) -> None:
+        self.transport.write(self._dialogue.begin())
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._stands.called:
+            return
+        try:
+            say, stands = self._dialogue.feed(bytes(data))
+            if say:
+                self.transport.write(say)
+            if not stands:
+                return
+            protocol = self._wanted.buildProtocol(cast(IAddress, self._address))
+            if protocol is None:
+                raise NoProtocol()
+            hand_over(self.transport, protocol, self._dialogue.rest)
+        except Exception:  # noqa: BLE001 - whoever dials is told, whatever it is
+            self._fail(Failure())
+        else:
+            if not self._stands.called:
+                self._stands.callback(protocol)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._fail(Failure(ProxyRefused(f"the proxy {self._dialogue.proxy} closed the connection without an answer")))
+
+    def too_late(self, seconds: float) -> None:
+        """The time for its answer is over."""
+        self._fail(Failure(ProxyRefused(f"the proxy {self._dialogue.proxy} did not answer within {seconds:g} s")))
+
+    def give_up(self) -> None:
+        """Nobody waits any more."""
+        self.transport.abortConnection()
+
+    def _fail(self, failure: Failure) -> None:
+        if not self._stands.called:
+            self.transport.abortConnection()
+            self._stands.errback(failure)
+
+
+@implementer(IResolutionReceiver)
+class _Found:
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self.done: Deferred[list[str]] = Deferred()
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """Twisted's own cannot be cancelled: what comes too late is not heard."""
+
+    def addressResolved(self, address: IAddress) -> None:
+        self.addresses.append(cast(Any, address).host)
+
+    def resolutionComplete(self) -> None:
+        if not self.done.called:
+            self.done.callback(self.addresses[:MAX_ADDRESSES])
+
+
+async def _addresses(reactor: Any, host: str) -> list[str]:
+    """The addresses of a name, as the system's resolver orders them."""
+    found = _Found()
+    reactor.nameResolver.resolveHostName(found, host)
+    return await found.done
