@@ -132,7 +132,7 @@ def test_a_token_file_may_end_its_line(tmp_path: Path, content: str) -> None:
         ({"FLY_LOCALHOST": "a b"}, "FLY_LOCALHOST, FLY_PORT: 'a b' is not a host name"),
         ({"FLY_TLS_CERT_FILE": "/nowhere/ca.pem"}, "FLY_TLS_CERT_FILE: the file /nowhere/ca.pem does not exist"),
         ({"FLY_LOCAL_ENDPOINT_CA_CERT_FILE": "/nowhere"}, "FLY_LOCAL_ENDPOINT_CA_CERT_FILE: the file /nowhere"),
-        ({"FLY_PROTO": "quic"}, "FLY_PROTO: 'quic' is no carrier"),
+        ({"FLY_PROTO": "quic"}, "FLY_PROTO: 'quic' is none of tls, websocket, auto"),
     ],
 )
 def test_errors_name_the_variable_and_never_the_token(variables: dict[str, str], start: str) -> None:
@@ -143,7 +143,7 @@ def test_errors_name_the_variable_and_never_the_token(variables: dict[str, str],
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["ssh", "tcp", "http2", "websocket", "SSH"])
+@pytest.mark.parametrize("name", ["ssh", "tcp", "http2", "SSH"])
 def test_carriers_of_other_versions_are_not_available(name: str) -> None:
     with pytest.raises(NotAvailableError, match=r"FLY_PROTO: the carrier '\w+' is not available in this version"):
         read(FLY_PROTO=name)

@@ -14,11 +14,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.fakes import BoundedTransport
+from tests.tunnel.openings import Opening
 from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.immediate import immediate_port, immediate_reactor
 from wormhole_tw.net.tls import CertificateMap, ServerTls, client_creator
 from wormhole_tw.net.tls_transport import TlsAcceptor
 from wormhole_tw.net.turn import TurnEnd, turn_end_of
+from wormhole_tw.tunnel.carriers import websocket
 from wormhole_tw.tunnel.carriers.tls import ALPN, tls_link_endpoint
 from wormhole_tw.tunnel.interfaces import ILinkOwner
 from wormhole_tw.tunnel.protocol import LinkProtocol
@@ -265,9 +267,15 @@ class Pair:
 
 
 class Sockets:
-    """The same over real sockets on loopback, with TLS or without."""
+    """The same over real sockets on loopback, with TLS or without.
 
-    def __init__(self, reactor: Any, state: Any = None, config: SessionConfig | None = None) -> None:
+    :param carrier: ``tls`` or ``websocket``, where there is a folder for a CA
+    """
+
+    def __init__(
+        self, reactor: Any, state: Any = None, config: SessionConfig | None = None, *, carrier: str = "tls"
+    ) -> None:
+        self.carrier = carrier
         self.reactor = reactor
         self.config = config or SessionConfig()
         self.state = state
@@ -290,10 +298,16 @@ class Sockets:
             noisy = False
 
             def buildProtocol(self, addr: Any) -> Any:
+                if acceptor is None:
+                    return self.link()
+                within = Opening(sockets.reactor, self.link) if sockets.carrier == "websocket" else self.link()
+                return acceptor.wrap(within)
+
+            def link(self) -> LinkProtocol:
                 sockets.near = LinkProtocol(
                     sockets.reactor, Side.ACCEPTOR, sockets.config, sockets.near_owner, turn=sockets.turn
                 )
-                return acceptor.wrap(sockets.near) if acceptor is not None else sockets.near
+                return sockets.near  # type: ignore[no-any-return]
 
         class Dial(Factory):
             noisy = False
@@ -307,7 +321,10 @@ class Sockets:
         self.port: Any = immediate_port(await listening.listen(Accept()))
         number = self.port.getHost().port
         endpoint: Any
-        if acceptor is not None:
+        if acceptor is not None and self.carrier == "websocket":
+            creator = client_creator("localhost", ca_pem=self.ca_pem, alpn=[websocket.ALPN])
+            endpoint = websocket.websocket_link_endpoint(self.reactor, "localhost", number, creator)
+        elif acceptor is not None:
             creator = client_creator("localhost", ca_pem=self.ca_pem, alpn=[ALPN])
             endpoint = tls_link_endpoint(self.reactor, "localhost", number, creator)
         else:

@@ -32,9 +32,9 @@ from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.session import Side
 
 
-@pytest_twisted.async_yield_fixture(params=["tcp", "tls"])
+@pytest_twisted.async_yield_fixture(params=["tcp", "tls", "websocket"])
 async def sockets(request: Any, reactor: Any, tmp_path: Path) -> AsyncIterator[Sockets]:
-    sockets = Sockets(reactor, tmp_path / "dev" if request.param == "tls" else None)
+    sockets = Sockets(reactor, None if request.param == "tcp" else tmp_path / "dev", carrier=request.param)
     await sockets.connect()
     yield sockets
     await sockets.close()

@@ -23,6 +23,7 @@ from wormhole_tw.control.tokens import MAX_TOKEN, valid_token
 from wormhole_tw.errors import ConfigError, NotAvailableError
 from wormhole_tw.net.addresses import parse_host_port
 from wormhole_tw.net.pem import load_ca_certificates, read_file
+from wormhole_tw.net.proxy_settings import ProxySettings, parse_proxy
 from wormhole_tw.wire.messages import Release
 
 __all__ = ["DEFAULT_EDGE_PORT", "AgentConfig"]
@@ -39,8 +40,9 @@ _TIMES = (*_MAY_BE_ZERO, "edge_timeout", "local_timeout", "backoff_min", "backof
 _PORT = re.compile(r"0{0,9}[0-9]{1,5}", re.ASCII)
 _YES = frozenset({"1", "t", "true", "yes", "y", "on"})
 _NO = frozenset({"0", "f", "false", "no", "n", "off"})
+_CARRIERS = ("tls", "websocket", "auto")
 _OLD_CARRIERS = frozenset({"ssh", "tcp", "http2"})
-_LATER_CARRIERS = frozenset({"websocket", "ssh"})
+_EDGES_USED = ("all", "nearest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,13 @@ class AgentConfig:
     """The settings of an :class:`~wormhole_tw.agent.service.AgentService`; times are in seconds.
 
     :ivar token: the backend's token, 1–512 printable ASCII characters; in no log and no ``repr``
-    :ivar edges: the edges to hold a link to, each ``host[:443]``
+    :ivar edges: the edges, each ``host[:443]``
+    :ivar edges_used: hold a link to ``all`` of them, or to the ``nearest`` by round trip
+    :ivar carrier: ``tls``; ``websocket``, for networks that let only HTTP pass; ``auto``, the second where the first
+        does not come through
+    :ivar proxy: the way to the edges: a URL (``http://user:password@proxy:3128``, ``https://``, ``socks5://``,
+        ``socks5h://``), a :class:`~wormhole_tw.net.proxy_settings.ProxySettings`, or None; its password is in no log
+        and no ``repr``
     :ivar local: the private service: a TARGET (a port, ``host:port``, ``http://…``, ``https://…``, ``unix:/path``, a
         Twisted client endpoint description), or an :class:`~twisted.internet.interfaces.IStreamClientEndpoint`
     :ivar local_tls: speak TLS with the private service; ``https://`` says the same
@@ -76,6 +84,9 @@ class AgentConfig:
 
     token: str = field(repr=False)
     edges: Sequence[str]
+    edges_used: str = "all"
+    carrier: str = "tls"
+    proxy: str | ProxySettings | None = field(default=None, repr=False)
     local: str | IStreamClientEndpoint = DEFAULT_LOCAL
     local_tls: bool = False
     local_insecure: bool = False
@@ -109,6 +120,11 @@ class AgentConfig:
         if len(self.edges) > MAX_EDGES:
             raise self.error("edges", f"{len(self.edges)} edges are given, {MAX_EDGES} is the most")
         self.edge_addresses()
+        self._choice("edges_used", _EDGES_USED)
+        self._choice("carrier", _CARRIERS)
+        if not isinstance(self.proxy, ProxySettings):
+            proxy = parse_proxy(self.proxy, self.source("proxy")) if self.proxy else None
+            object.__setattr__(self, "proxy", ProxySettings(proxy))
         self._check_local()
         if self.local_insecure and self.local_ca_file:
             raise self.error("local_ca_file", "there is no use for a CA file where the certificate is not verified")
@@ -136,6 +152,17 @@ class AgentConfig:
                 "local_ca_file", "a CA file is given for a service without TLS; write its address as https://HOST:PORT"
             )
 
+    def _choice(self, name: str, known: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in known:
+            raise self.error(name, f"{str(value)[:40]!r} is none of {', '.join(known)}")
+
+    @property
+    def proxies(self) -> ProxySettings:
+        """Which proxy leads to an edge."""
+        assert isinstance(self.proxy, ProxySettings)
+        return self.proxy
+
     def source(self, name: str) -> str:
         """How the operator called the setting ``name``."""
         return self.sources.get(name, name)
@@ -162,12 +189,13 @@ class AgentConfig:
         *,
         folder: str | os.PathLike[str] | None = ".",
     ) -> AgentConfig:
-        """Read the ``FLY_*`` variables, ``wormhole.yaml``, and options of the same meaning.
+        """Read the ``FLY_*`` variables, ``wormhole.yaml``, options of the same meaning, and the usual variables for
+        proxies.
 
-        :param options: ``edge`` (a list of text, or text with commas), ``local``, ``token_file``, ``ca_file``,
-            ``local_ca_file``, ``local_insecure``, ``ready_file``, ``drain``, ``log_level``, and what is asked of the
-            reader below; hyphens in the place of underscores are fine; None, an empty text or list, and False count as
-            not given
+        :param options: ``edge`` (a list of text, or text with commas), ``edges``, ``carrier``, ``proxy``, ``local``,
+            ``token_file``, ``ca_file``, ``local_ca_file``, ``local_insecure``, ``ready_file``, ``drain``,
+            ``log_level``, and what is asked of the reader below; hyphens in the place of underscores are fine; None, an
+            empty text or list, and False count as not given
         :param folder: where to look for ``wormhole.yaml`` and ``.git``; None looks nowhere
         :raises ConfigError: a value is wrong or a file cannot be read; it names the variable, option or key
         :raises NotAvailableError: a carrier that this version does not have
@@ -184,7 +212,10 @@ class AgentConfig:
     @classmethod
     def _read(cls, read: _Reader, folder: str | os.PathLike[str] | None) -> AgentConfig:
         environ = read.environ
-        _check_carrier(environ.get("FLY_PROTO", "").strip().lower())
+        carrier = read.text("carrier", "FLY_PROTO").lower() or "tls"
+        if carrier in _OLD_CARRIERS:
+            reason = f"the carrier {carrier!r} is not available in this version; give {', '.join(_CARRIERS)}"
+            raise NotAvailableError(read.sources["carrier"], "", reason)
         token = read.token()
         local = read.text("local", "FLY_LOCAL_ENDPOINT")
         if not local:
@@ -197,7 +228,10 @@ class AgentConfig:
         local_ca_file = read.ca_file("local_ca_file", "FLY_LOCAL_ENDPOINT_CA_CERT_FILE")
         return cls(
             token=token,
+            edges_used=read.edges_used(),
             edges=read.edges(),
+            carrier=carrier,
+            proxy=read.proxies(),
             local=local,
             local_tls=local_tls,
             local_insecure=read.flag("local_insecure", "FLY_LOCAL_ENDPOINT_INSECURE_SKIP_VERIFY"),
@@ -269,6 +303,19 @@ class _Reader:
         self.sources["edges"] = "FLY_REMOTE_ENDPOINT"
         return _split(self.environ.get("FLY_REMOTE_ENDPOINT", ""))
 
+    def edges_used(self) -> str:
+        used = self.text("edges", "FLY_EDGES").lower()
+        self.sources["edges_used"] = self.sources.pop("edges")
+        return used or "all"
+
+    def proxies(self) -> ProxySettings:
+        text = self.text("proxy", "FLY_PROXY")
+        if text.lower() == "none":
+            return ProxySettings()
+        if text:
+            return ProxySettings(parse_proxy(text, self.sources["proxy"]))
+        return ProxySettings.from_environment(self.environ)
+
     def host_and_port(self) -> str:
         port = self.environ.get("FLY_PORT", "").strip() or "5000"
         host = self.environ.get("FLY_LOCALHOST", "").strip() or "127.0.0.1"
@@ -310,13 +357,3 @@ def _split(text: str) -> list[str]:
 
 def _without_line_end(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
-
-
-def _check_carrier(name: str) -> None:
-    if name in ("", "tls"):
-        return
-    if name in _LATER_CARRIERS | _OLD_CARRIERS:
-        raise NotAvailableError(
-            "FLY_PROTO", "", f"the carrier {name!r} is not available in this version; leave it unset, or set it to tls"
-        )
-    raise ConfigError("FLY_PROTO", "", f"{name!r} is no carrier; leave it unset, or set it to tls")

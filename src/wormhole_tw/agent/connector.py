@@ -11,11 +11,11 @@ import secrets
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from wormhole_tw.agent.bridge import Bridge
 from wormhole_tw.agent.config import AgentConfig
+from wormhole_tw.agent.dialling import TRY_TLS_AGAIN, CarrierEndpoint, Ways
 from wormhole_tw.agent.events import AgentEvent, AgentSession, Connected, Draining, Failed, Lost, Refused
 from wormhole_tw.agent.explain import explain_edge_failure
 from wormhole_tw.agent.link import AgentLink, LinkFactory
@@ -93,19 +94,21 @@ class ConnectorOwner(typing.Protocol):
 class Connector:
     """One edge's place of an agent.
 
-    :param endpoint: dials the edge, TLS included; every ``connect()`` looks its name up anew
+    :param ways: the carriers that dial the edge; each looks its name up anew every time
     :param slot: the number of this place among the agent's
     :param random: gives a float from 0 to below 1
 
     :ivar session: the link that takes streams, None while there is none
     :ivar refusal: the edge's last answer, where it was one that no retry heals
+    :ivar on_failure: called when a try to reach the edge has failed, where somebody set it
+    :ivar not_before: the reactor's time before which the edge should not be dialled again
     """
 
     def __init__(
         self,
         owner: ConnectorOwner,
         reactor: Any,
-        endpoint: IStreamClientEndpoint,
+        ways: Ways,
         host: str,
         port: int,
         slot: int,
@@ -113,7 +116,7 @@ class Connector:
     ) -> None:
         self._owner = owner
         self._reactor = reactor
-        self._endpoint = endpoint
+        self.ways = ways
         self._host = host
         self._port = port
         self._slot = slot
@@ -131,19 +134,27 @@ class Connector:
         self._over: tuple[AgentSession | None, Exception] | None = None
         self._said = ""
         self._said_at = 0.0
+        self._look: IDelayedCall | None = None
+        self._moving: Deferred[None] | None = None
+        self.on_failure: Callable[[], object] | None = None
+        self.not_before = 0.0
 
-    def start(self) -> None:
-        """Dial, and hold a link from now on."""
+    def forget(self) -> None:
+        """What came of earlier tries counts no more: the service starts."""
         self._failures = 0
         self._said = ""
         self.refusal = None
+        self.not_before = 0.0
+
+    def start(self) -> None:
+        """Dial, and hold a link from now on."""
         factory = Factory.forProtocol(Protocol)
         factory.noisy = False
         self._client = ClientService(_LeaseEndpoint(self), factory, retryPolicy=self._next_wait, clock=self._reactor)
         self._client.startService()
 
     def stop(self, drain: float) -> Deferred[None]:
-        """Say GOAWAY, let what runs end, and close; fires when no connection to this edge is left.
+        """Say GOAWAY, let what runs end, and close; fires when no connection to this edge is left. May be called again.
 
         :param drain: seconds after which what still runs is ended
         """
@@ -166,33 +177,96 @@ class Connector:
 
     async def dial(self, factory: IProtocolFactory) -> IProtocol:
         """One try: connect, say HELLO, wait for WELCOME; gives the lease. What goes wrong is kept for the wait."""
-        links = LinkFactory(self, self._make_link)
         try:
-            await self._endpoint.connect(links)
-            link = links.link
-            assert link is not None  # the endpoint fired, so it has built its protocol
-            session = await link.when_welcomed()
+            link, session = await self._by_any_way()
         except CancelledError:
             raise
         except Exception as error:
             self._over = (None, error)
             raise
-        self._current = link
         self._lease = factory.buildProtocol(None)  # type: ignore[arg-type]
         self._lease.makeConnection(_LeaseTransport())
+        self._take(link, session)
+        return self._lease  # type: ignore[no-any-return]
+
+    async def _by_any_way(self) -> tuple[AgentLink, AgentSession]:
+        """A link that stands, by the first carrier that comes through."""
+        ways = self.ways
+        failures: list[Exception] = []
+        best_failed = False
+        for endpoint in ways.in_order(self._reactor.seconds()):
+            try:
+                link, session = await self._open(endpoint)
+            except CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the end
+                failures.append(error)
+                best_failed = best_failed or endpoint is ways.best
+                if not ways.may_try_another(error):
+                    break
+            else:
+                ways.worked(endpoint, self._reactor.seconds(), best_failed=best_failed)
+                if best_failed:
+                    reason = self._explain(failures[0])
+                    _log.info("{reason}; connected by {carrier}", reason=reason, carrier=endpoint.carrier)
+                return link, session
+        if len(failures) > 1 and ways.may_try_another(failures[-1]):
+            raise LinkLost("; ".join(dict.fromkeys(self._explain(error) for error in failures)))
+        raise failures[-1]
+
+    async def _open(self, endpoint: CarrierEndpoint) -> tuple[AgentLink, AgentSession]:
+        links = LinkFactory(self, lambda: self._make_link(endpoint.carrier))
+        await endpoint.connect(links)
+        link = links.link
+        assert link is not None  # the endpoint fired, so it has built its protocol
+        return link, await link.when_welcomed()
+
+    def _take(self, link: AgentLink, session: AgentSession) -> None:
+        """This link is the one that takes streams."""
+        self._current = link
         self._welcomed_at = self._reactor.seconds()
         self._said = ""
         self.session = session
         self.refusal = None
         self._owner.tell(Connected(session))
         self._owner.connector_changed()
-        return self._lease  # type: ignore[no-any-return]
+        if session.carrier != self.ways.best.carrier:
+            self._look = self._reactor.callLater(TRY_TLS_AGAIN, self._look_again)
 
-    def _make_link(self) -> AgentLink:
+    def _look_again(self) -> None:
+        """A link stands by the second best carrier: does the best one work by now?"""
+        self._look = None
+        self._moving = Deferred.fromCoroutine(self._move())
+        self._moving.addErrback(self._stays)
+
+    async def _move(self) -> None:
+        link, session = await self._open(self.ways.best)
+        self._moving = None
+        old = self.session
+        self.ways.worked(self.ways.best, self._reactor.seconds(), best_failed=False)
+        _log.info("{old} is reached by {carrier} again", old=old, carrier=session.carrier)
+        self._take(link, session)  # the edge lets the one before drain
+
+    def _stays(self, failure: Failure) -> None:
+        self._moving = None
+        if self._lease is not None:
+            self.ways.still_bad(self._reactor.seconds())
+            _log.debug("no better way yet: {reason}", reason=self._explain(cast(Exception, failure.value)))
+            self._look = self._reactor.callLater(TRY_TLS_AGAIN, self._look_again)
+
+    def _stop_looking(self) -> None:
+        look, self._look = self._look, None
+        if look is not None:
+            look.cancel()
+        moving, self._moving = self._moving, None
+        if moving is not None:
+            moving.cancel()
+
+    def _make_link(self, carrier: str) -> AgentLink:
         self._generation += 1
         owner = self._owner
         hello = owner.hello(slot=self._slot, generation=self._generation, draining=bool(self._links))
-        link = AgentLink(self, owner.bridge, self._reactor, owner.session_config, hello, self.address)
+        link = AgentLink(self, owner.bridge, self._reactor, owner.session_config, hello, self.address, carrier)
         link.protocol.set_status(*owner.status())
         return link
 
@@ -228,6 +302,7 @@ class Connector:
         lease, self._lease = self._lease, None
         if lease is None:
             return
+        self._stop_looking()
         session, self.session, self._current = self.session, None, None
         if reason is not None:
             self._over = (session, reason)
@@ -247,11 +322,14 @@ class Connector:
             _log.warn("{edge}: another agent has taken this one's place: {error}", edge=self.address, error=str(error))
             self._owner.identity.renew()
         wait = self._wait_after(error)
+        self.not_before = self._reactor.seconds() + wait
         self._report(session, error, wait)
         refusal = error if isinstance(error, LinkRefused) and code in FINAL else None
         if refusal is not self.refusal:
             self.refusal = refusal
             self._owner.connector_changed()
+        if session is None and self.on_failure is not None:
+            self.on_failure()
         return wait
 
     def _wait_after(self, error: Exception) -> float:
@@ -275,19 +353,22 @@ class Connector:
             final = error.code in FINAL
             owner.tell(Refused(self.address, error.code, error.message, wait, repeated, final))
         elif session is None:
-            config = owner.config
-            sentence = explain_edge_failure(
-                Failure(error),
-                self._host,
-                self._port,
-                timeout=config.edge_timeout,
-                ca_option=config.sources.get("ca_file", "--ca-file"),
-            )
+            sentence = self._explain(error)
             repeated = self._says_again(sentence, wait)
             owner.tell(Failed(self.address, sentence, wait, repeated))
         elif not isinstance(error, LinkRefused) or error.code not in _LEAVES:
             _log.warn("lost {session}: {error}; trying again", session=session, error=str(error))
             owner.tell(Lost(session, str(error), wait))
+
+    def _explain(self, error: Exception) -> str:
+        config = self._owner.config
+        return explain_edge_failure(
+            Failure(error),
+            self._host,
+            self._port,
+            timeout=config.edge_timeout,
+            ca_option=config.sources.get("ca_file", "--ca-file"),
+        )
 
     def _says_again(self, sentence: str, wait: float) -> bool:
         """Log it, unless it is what was said last; gives whether it is."""

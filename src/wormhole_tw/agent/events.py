@@ -29,6 +29,7 @@ class AgentSession:
     :ivar urls: the public URLs that lead to the service
     :ivar address: the edge's ``host:port``, as it was dialled
     :ivar granted: wanted options that the edge does (``visitor_per_stream``)
+    :ivar carrier: what it goes over, ``tls`` or ``websocket``
     """
 
     session_id: str
@@ -37,6 +38,7 @@ class AgentSession:
     urls: tuple[str, ...]
     address: str
     granted: tuple[str, ...] = ()
+    carrier: str = "tls"
 
     def __str__(self) -> str:
         name = self.edge or self.address
@@ -50,7 +52,7 @@ class AgentEvent:
 
 @dataclass(frozen=True, slots=True)
 class Connected(AgentEvent):
-    """An edge welcomed us."""
+    """An edge welcomed us. Where another link to it stands, by another carrier, this one takes its place."""
 
     session: AgentSession
 

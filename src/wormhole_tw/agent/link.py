@@ -56,10 +56,12 @@ class AgentLink:
         config: SessionConfig,
         hello: Hello,
         address: str,
+        carrier: str = "tls",
     ) -> None:
         self._watcher = watcher
         self._bridge = bridge
         self._address = address
+        self._carrier = carrier
         self.generation = hello.generation
         self.session: AgentSession | None = None
         self._welcome: Deferred[AgentSession] | None = None
@@ -95,6 +97,7 @@ class AgentLink:
             urls=tuple(welcome.urls),
             address=self._address,
             granted=tuple(welcome.granted),
+            carrier=self._carrier,
         )
         waiting, self._welcome = self._welcome, None
         if waiting is not None and not waiting.called:

@@ -11,14 +11,14 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from wormhole_tw import __version__
 from wormhole_tw.agent.bridge import Bridge
 from wormhole_tw.agent.config import AgentConfig
 from wormhole_tw.agent.connector import Connector, Identity
+from wormhole_tw.agent.dialling import Ways
+from wormhole_tw.agent.edges import AllEdges, Edges, NearestEdge
 from wormhole_tw.agent.events import (
     AgentEvent,
     AgentSession,
@@ -33,9 +33,7 @@ from wormhole_tw.agent.local import LocalService
 from wormhole_tw.agent.readiness import Readiness, ServiceWatch
 from wormhole_tw.errors import LinkLost
 from wormhole_tw.net.proxy_protocol import encode_header
-from wormhole_tw.net.tls import client_creator
 from wormhole_tw.net.turn import turn_end_of
-from wormhole_tw.tunnel.carriers.tls import ALPN, tls_link_endpoint
 from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.messages import Hello
 from wormhole_tw.wire.windows import PROCESS_BUDGET, Budget
@@ -83,11 +81,13 @@ class AgentService(Service):
         )
         self._reached = False
         addresses = config.edge_addresses()
-        self._edges = [_EdgeEndpoint(reactor, config, host, port) for host, port in addresses]
         self._connectors = [
-            Connector(self, reactor, self._edges[slot], host, port, slot, random)
+            Connector(self, reactor, Ways.of(reactor, config, host, port), host, port, slot, random)
             for slot, (host, port) in enumerate(addresses)
         ]
+        self._edges: Edges = AllEdges(self._connectors)
+        if config.edges_used == "nearest" and len(addresses) > 1:
+            self._edges = NearestEdge(reactor, self._connectors, config.drain)
         self._observers: list[Callable[[AgentEvent], object]] = []
         self._events: list[AgentEvent] = []
         self._connected_waiters: list[Deferred[AgentSession]] = []
@@ -193,16 +193,21 @@ class AgentService(Service):
 
     def _read_ca_file(self) -> None:
         if not self._ca_file_read:
-            for edge in self._edges:
-                edge.read_ca_file()
+            for connector in self._connectors:
+                connector.ways.read_ca_file()
             self._ca_file_read = True
 
     def _start(self) -> None:
         self._set_ready_file(False)  # one may be left of a process that was killed
         self._reached = False
         self._readiness.start()
-        for connector in self._connectors:
-            connector.start()
+        self._warn_of_password()
+        self._edges.start()
+
+    def _warn_of_password(self) -> None:
+        proxy = self.config.proxies.proxy
+        if proxy is not None and proxy.password and proxy.source == "--proxy":
+            _log.warn("the password in --proxy shows in ps; write the URL into FLY_PROXY")
 
     async def _stop(self, drain: float) -> None:
         self._readiness.stop()
@@ -212,6 +217,7 @@ class AgentService(Service):
         try:
             # Whoever stops us may be anywhere, in the middle of a connector's own work too.
             await self._end_of_turn()
+            self._edges.stop()
             for connector in [connector.stop(drain) for connector in self._connectors]:
                 await connector
             # The links are gone, and with them their streams; their connections to the service are closing.
@@ -287,6 +293,7 @@ class AgentService(Service):
 
     def connector_changed(self) -> None:
         """A link stands, or one less."""
+        self._edges.changed()
         self._be_ready(self._readiness.ready and bool(self.sessions) and not self._stopping)
         self._turn.call(self._settle_waiters)
 
@@ -369,28 +376,3 @@ def _forget(waiter: Deferred[Any], waiters: list[Deferred[Any]]) -> None:
     """Cancel a waiter, which may be among those that are being fired, and not in the list any more."""
     if waiter in waiters:
         waiters.remove(waiter)
-
-
-@implementer(IStreamClientEndpoint)
-class _EdgeEndpoint:
-    """Dials one edge; usable once the CA file was read."""
-
-    def __init__(self, reactor: Any, config: AgentConfig, host: str, port: int) -> None:
-        self._reactor = reactor
-        self._config = config
-        self._host = host
-        self._port = port
-        self._dialled: IStreamClientEndpoint | None = None
-
-    def read_ca_file(self) -> None:
-        """Trust what the file holds now, beside the system's CAs.
-
-        :raises ConfigError: it is missing, unreadable or no PEM
-        """
-        config = self._config
-        creator = client_creator(self._host, ca_file=config.ca_file, alpn=[ALPN], source=config.source("ca_file"))
-        self._dialled = tls_link_endpoint(self._reactor, self._host, self._port, creator, timeout=config.edge_timeout)
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        assert self._dialled is not None, "the service reads the CA file before it dials"
-        return self._dialled.connect(protocolFactory)

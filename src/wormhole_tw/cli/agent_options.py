@@ -23,7 +23,8 @@ _log = Logger()
 
 _EPILOGUE = """
 The token comes from FLY_TOKEN, FLY_TOKEN_FILE or --token-file. Whatever is not given as an option comes from the
-environment: FLY_REMOTE_ENDPOINT (--edge), FLY_LOCAL_ENDPOINT, or FLY_LOCALHOST and FLY_PORT (--local),
+environment: FLY_REMOTE_ENDPOINT (--edge), FLY_EDGES (--edges), FLY_PROTO (--carrier), FLY_PROXY (--proxy; without it
+HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl reads them), FLY_LOCAL_ENDPOINT, or FLY_LOCALHOST and FLY_PORT (--local),
 FLY_TLS_CERT_FILE (--ca-file), FLY_LOCAL_ENDPOINT_USE_TLS, FLY_LOCAL_ENDPOINT_CA_CERT_FILE (--local-ca-file),
 FLY_LOCAL_ENDPOINT_INSECURE_SKIP_VERIFY (--local-insecure), FLY_LOG_LEVEL (--log-level), FLY_READY_FILE (--ready-file),
 FLY_DRAIN (--drain), FLY_HEALTH_CHECK (--health-check), FLY_HEALTH_INTERVAL and so on, FLY_RELEASE_ID,
@@ -50,6 +51,9 @@ class AgentOptions(TwistdOptions):
     optParameters = [
         ["local", "l", None, "the private service: a port, HOST:PORT, a URL, unix:/PATH, or a Twisted client endpoint"],
         ["token-file", None, None, "file that holds the token"],
+        ["edges", None, None, "of several edges: a link to all of them, or to the nearest (all)"],
+        ["carrier", None, None, "tls, websocket where only HTTP passes, or auto: tls where it works (tls)"],
+        ["proxy", None, None, "the way to the edges: http://, https://, socks5:// or socks5h://HOST:PORT, or none"],
         ["ca-file", None, None, "PEM file of CAs for the edge, added to the system's"],
         ["local-ca-file", None, None, "PEM file of CAs for the private service, added to the system's"],
         ["ready-file", None, None, "file that is there while the agent is connected and its service was reached"],
@@ -75,6 +79,8 @@ class AgentOptions(TwistdOptions):
             "ca-file": usage.CompleteFiles("*.pem"),
             "local-ca-file": usage.CompleteFiles("*.pem"),
             "ready-file": usage.CompleteFiles(),
+            "edges": usage.CompleteList(["all", "nearest"]),
+            "carrier": usage.CompleteList(["tls", "websocket", "auto"]),
             "log-level": usage.CompleteList(["debug", "info", "warn", "error"]),
             "log-format": usage.CompleteList(["text", "json"]),
         }

@@ -73,6 +73,8 @@ class Listener:
     :ivar trusted: networks of proxies: their PROXY header and forwarding fields are believed
     :ivar trusts_unix: so is whoever comes by a Unix socket
     :ivar trusted_header: which field they write, ``x-forwarded-for`` (and its family) or ``forwarded``
+    :ivar tunnels: whether agents' tunnels are taken; None: with TLS all, without it those that speak the tunnel's own
+        protocol, and by WebSocket those that a trusted proxy passes on
     :ivar key: where it stands in the file, for errors (``$.edge.https[0]``)
     """
 
@@ -83,6 +85,7 @@ class Listener:
     trusted: tuple[IPv4Network | IPv6Network, ...] = ()
     trusts_unix: bool = False
     trusted_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    tunnels: bool | None = None
     key: str = field(default="", compare=False)
 
     @property
@@ -311,6 +314,7 @@ class _Resolver:
             trusted.networks,
             trusted.unix,
             table.trusted_header or edge.trusted_header,
+            table.tunnels,
             key,
         )
 

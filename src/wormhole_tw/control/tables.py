@@ -46,6 +46,7 @@ class ListenerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     trusted: list[str] | None = None
     trusted_header: TrustedHeader | None = None
     on_plain: Literal["redirect", "serve"] | None = None
+    tunnels: bool | None = None
 
 
 class EdgeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -298,6 +298,9 @@ class _Accept:
         self._transport.loseWriteConnection()
 
     def _to_link(self) -> None:
+        if self._owner.tunnels is False:
+            self.abort()
+            return
         self._let_go()
         self._hand_on(self._owner.make_link(self.address))
 
@@ -372,6 +375,9 @@ class _WithinTls:
         log.debug("a TLS handshake did not come to its end: {reason}", reason=reason.getErrorMessage())
 
     def _to_link(self) -> None:
+        if self._owner.tunnels is False:
+            self._accept.abort()
+            return
         self._hand_on(self._owner.make_link(self._accept.address))
 
     def _to_visitor(self) -> None:
@@ -402,6 +408,7 @@ class AcceptFactory(Factory):
     :param on_plain: what becomes of HTTP on a plain port
     :param trust: which peers are proxies of ours
     :param proxy_protocol: these begin with a header of the PROXY protocol; whoever else sends one is refused
+    :param tunnels: whether agents come in here; see :class:`~wormhole_tw.control.config.Listener`
     """
 
     noisy = False
@@ -416,6 +423,7 @@ class AcceptFactory(Factory):
         on_plain: Literal["redirect", "serve"] = "redirect",
         trust: Trust = NOBODY,
         proxy_protocol: bool = False,
+        tunnels: bool | None = None,
     ) -> None:
         self.context = context
         self.make_link = make_link
@@ -424,6 +432,7 @@ class AcceptFactory(Factory):
         self._proxy_protocol = proxy_protocol
         self.complaints = HeaderComplaints(context.counters, context.timers.seconds, expected=proxy_protocol)
         self._redirect = on_plain == "redirect"
+        self.tunnels = tunnels
 
     def believe(self, trust: Trust) -> None:
         """From the next connection on these are the proxies; those that stand keep what they began with."""
@@ -471,6 +480,7 @@ class AcceptFactory(Factory):
             served=served,
             tls=outer,
             redirect=served is None and self._redirect,
+            tunnels=self.tunnels,
             trust=trust,
         )
         alpn = served.alpn if served is not None else header.alpn if header is not None else None

@@ -170,6 +170,9 @@ def error_answer(
     fields: Fields = [(b"Date", date)]
     if status is None:
         status = answer.status
+    if status == 426:
+        # RFC 9110 §15.5.22, RFC 6455 §4.2.2
+        fields += [(b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13")]
     if answer.retry_after is not None:
         fields.append((b"Retry-After", b"%d" % answer.retry_after))
     head, body = _page(status, reason, message or answer.message, fields, accept, request_id, pages)

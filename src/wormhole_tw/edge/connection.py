@@ -5,13 +5,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, ITransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.pace import LOOKS, Pace, least_octets
+from wormhole_tw.net.handover import hand_over
 from wormhole_tw.net.tls_transport import write_at_once
 from wormhole_tw.net.transport import unsent
 
@@ -191,6 +192,23 @@ class Connection:
         """See the interface."""
         if not self._lost:
             self._drop()
+
+    def _hand_over(self, protocol: IProtocol, data: bytes) -> None:
+        """Another protocol's from here on: nothing of this one is left on the transport.
+
+        :param data: what came for it already
+        """
+        self._lost = True
+        self._cancel_timers()
+        context = self._context
+        context.connections.discard(self)
+        if self.counted:
+            context.addresses.leave(self.counted)
+        context.pool.visitor_gone(self.facts)
+        self._transport.unregisterProducer()
+        if self._paused:
+            self._transport.resumeProducing()
+        hand_over(self._transport, protocol, data)
 
     # its end
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from wormhole_tw.control.catalog import CatalogHolder
     from wormhole_tw.control.registry import Registry
+    from wormhole_tw.edge.door import TunnelDoor
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.net.timers import TimerWheel
     from wormhole_tw.net.turn import TurnEnd
@@ -86,6 +87,7 @@ class EdgeContext:
     :ivar connections: visitors' connections (and those whose first bytes are still awaited)
     :ivar names: the edge's own host names, normalised
     :ivar public_port: the port that visitors reach with https; set it when the listener is bound, if it was not known
+    :ivar door: where agents come in by WebSocket, or None
     :ivar draining: connections take no new request
     :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
     :ivar request_ids: gives each request its name
@@ -103,6 +105,7 @@ class EdgeContext:
         "counters",
         "date",
         "dispatch",
+        "door",
         "draining",
         "h2_limits",
         "http_limits",
@@ -170,6 +173,7 @@ class EdgeContext:
         self.counters = Counters()
         self.draining = False
         self.request_ids = RequestIds(random.randbytes)
+        self.door: TunnelDoor | None = None
         self.on_exchange_done: Callable[[Exchange], None] | None = None
 
     def date_line(self) -> tuple[bytes, bytes]:

@@ -174,7 +174,8 @@ class Exchange(Flow):
             if limits.requests_per_site or limits.requests_per_address:
                 self._counted = context.in_flight.enter(limits, way.route.site, facts.address)
         except HttpError as error:
-            self.give_up(error.reason, status=error.status, message=error.message)
+            if error.reason != "unknown-host" or not self._is_tunnel(head):
+                self.give_up(error.reason, status=error.status, message=error.message)
             return
         if limits.whole:
             self._whole = context.timers.start(limits.whole, self._took_too_long)
@@ -206,7 +207,8 @@ class Exchange(Flow):
             self._answer(*challenge_answer(value, context.date.at(context.wall())))
             return None
         if facts.redirect:
-            self._redirect(head)
+            if not self._is_tunnel(head):
+                self._redirect(head)
             return None
         catalog = context.catalogs.current
         routed = route_request(catalog, facts, head)
@@ -405,6 +407,10 @@ class Exchange(Flow):
         self._visitor.flush()
 
     # ends
+
+    def _is_tunnel(self, head: RequestHead) -> bool:
+        door = self._context.door
+        return door is not None and door.enter(self, self._visitor, head)
 
     def _redirect(self, head: RequestHead) -> None:
         context = self._context

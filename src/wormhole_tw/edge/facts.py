@@ -47,6 +47,7 @@ class ConnectionFacts:
     :ivar served: what TLS agreed on here, or None on a plain connection
     :ivar visitors: what the visitor was asked to show in TLS, and did; None where it was not asked
     :ivar tls: what the service is told of the visitor's TLS; None where there was none
+    :ivar takes_tunnels: an agent may bring its tunnel here by WebSocket
     :ivar redirect: requests here are answered with a redirect to https and nothing else
     :ivar trusted: the peer is a proxy of ours, whose forwarding fields and request ids are believed
     :ivar exclusive: no other visitor's requests come on the same connection
@@ -69,6 +70,7 @@ class ConnectionFacts:
         "port",
         "redirect",
         "served",
+        "takes_tunnels",
         "tls",
         "trusted",
         "visitors",
@@ -86,11 +88,13 @@ class ConnectionFacts:
         served: ServedTls | None = None,
         tls: TlsFacts | None = None,
         redirect: bool = False,
+        tunnels: bool | None = None,
         trust: Trust = NOBODY,
     ) -> None:
         """
         :param public_port: what visitors reach with https
         :param tls: what is known of TLS that ended in front of the edge
+        :param tunnels: whether agents bring tunnels here by WebSocket; None: by TLS, or passed on by a trusted proxy
         :param trust: whose forwarding fields are believed here, should the peer be one of them
         """
         self.address = address
@@ -104,6 +108,7 @@ class ConnectionFacts:
         self.judged_in: Catalog | None = None
         self.redirect = redirect and tls is None
         self.trusted = trust.believes(address)
+        self.takes_tunnels = tunnels if tunnels is not None else self.tls is not None or self.trusted
         self.exclusive = True
         self.noted: bytes | None = None
         self.way: Way | None = None
@@ -148,6 +153,7 @@ class ConnectionFacts:
         facts.tls = None if scheme == "http" else self.tls if told.scheme is None else _SOMEWHERE
         facts.redirect = self.redirect and scheme == "http"
         facts.trusted = True
+        facts.takes_tunnels = self.takes_tunnels
         facts.exclusive = False
         facts.noted = None
         facts.way = None

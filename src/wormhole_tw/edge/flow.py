@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from wormhole_tw.edge.states import State
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IProtocol
+
     from wormhole_tw.edge.interfaces import IUpstreamRequest, IVisitor
-    from wormhole_tw.http.events import Body, Raw, RawEnd
+    from wormhole_tw.http.events import Body, Raw, RawEnd, ResponseHead
 
 __all__ = ["Flow"]
 
@@ -46,10 +48,20 @@ class Flow:
     received: int
     sent: int
     state: State
+    status: int
 
     def _done(self) -> None:
         """The exchange is over."""
         raise NotImplementedError
+
+    def hand_over(self, head: ResponseHead, protocol: IProtocol) -> None:
+        """Answer with a 101, and give the visitor's connection, which ``hands_over``, to a protocol."""
+        visitor = self._visitor
+        self.status = head.status
+        visitor.send(head)
+        self._done()
+        visitor.exchange_done()
+        visitor.hand_over(protocol)
 
     # from the visitor
 

@@ -16,6 +16,8 @@ from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead
 from wormhole_tw.http.h2.faults import ErrorCode
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IProtocol
+
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.h2_listener import H2VisitorConnection
@@ -65,6 +67,8 @@ class VisitorStream:
         "facts",
         "switched",
     )
+
+    hands_over = False
 
     def __init__(self, connection: H2VisitorConnection, stream: int) -> None:
         self.facts: ConnectionFacts = connection.facts
@@ -197,6 +201,10 @@ class VisitorStream:
         self.exchange = None
         self._connection.answered(self._stream, self)
         self._stop()
+
+    def hand_over(self, protocol: IProtocol) -> None:
+        """See the interface."""
+        raise AssertionError("a stream is no connection")
 
     def truncate(self, code: int | None = None) -> None:
         """See the interface."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IStreamClientEndpoint
+    from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.edge.facts import ConnectionFacts
@@ -84,6 +84,7 @@ class IVisitor(Interface):
 
     facts: ConnectionFacts = Attribute("what is known of the connection")
     writable: bool = Attribute("the transport has room for more of the answer")
+    hands_over: bool = Attribute("it is a whole connection, which :meth:`hand_over` can give away")
 
     def send(event: Event) -> None:
         """Queue a piece of the answer.  Nothing leaves before :meth:`flush`."""
@@ -99,6 +100,9 @@ class IVisitor(Interface):
 
     def exchange_done() -> None:
         """The answer is whole, nothing more comes of this exchange."""
+
+    def hand_over(protocol: IProtocol) -> None:
+        """After a 101: the connection is this protocol's from here on, and no visitor's any more."""
 
     def truncate(code: int | None = None) -> None:
         """The answer cannot be completed, and its head is out: end so that the visitor sees that it is not whole.

@@ -59,6 +59,8 @@ class VisitorConnection(Connection):
 
     __slots__ = ("_body", "_codec", "_exchange", "_stream")
 
+    hands_over = True
+
     def __init__(self, context: EdgeContext, facts: ConnectionFacts, codec: OneStreamCodec | None = None) -> None:
         super().__init__(context, facts)
         self._codec: OneStreamCodec = codec or H1ServerCodec(context.http_limits)
@@ -158,6 +160,12 @@ class VisitorConnection(Connection):
     def exchange_done(self) -> None:
         """See the interface."""
         self._exchange = None
+
+    def hand_over(self, protocol: IProtocol) -> None:
+        """See the interface."""
+        self._write()
+        early = self._codec.receive_data(b"", self._context.timers.now)
+        self._hand_over(protocol, b"".join(event.data for _, event in early if type(event) is Raw))
 
     def truncate(self, code: int | None = None) -> None:
         """See the interface."""

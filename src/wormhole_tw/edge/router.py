@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["Routed", "Way", "redirect_location", "route_request", "site_of"]
+__all__ = ["Routed", "Way", "host_of", "redirect_location", "route_request", "site_of"]
 
 
 class Routed(NamedTuple):
@@ -58,7 +58,11 @@ def _refuse(reason: str) -> NoReturn:
     raise HttpError(answer.status, reason, answer.message)
 
 
-def _host_of(head: RequestHead) -> str:
+def host_of(head: RequestHead) -> str:
+    """The host name that a request is for, normalised.
+
+    :raises HttpError: 400, it is not valid
+    """
     host, _ = normalise_host(head.authority)
     # the catalog writes an IPv6 address as Python does, without the brackets of an authority
     return host[1:-1] if host[0] == "[" else host
@@ -67,7 +71,7 @@ def _host_of(head: RequestHead) -> str:
 def site_of(catalog: Catalog, head: RequestHead) -> Site | None:
     """The site that a request is for, also one that has no route for it; None where there is none."""
     try:
-        return catalog.site_for(_host_of(head))
+        return catalog.site_for(host_of(head))
     except HttpError:
         return None
 
@@ -88,7 +92,7 @@ def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -
         if routed.host != facts.judged_host or facts.judged_in is not catalog:
             _judge_direction(catalog, facts, routed.host, catalog.site_for(routed.host))
         return routed
-    host = _host_of(head)
+    host = host_of(head)
     site = catalog.site_for(host)
     if site is None:
         _refuse("unknown-host")
@@ -128,7 +132,7 @@ def redirect_location(catalog: Catalog, names: Container[str], head: RequestHead
     :raises HttpError: 400 as above, 404 for a name that is neither a site's nor the edge's: an edge that redirects to
         any name it is told is a tool for phishing
     """
-    host = _host_of(head)
+    host = host_of(head)
     if host not in names and catalog.site_for(host) is None:
         _refuse("unknown-host")
     path, query = normalise_target(head.target)

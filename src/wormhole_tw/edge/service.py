@@ -21,6 +21,7 @@ from wormhole_tw.edge.agents import Agents
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.certificates.visitors import let_go
 from wormhole_tw.edge.context import EdgeContext
+from wormhole_tw.edge.door import TunnelDoor
 from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.observer import Observer
 from wormhole_tw.edge.trust import Trust
@@ -161,6 +162,7 @@ class EdgeService(Service):
             random=os.urandom,
             drain=config.limits.drain,
         )
+        self._context.door = TunnelDoor(self._context.names, self._make_link, reactor)
         try:
             self._observer = Observer(reactor, config, self._context)
             for listener in config.listeners:
@@ -172,6 +174,7 @@ class EdgeService(Service):
                     on_plain=listener.on_plain,
                     trust=Trust.of(listener),
                     proxy_protocol=listener.proxy_protocol,
+                    tunnels=listener.tunnels,
                 )
                 port = open_port(reactor, listener.endpoint, factory, source=config.source, key=_endpoint_key(listener))
                 self._ports.append((listener, port))
