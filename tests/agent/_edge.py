@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.tunnel.openings import Opening
 from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.immediate import immediate_port
 from wormhole_tw.net.tls import CertificateMap, ServerTls
@@ -160,6 +161,7 @@ class FakeEdge:
     :ivar refusal: what agents are told instead of WELCOME: code, sentence, retry_after
     :ivar silent: answer no HELLO
     :ivar links: every link that ever came, in order
+    :ivar web: what ends TLS speaks HTTP alone, and hands WebSockets on
     """
 
     def __init__(self, reactor: Any, folder: Path, *, alpn: bytes = ALPN, names: list[str] | None = None) -> None:
@@ -173,7 +175,10 @@ class FakeEdge:
         self.drain = 30.0
         self.granted: list[str] = []
         self.number = 0
-        self._tls = TlsAcceptor(reactor, ServerTls(CertificateMap([self.ca.certificate_for(names or [])]), [alpn]))
+        self.web = False
+        certificates = CertificateMap([self.ca.certificate_for(names or [])])
+        self._tls = TlsAcceptor(reactor, ServerTls(certificates, [alpn]))
+        self._web = TlsAcceptor(reactor, ServerTls(certificates, [b"http/1.1"]))
         self._port: Any = None
 
     async def listen(self) -> None:
@@ -220,6 +225,11 @@ class _Links(Factory):
         self.edge = edge
 
     def buildProtocol(self, addr: Any) -> Any:
+        if self.edge.web:
+            return self.edge._web.wrap(Opening(self.edge.reactor, self.link))
+        return self.edge._tls.wrap(self.link())
+
+    def link(self) -> LinkProtocol:
         link = FarLink(self.edge)
         self.edge.links.append(link)
-        return self.edge._tls.wrap(link.protocol)
+        return link.protocol

@@ -193,3 +193,52 @@ def test_a_ca_file_is_refused_where_nothing_is_verified() -> None:
         AgentConfig(token=TOKEN, edges=["e"], local="8000", local_ca_file="ca.pem")
     with pytest.raises(ConfigError, match="local_ca_file: there is no use"):
         AgentConfig(token=TOKEN, edges=["e"], local="https://x", local_ca_file="ca.pem", local_insecure=True)
+
+
+def test_the_carrier_and_the_edges_used() -> None:
+    assert (read().carrier, read().edges_used) == ("tls", "all")
+    config = read(FLY_PROTO="WebSocket", FLY_EDGES="nearest", FLY_REMOTE_ENDPOINT="a.example,b.example")
+    assert (config.carrier, config.edges_used) == ("websocket", "nearest")
+    config = read({"carrier": "auto", "edges": "all"}, FLY_PROTO="tls", FLY_EDGES="nearest")
+    assert (config.carrier, config.edges_used) == ("auto", "all")
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "start"),
+    [
+        ({"carrier": "quic"}, {}, "--carrier: 'quic' is none of tls, websocket, auto"),
+        ({}, {"FLY_EDGES": "fastest"}, "FLY_EDGES: 'fastest' is none of all, nearest"),
+        ({"edges": "edge.example"}, {}, "--edges: 'edge.example' is none of all, nearest"),
+        ({"proxy": "ftp://x"}, {}, "--proxy: it is no proxy"),
+        ({}, {"FLY_PROXY": "http://:80"}, "FLY_PROXY: it names no host"),
+        ({}, {"all_proxy": "socks4://x"}, "all_proxy: socks4:// is not spoken here"),
+    ],
+)
+def test_errors_about_networks(options: dict[str, Any], variables: dict[str, str], start: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(options, **variables)
+    assert str(caught.value).startswith(start)
+
+
+def proxy_of(config: AgentConfig, host: str = "edge.example") -> str:
+    return str(config.proxies.for_host(host, 443))
+
+
+def test_which_proxy() -> None:
+    assert proxy_of(read()) == "None"
+    usual = {"HTTPS_PROXY": "usual:1", "NO_PROXY": "other.example"}
+    assert proxy_of(read(**usual)) == "http://usual:1"
+    assert proxy_of(read(**usual), "other.example") == "None"
+    assert proxy_of(read(FLY_PROXY="socks5h://own:2", **usual)) == "socks5h://own:2"
+    assert proxy_of(read(FLY_PROXY="own:2", **usual), "other.example") == "http://own:2"
+    assert proxy_of(read({"proxy": "said:3"}, FLY_PROXY="own:2", **usual)) == "http://said:3"
+    assert proxy_of(read({"proxy": "none"}, FLY_PROXY="own:2", **usual)) == "None"
+    assert proxy_of(read(FLY_PROXY="NONE", **usual)) == "None"
+    assert proxy_of(AgentConfig(token=TOKEN, edges=["e"], proxy="https://lib:4")) == "https://lib:4"
+
+
+def test_a_proxys_password_is_in_no_repr() -> None:
+    config = AgentConfig(token=TOKEN, edges=["e"], proxy="http://user:s3cret@proxy:3128")
+    assert config.proxies.proxy is not None
+    assert config.proxies.proxy.password == "s3cret"
+    assert "s3cret" not in repr(config)

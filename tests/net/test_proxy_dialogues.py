@@ -66,6 +66,11 @@ def test_connect_to_an_address_with_credentials() -> None:
             "here",
         ),
         (
+            f"http://user:{SECRET}@proxy:3128",
+            b"401 Unauthorized",
+            "the proxy http://proxy:3128 does not accept the user and password of HTTPS_PROXY (401)",
+        ),
+        (
             "http://proxy:3128",
             b"403 Filtered",
             "the proxy http://proxy:3128 refuses a connection to edge.example:443: 403 Filtered",

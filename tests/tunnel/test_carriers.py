@@ -63,7 +63,9 @@ async def test_who_reads_nothing_stops_who_writes_to_it_and_nobody_else(sockets:
     sockets.far_owner.on_stream = serve
     sockets.near.open(HTTP).attach(stuck)
     stuck.transport.pauseProducing()
-    sockets.far_owner.on_stream = lambda stream: (stream.attach(Echo()), stream.accept()) if producers else serve(stream)
+    sockets.far_owner.on_stream = lambda stream: (
+        (stream.attach(Echo()), stream.accept()) if producers else serve(stream)
+    )
     for _ in range(3):
         other: Any = await StreamEndpoint(sockets.near, TCP).connect(Readers())  # type: ignore[arg-type]
         other.transport.write(bytes(200_000))

@@ -36,6 +36,7 @@ MAX_FILE = 64 * 1024
 VARIABLES = frozenset(
     {
         "FLY_DRAIN",
+        "FLY_EDGES",
         "FLY_HEALTH_CHECK",
         "FLY_HEALTH_FALL",
         "FLY_HEALTH_HOST",
@@ -51,6 +52,7 @@ VARIABLES = frozenset(
         "FLY_LOG_LEVEL",
         "FLY_PORT",
         "FLY_PROTO",
+        "FLY_PROXY",
         "FLY_READY_FILE",
         "FLY_RELEASE_BRANCH",
         "FLY_RELEASE_BRANCH_VAR",

@@ -193,7 +193,7 @@ class Connection:
         if not self._lost:
             self._drop()
 
-    def _hand_over(self, protocol: IProtocol, data: bytes) -> None:
+    def _give_away(self, protocol: IProtocol, data: bytes) -> None:
         """Another protocol's from here on: nothing of this one is left on the transport.
 
         :param data: what came for it already

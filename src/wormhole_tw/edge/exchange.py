@@ -104,7 +104,6 @@ class Exchange(Flow):
         "request_id",
         "route",
         "site",
-        "status",
         "upstream",
     )
 

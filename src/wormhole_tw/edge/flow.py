@@ -25,6 +25,7 @@ class Flow:
     :ivar state: where the exchange is
     :ivar received: octets of the request's body
     :ivar sent: octets of the answer's body
+    :ivar status: the status of the answer, or 0 while there is none
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Flow:
         "received",
         "sent",
         "state",
+        "status",
     )
 
     _connection: IUpstreamRequest | None

@@ -165,7 +165,7 @@ class VisitorConnection(Connection):
         """See the interface."""
         self._write()
         early = self._codec.receive_data(b"", self._context.timers.now)
-        self._hand_over(protocol, b"".join(event.data for _, event in early if type(event) is Raw))
+        self._give_away(protocol, b"".join(event.data for _, event in early if type(event) is Raw))
 
     def truncate(self, code: int | None = None) -> None:
         """See the interface."""

@@ -186,7 +186,13 @@ class _Greeting(Protocol):
                 self._stands.callback(protocol)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._fail(Failure(ProxyRefused(f"the proxy {self._dialogue.proxy} closed the connection without an answer")))
+        self._fail(
+            Failure(
+                ProxyRefused(
+                    f"the proxy {self._dialogue.proxy} closed the connection without an answer; is it a proxy?"
+                )
+            )
+        )
 
     def too_late(self, seconds: float) -> None:
         """The time for its answer is over."""

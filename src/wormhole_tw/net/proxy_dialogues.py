@@ -69,20 +69,21 @@ class ConnectDialogue:
         if 200 <= answer.status < 300:
             self.rest = self._answer.rest
             return b"", True
-        if answer.status == 407:
-            raise ProxyRefused(self._unauthorized(answer.fields.get("proxy-authenticate", "")), status=407)
+        if answer.status == 407 or (answer.status == 401 and proxy.user):  # tinyproxy's for a wrong password
+            challenge = answer.fields.get("proxy-authenticate", "")
+            raise ProxyRefused(self._unauthorized(challenge, answer.status), status=answer.status)
         hint = " (is it a proxy?)" if answer.status in (400, 404, 405, 501) else ""
         raise ProxyRefused(
             f"the proxy {proxy} refuses a connection to {self._target}: {answer}{hint}", status=answer.status
         )
 
-    def _unauthorized(self, challenge: str) -> str:
+    def _unauthorized(self, challenge: str, status: int) -> str:
         proxy = self.proxy
         if challenge and "basic" not in challenge.lower():
             scheme = "".join(char for char in challenge.split()[0] if "!" <= char <= "~")[:40]
             return f"the proxy {proxy} wants {scheme} authentication (407); user and password (Basic) is spoken here"
         if proxy.user:
-            return f"the proxy {proxy} does not accept the user and password of {proxy.source} (407)"
+            return f"the proxy {proxy} does not accept the user and password of {proxy.source} ({status})"
         return f"the proxy {proxy} wants a user and a password (407): write {_FORM} in {proxy.source}"
 
 

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, IProtoco
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, generate_accept_token
 from zope.interface import implementer
@@ -81,7 +81,7 @@ class WebSocketTransport:
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         write_at_once(transport)  # the link collects what it has to say itself
-        self.protocol.makeConnection(self)
+        self.protocol.makeConnection(cast(Any, self))
 
     def connectionMade(self) -> None:
         """All is done in :meth:`makeConnection`."""
@@ -98,7 +98,7 @@ class WebSocketTransport:
             for event in self._socket.events():
                 if type(event) is BytesMessage:
                     self._count(event, len(event.data))
-                    pieces.append(event.data)
+                    pieces.append(bytes(event.data))
                 else:
                     self._of_the_socket(event)
                 if self._hanging_up:
@@ -114,7 +114,7 @@ class WebSocketTransport:
             reason = Failure(ConnectionLost(self._why))
         self.protocol.connectionLost(reason)
 
-    def _count(self, event: Message, size: int) -> None:
+    def _count(self, event: BytesMessage, size: int) -> None:
         self._message += size
         if self._message > MAX_MESSAGE:
             raise _Refused(CloseReason.MESSAGE_TOO_BIG, f"a message of more than {MAX_MESSAGE} octets")
@@ -218,7 +218,7 @@ class _Refused(Exception):
 
 def accept_token(key: bytes) -> bytes:
     """``Sec-WebSocket-Accept`` for a ``Sec-WebSocket-Key`` (RFC 6455 §4.2.2)."""
-    return cast(bytes, generate_accept_token(key))
+    return generate_accept_token(key)
 
 
 def websocket_link_endpoint(
