@@ -53,6 +53,14 @@ def test_fingerprints_as_people_have_them(folder: Path, text: str) -> None:
     assert HEX not in repr(found)
 
 
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "[2001:db8::7]"])
+def test_an_address_is_never_named_in_tls(folder: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match="is an address") as caught:
+        asked(folder, client_ca="ca.pem", hostnames=["app.example.test", address])
+    assert caught.value.key == "$.sites[0].hostnames[1]"
+    assert asked(folder, hostnames=[address]) is None
+
+
 @pytest.mark.parametrize(
     ("keys", "key", "reason"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from h2.connection import H2Connection
 from h2.events import DataReceived
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -55,7 +56,8 @@ class Door:
     ) -> None:
         self.house = house
         self.links: list[Link] = []
-        server = ServerTls(CertificateMap([MATERIAL]), ALPN, visitors=visitors) if tls else None
+        self.server = ServerTls(CertificateMap([MATERIAL]), ALPN, visitors=visitors)
+        server = self.server if tls else None
         self.factory = AcceptFactory(
             house.context, make_link=self._link, clock=house.clock, tls=server, on_plain=on_plain
         )
@@ -74,7 +76,12 @@ class Door:
 
 
 class TlsVisitor:
-    """A TLS client on a socket of a door, by memory; ``piece`` is how many bytes go at a time."""
+    """A TLS client on a socket of a door, by memory.
+
+    :param piece: how many bytes go at a time
+    :param shows: its certificate and key
+    :param again: it comes back as this one, by its session
+    """
 
     def __init__(
         self,
@@ -84,6 +91,7 @@ class TlsVisitor:
         name: str = "app.test",
         piece: int = 1 << 20,
         shows: tuple[Path, Path] | None = None,
+        again: TlsVisitor | None = None,
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if shows is not None:
@@ -93,10 +101,13 @@ class TlsVisitor:
         if alpn:
             context.set_alpn_protocols(alpn)
         self.clock = door.house.clock
+        context = again.context if again is not None else context
+        self.context = context
         self.socket = door.connect()
         self.piece = piece
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
+        session = again._tls.session if again is not None else None
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=name, session=session)
         self.heard = b""
 
     def _pump(self) -> None:
@@ -459,7 +470,25 @@ def test_who_is_asked_and_shows_one(
     assert {c.facts.served.certificate for c in house.context.connections} == {served.certificate, None}  # type: ignore[attr-defined]
 
 
-def test_a_refusal_arrives(house: House, asked: VisitorPolicies) -> None:
+@pytest.mark.parametrize("piece", [1, 300, 1 << 20])
+@pytest.mark.parametrize("name", ["app.test", "docs.test"])
+def test_a_session_lives_through_one_change_of_keys(
+    house: House, asked: VisitorPolicies, tmp_path: Path, piece: int, name: str
+) -> None:
+    door = Door(house, tls=True, visitors=asked)
+    shows = Person("anne", AUTHORITY).write(tmp_path)
+    first = TlsVisitor(door, alpn=["http/1.1"], name=name, shows=shows).handshake()
+    first.hears()  # its ticket
+    for resumed in (True, True, False):
+        again = TlsVisitor(door, name=name, piece=piece, again=first).handshake()
+        assert again._tls.session_reused is resumed
+        shown = {one.facts.served.certificate for one in house.context.connections}  # type: ignore[attr-defined]
+        assert (shown == {None}) is (name == "docs.test")
+        assert len(shown) == 1
+        door.server.rotate_tickets()
+
+
+def test_a_refusal_arrives(house: House, asked: VisitorPolicies, log_lines: LogLines) -> None:
     """TLS 1.3: the visitor thinks that all is well, and has asked already, when the edge looks at its certificate."""
     door = Door(house, tls=True, visitors=asked)
     for ended in (True, False):
@@ -480,6 +509,7 @@ def test_a_refusal_arrives(house: House, asked: VisitorPolicies) -> None:
     assert house.context.counters.handshakes == 0
     assert house.context.counters.handshakes_failed == 2
     assert house.context.counters.requests == 0
+    assert log_lines.text.count("a TLS handshake of 192.0.2.7 did not come to its end: it showed no certificate") == 2
 
 
 def test_who_was_refused_says_no_more_than_a_handshake_has(house: House, asked: VisitorPolicies) -> None:
@@ -487,3 +517,20 @@ def test_who_was_refused_says_no_more_than_a_handshake_has(house: House, asked: 
     for _ in range(3):
         visitor.socket.says(b"x" * FIRST_BYTES)
     assert visitor.socket.disconnected
+
+
+@pytest.mark.parametrize(
+    ("person", "why"),
+    [
+        (Person("old", AUTHORITY, ends=-1), "its certificate has expired"),
+        (Person("web", AUTHORITY, purpose=ExtendedKeyUsageOID.SERVER_AUTH), "its certificate is not one for clients"),
+        (Person("stranger"), "its certificate is not signed by a CA that the site knows (client_ca)"),
+        (Person("anne", AUTHORITY), "its certificate is none of those that are listed (client_fingerprints)"),
+    ],
+)
+def test_why_a_visitor_was_refused(house: House, tmp_path: Path, log_lines: LogLines, person: Person, why: str) -> None:
+    policy = VisitorPolicy([AUTHORITY.certificate], fingerprints=frozenset([bytes(32)]))
+    door = Door(house, tls=True, visitors=VisitorPolicies({"app.test": policy}))
+    visitor = TlsVisitor(door, shows=person.write(tmp_path)).handshake()
+    visitor.socket.end_reading()
+    assert f"did not come to its end: {why}" in log_lines

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import SSL
 
+from tests._harness import LogLines
 from tests.net.certificates import Person, Shaken
 from wormhole_tw.net.dev_ca import DevCa
+from wormhole_tw.net.tickets import Front
 from wormhole_tw.net.tls import CertificateMap, ServerTls
 from wormhole_tw.net.tls_policy import INTERMEDIATE, MODERN
-from wormhole_tw.net.visitor_certificates import MAX_KNOWN, VisitorPolicies, VisitorPolicy
+from wormhole_tw.net.visitor_certificates import MAX_KNOWN, VisitorCertificate, VisitorPolicies, VisitorPolicy
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -185,6 +188,14 @@ def test_a_session_is_resumed_where_it_began(server: Server, tmp_path: Path, spo
     # the chain too, which the ticket does not hold
     assert first.served is not None
     assert again.served.certificate is first.served.certificate
+    # and where it is forgotten, the certificate alone
+    server.required._known.clear()
+    forgotten = resumed(server, made, "closed.test", first.session).served
+    assert forgotten is not None
+    assert forgotten.certificate is not None
+    assert forgotten.certificate.fingerprint == BERT.fingerprint.hex()
+    assert forgotten.certificate.chain_field == b""
+    assert not server.required._known
     # a site that asks for the same
     assert resumed(server, made, "any.wild.test", first.session).resumed
 
@@ -270,8 +281,6 @@ def test_what_is_remembered_has_a_bound(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_subject_that_cannot_be_written() -> None:
-    from wormhole_tw.net.visitor_certificates import VisitorCertificate
-
     class Odd:
         subject = property(lambda self: (_ for _ in ()).throw(ValueError("odd")))
 
@@ -324,3 +333,12 @@ def test_modern(server: Server, tmp_path: Path) -> None:
     server.tls.swap(server.certificates, tls=INTERMEDIATE)
     assert Shaken(server.tls, old, "open.test").served is not None
     assert ServerTls(server.certificates, [], tls=MODERN).certificates is server.certificates
+
+
+async def test_without_its_name_the_last_key_is_not_kept(log_lines: LogLines) -> None:
+    front = Front(lambda: SSL.Context(SSL.TLS_METHOD))  # which shakes hands with nobody: it has no certificate
+    first = front.context
+    front.rotate()
+    assert "the last key of session tickets is not kept" in log_lines
+    assert front.context is not first
+    assert front.context_for(b"anything") is front.context

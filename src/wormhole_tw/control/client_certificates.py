@@ -4,6 +4,8 @@ configuration."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,13 +28,16 @@ MAX_CA_FILE = 1024 * 1024
 _FINGERPRINT = re.compile(r"(?:sha256:)?([0-9a-f]{2}(?::?[0-9a-f]{2}){31})", re.ASCII | re.IGNORECASE)
 
 
-def read_client_certificates(table: SiteTable, folder: Path, source: str, key: str) -> ClientCertificates | None:
+def read_client_certificates(
+    table: SiteTable, hostnames: Sequence[str], folder: Path, source: str, key: str
+) -> ClientCertificates | None:
     """What a site asks its visitors for; None where it asks for nothing.
 
+    :param hostnames: the site's, normalised
     :param folder: what relative paths are relative to
     :param key: the site's
-    :raises ConfigError: a file that cannot be read or holds no certificate, a fingerprint that is none, or either of
-        the other keys without ``client_ca``
+    :raises ConfigError: a file that cannot be read or holds no certificate, a fingerprint that is none, either of the
+        other keys without ``client_ca``, or an address for a host name
     """
     if table.client_ca is None:
         for name in ("client_certificate", "client_fingerprints"):
@@ -40,6 +45,12 @@ def read_client_certificates(table: SiteTable, folder: Path, source: str, key: s
                 reason = "needs client_ca: the CA by which visitors' certificates are verified"
                 raise ConfigError(source, f"{key}.{name}", reason)
         return None
+    for index, hostname in enumerate(hostnames):
+        if _is_address(hostname):
+            reason = (
+                f"{hostname} is an address: TLS names none (RFC 6066 §3), so that nobody could be asked by client_ca"
+            )
+            raise ConfigError(source, f"{key}.hostnames[{index}]", reason)
     authorities = _read(folder, table.client_ca, source, f"{key}.client_ca")
     fingerprints = None
     if table.client_fingerprints is not None:
@@ -75,6 +86,14 @@ def _read(folder: Path, name: str, source: str, key: str) -> list[x509.Certifica
         return x509.load_pem_x509_certificates(data)
     except ValueError:
         raise ConfigError(source, key, f"a certificate in {name} is damaged") from None
+
+
+def _is_address(hostname: str) -> bool:
+    try:
+        ip_address(hostname)
+    except ValueError:
+        return False
+    return True
 
 
 def _fingerprint(text: str, source: str, key: str) -> bytes:

@@ -439,7 +439,7 @@ class _Resolver:
                 raise self._error(f"{key}.routes", "a site needs a route")
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
-            asked = read_client_certificates(table, self._folder, self._source, key)
+            asked = read_client_certificates(table, hostnames, self._folder, self._source, key)
             sites.append(Site(name, tuple(hostnames), routes, own, security, client_certificates=asked))
         return tuple(sites)
 

@@ -39,6 +39,7 @@ from wormhole_tw.errors import ProxyHeaderError
 from wormhole_tw.net.client_hello import client_hello_is_whole
 from wormhole_tw.net.proxy_protocol import ProxyHeader, ProxyReader, begins_like_header
 from wormhole_tw.net.tls import ServerTls
+from wormhole_tw.net.tls_failure import explain_refused_visitor
 from wormhole_tw.net.tls_transport import TlsAcceptor
 from wormhole_tw.net.transport import tune
 from wormhole_tw.wire.frames import PREFACE_NAME
@@ -372,7 +373,11 @@ class _WithinTls:
             return  # it said nothing and left: a probe, or a browser's spare connection
         self._owner.context.counters.handshakes_failed += 1
         # a scanner, a client that does not trust our CA: everyday, and nobody's error here
-        log.debug("a TLS handshake did not come to its end: {reason}", reason=reason.getErrorMessage())
+        log.debug(
+            "a TLS handshake of {address} did not come to its end: {reason}",
+            address=host_of(self._accept.address),
+            reason=explain_refused_visitor(reason),
+        )
 
     def _to_link(self) -> None:
         if self._owner.tunnels is False:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from wormhole_tw.errors import TimedOut
 from wormhole_tw.net.addresses import format_host_port
 
-__all__ = ["CertificateRejected", "explain_tls_failure", "is_tls_failure"]
+__all__ = ["CertificateRejected", "explain_refused_visitor", "explain_tls_failure", "is_tls_failure"]
 
 # OpenSSL's X509_V_ERR_… (include/openssl/x509_vfy.h); pyOpenSSL has no names for them.
 _NOT_YET_VALID = 9
@@ -90,6 +90,26 @@ def explain_tls_failure(
     if isinstance(exception, ConnectionClosed):
         return f"{peer} closed the connection during the TLS handshake"
     return f"no TLS connection to {peer}: {exception or type(exception).__name__}"
+
+
+_VISITORS = {
+    1: "its certificate is none of those that are listed (client_fingerprints)",  # X509_V_ERR_UNSPECIFIED
+    _NOT_YET_VALID: "its certificate is not valid yet",
+    _EXPIRED: "its certificate has expired",
+    _WRONG_PURPOSE: "its certificate is not one for clients",
+    **dict.fromkeys(_UNKNOWN_CA, "its certificate is not signed by a CA that the site knows (client_ca)"),
+}
+
+
+def explain_refused_visitor(error: BaseException | Failure) -> str:
+    """Why a visitor's handshake failed, for the operator whose site asked it for a certificate."""
+    exception = _exception(error)
+    if isinstance(exception, CertificateRejected):
+        return _VISITORS.get(
+            exception.code, f"its certificate is not accepted (OpenSSL's verify error {exception.code})"
+        )
+    text = str(exception)
+    return "it showed no certificate" if "did not return a certificate" in text else text
 
 
 def _explain_certificate(code: int, peer: str, ca_option: str) -> str:

@@ -139,10 +139,11 @@ class VisitorPolicy:
         known = self._known.pop(key, None)
         if known is None:
             known = VisitorCertificate.of(certificate, chain[1:-1] if chain else ())
+            if not chain:
+                return known  # a resumption, so long after that its chain is forgotten
             while len(self._known) >= MAX_KNOWN:
                 del self._known[next(iter(self._known))]
-        if chain or known.chain_field:
-            self._known[key] = known
+        self._known[key] = known
         return known
 
 
