@@ -444,7 +444,11 @@ def _solvers(reactor: Any, config: EdgeConfig, awaited: dict[bytes, bytes]) -> d
     solvers: dict[str, IChallengeSolver] = {"http-01": HttpSolver(awaited)}
     if acme is not None and acme.dns is not None:
         # dnspython takes a moment to import, and is not there where nobody needs it
-        from wormhole_tw.edge.certificates.dns01.solver import DnsSolver
+        try:
+            from wormhole_tw.edge.certificates.dns01.solver import DnsSolver
+        except ImportError as error:
+            reason = f"needs the library {error.name}: pip install 'wormhole-tw[acme]'"
+            raise ConfigError(config.source, "$.tls.dns", reason) from None
 
         solvers["dns-01"] = DnsSolver(reactor, reactor, acme.dns)
     return solvers
