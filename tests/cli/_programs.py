@@ -86,14 +86,16 @@ def twistd(
     folder: Path,
     environ: Mapping[str, str] | None = None,
     script: str = "from twisted.scripts.twistd import run; run()",
+    terminal: bool = False,
 ) -> Program:
     """``twistd`` with these arguments, in this folder; the environment holds nothing of the test's own ``FLY_*``.
 
     :param script: Python to run in its place
+    :param terminal: in a terminal of its own, at which ``transport.write(b"\\x03")`` is Ctrl-C
     """
     program = Program()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FLY_")}
     environment = {**clean, "PYTHONPATH": str(_support.SRC), "PYTHONUNBUFFERED": "1", **(environ or {})}
     command = [sys.executable, "-c", script, *arguments]
-    reactor.spawnProcess(program, sys.executable, command, env=environment, path=str(folder))
+    reactor.spawnProcess(program, sys.executable, command, env=environment, path=str(folder), usePTY=terminal)
     return program

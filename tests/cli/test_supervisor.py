@@ -65,7 +65,8 @@ async def start(reactor: Any, tmp_path: Path, edge: FakeEdge) -> AsyncIterator[S
         *command: str,
         options: tuple[str, ...] = (),
         twistd_options: tuple[str, ...] | None = None,
-        before: str = "",
+        script: str = WORMHOLE_TW,
+        terminal: bool = False,
         **variables: str,
     ) -> Program:
         environ = {
@@ -77,7 +78,9 @@ async def start(reactor: Any, tmp_path: Path, edge: FakeEdge) -> AsyncIterator[S
         }
         rest = (*options, "--", *(command or (sys.executable, str(service))))
         if twistd_options is None:
-            program = twistd(reactor, "agent", *rest, folder=tmp_path, environ=environ, script=before + WORMHOLE_TW)
+            program = twistd(
+                reactor, "agent", *rest, folder=tmp_path, environ=environ, script=script, terminal=terminal
+            )
         else:
             program = twistd(reactor, *twistd_options, "wormhole-agent", *rest, folder=tmp_path, environ=environ)
         programs.append(program)
@@ -111,6 +114,7 @@ async def test_it_serves_drains_and_ends_with_the_status(
     visitor.transport.write(b"begun")
     assert await visitor.bytes(5) == b"BEGUN"
     pid = await pid_of(agent)
+    assert len(watchers_of(pid)) == 1
     agent.signal("TERM")
     await until(reactor, lambda: link.goaway is not None)
     visitor.transport.write(b" ended")
@@ -124,6 +128,7 @@ async def test_it_serves_drains_and_ends_with_the_status(
     assert TOKEN not in agent.output
     assert "Traceback" not in agent.output
     assert not alive(pid)
+    await until(reactor, lambda: not watchers_of(pid))
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("kill -9 $$", 137)])
@@ -134,11 +139,19 @@ async def test_its_end_is_the_agents(start: Start, script: str, status: int) -> 
     assert "Traceback" not in agent.output
 
 
-async def test_control_c_reaches_it_after_the_drain(start: Start, edge: FakeEdge) -> None:
-    agent = start()
-    await edge.ready_link()
-    agent.signal("INT")
-    assert await agent.end() == 0
+async def test_control_c_reaches_it_after_the_drain(start: Start, edge: FakeEdge, reactor: Any) -> None:
+    agent = start(terminal=True, STATUS="2")
+    link = await edge.ready_link()
+    visitor = link.visit()
+    visitor.transport.write(b"begun")
+    await visitor.bytes(5)
+    agent.transport.write(b"\x03")
+    await until(reactor, lambda: link.goaway is not None)
+    visitor.transport.write(b" ended")
+    assert await visitor.bytes(11) == b"BEGUN ENDED"
+    assert "heard SIGINT" not in agent.output
+    visitor.transport.loseConnection()
+    assert await agent.end() == 2
     assert "heard SIGINT" in agent.output
     assert "heard SIGTERM" not in agent.output
 
@@ -167,15 +180,29 @@ async def test_a_second_sigterm_ends_both_at_once(start: Start, edge: FakeEdge, 
     await until(reactor, lambda: not alive(pid))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
-async def test_kill_9_leaves_no_orphan(start: Start, edge: FakeEdge, reactor: Any) -> None:
-    agent = start()
+async def test_kill_9_leaves_no_orphan(start: Start, edge: FakeEdge, reactor: Any, tmp_path: Path) -> None:
+    """Neither the command nor what it has started, as a server's workers, which hold its port."""
+    agent = start("sh", "-c", f"echo shell $$; {sys.executable} {tmp_path}/service.py & wait")
     await edge.ready_link()
-    pid = await pid_of(agent)
-    assert alive(pid)
+    shell = next(int(line.split()[1]) for line in agent.output.splitlines() if line.startswith("shell "))
+    worker = await pid_of(agent)
+    assert alive(shell)
+    assert alive(worker)
     os.kill(agent.transport.pid, signal.SIGKILL)
     assert await agent.end() == -signal.SIGKILL
-    await until(reactor, lambda: not alive(pid))
+    await until(reactor, lambda: not alive(shell) and not alive(worker))
+    await until(reactor, lambda: not watchers_of(shell))
+
+
+def watchers_of(pid: int) -> list[str]:
+    """The processes that would end a command's group if its agent died."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_text().rstrip("\0"))
+        except OSError:
+            pass
+    return [line for line in lines if line.endswith(f"\0wormhole-agent\0{pid}")]
 
 
 async def test_one_that_will_not_end_is_killed(start: Start, edge: FakeEdge) -> None:
@@ -214,7 +241,7 @@ async def test_it_runs_as_if_we_were_not_there(start: Start) -> None:
     limits = "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; "
     limits += "resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard)); "
     script = "ulimit -Sn; grep SigIgn /proc/self/status; read line; echo got $line"
-    agent = start("sh", "-c", script, before=limits)
+    agent = start("sh", "-c", script, script=limits + WORMHOLE_TW)
     await agent.says("started sh")
     agent.transport.write(b"hello\n")
     assert await agent.end() == 0
@@ -223,6 +250,15 @@ async def test_it_runs_as_if_we_were_not_there(start: Start) -> None:
     ignored = next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn"))
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):  # Python ignores the first two
         assert not ignored & 1 << number - 1
+
+
+async def test_streams_that_were_closed_are_nothing_of_ours(start: Start) -> None:
+    """Their numbers go to the first that the agent opens, and the command would write into that."""
+    closing = "import os, sys; os.close(0); os.close(1); "
+    closing += f"os.execv(sys.executable, [sys.executable, '-c', {WORMHOLE_TW!r}, *sys.argv[1:]])"
+    agent = start("sh", "-c", "are=$(readlink /proc/$$/fd/0 /proc/$$/fd/1); echo $are >&2", script=closing)
+    assert await agent.end() == 0
+    assert "/dev/null /dev/null\n" in agent.output
 
 
 async def test_a_daemon(start: Start, edge: FakeEdge, tmp_path: Path, reactor: Any) -> None:

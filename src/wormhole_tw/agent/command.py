@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wormhole_tw.agent.launch import NO_LIMIT, REPORT
+from wormhole_tw.agent.launch import NO_LIMIT, OVER, REPORT, WATCH
 
 __all__ = ["CANNOT_RUN", "NOT_FOUND", "Command", "Ending", "trouble_with"]
 
@@ -129,12 +129,17 @@ class Command(ProcessProtocol):
         """
         limit = NO_LIMIT if self._descriptors is None else str(self._descriptors)
         arguments = [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), limit, *self._command]
-        streams: dict[int, int | str] = {0: 0, 1: 1, 2: 2, REPORT: "r"}
-        if self._log_output:
-            streams.update({1: "r", 2: "r"})
-        process = self._reactor.spawnProcess(
-            self, sys.executable, arguments, env=self._environ, path=None, childFDs=streams
-        )
+        nothing = os.open(os.devnull, os.O_RDWR)
+        try:
+            streams: dict[int, int | str] = {REPORT: "r", WATCH: "w"}
+            for number, stream in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)):
+                # One that was closed when we started has become something of ours: a connection to an edge, maybe.
+                streams[number] = "r" if self._log_output and number else number if stream is not None else nothing
+            process = self._reactor.spawnProcess(
+                self, sys.executable, arguments, env=self._environ, path=None, childFDs=streams
+            )
+        finally:
+            os.close(nothing)
         self.pid = process.pid
 
     # ProcessProtocol
@@ -257,10 +262,14 @@ class Command(ProcessProtocol):
         return waiter
 
     def close(self) -> None:
-        """Read no more of its output."""
+        """Read no more of its output, and dismiss who would end it if we died."""
         process: Any = self.transport
         if process is not None:
-            for pipe in list(cast(dict[int, Any], process.pipes).values()):
+            pipes = cast(dict[int, Any], process.pipes)
+            if WATCH in pipes:
+                with suppress(OSError):  # it was ended by somebody
+                    os.write(pipes[WATCH].fileno(), OVER)  # now: the reactor may have no other turn
+            for pipe in list(pipes.values()):
                 pipe.loseConnection()
 
 

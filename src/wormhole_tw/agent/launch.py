@@ -1,10 +1,12 @@
 """Becomes the command of a supervisor, run as a program of its own: ``python -I -S launch.py PARENT FILES COMMAND…``.
 
 What has to happen between fork and exec happens here, in a process without threads or a reactor: a session of its own,
-so that Ctrl-C reaches the agent alone, which ends the command when visitors are done with it; the end of the command
-when its parent is killed (Linux); and signals and limits as they were before Python and the agent changed them.
+so that Ctrl-C reaches the agent alone, which ends the command when visitors are done with it; the end of the command,
+and of what it has started, when the agent is killed; and signals and limits as they were before Python and the agent
+changed them.
 
 Descriptor 3 is a pipe to the agent. It closes when the command runs, and holds the number of the error where it cannot.
+Descriptor 4 is a pipe from the agent. It holds a line when all is over; its end without one says that the agent died.
 It imports nothing of the package, and nothing of Python that it can do without: it is started for every command.
 """
 
@@ -15,15 +17,23 @@ import resource
 import signal
 import sys
 
-__all__ = ["NO_LIMIT", "REPORT", "main"]
+__all__ = ["NO_LIMIT", "OVER", "REPORT", "WATCH", "main"]
 
 REPORT = 3
 """The descriptor of the pipe to the agent."""
+
+WATCH = 4
+"""The descriptor of the pipe from it."""
+
+OVER = b"over\n"
+"""The line that says that nobody has to be ended any more."""
 
 NO_LIMIT = "-"
 """In the place of FILES: leave the limit of open files as it is."""
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_SHELL = "/bin/sh"
+_WAIT = 'read line || kill -s KILL -- "-$1"'
 
 
 def main(argv: list[str]) -> int:
@@ -35,9 +45,12 @@ def main(argv: list[str]) -> int:
     # Python ignores the first two and takes the third; an exec keeps what is ignored.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    os.set_inheritable(REPORT, False)
+    for descriptor in (REPORT, WATCH):
+        os.set_inheritable(descriptor, False)
     os.setsid()
-    die_with_parent()
+    if parent != 1:  # with the first process of a container, all others end
+        leave_watcher()
+        die_with_parent()
     if os.getppid() != parent:
         return 1  # it has died before we asked to be told
     if files != NO_LIMIT:
@@ -52,8 +65,43 @@ def main(argv: list[str]) -> int:
         return 126
 
 
+def leave_watcher() -> None:
+    """Leave a process behind that ends our session's group when the agent has died without a word.
+
+    It is nobody's child whom the command could find among its own, and a shell, which takes a tenth of this program's
+    memory, where there is one.
+    """
+    group = str(os.getpid())
+    try:
+        first = os.fork()
+    except OSError:
+        return  # there is no room for another process; the kernel's help has to do
+    if first:
+        os.waitpid(first, 0)
+        return
+    try:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        os.chdir("/")
+        os.dup2(WATCH, 0)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (1, 2):  # whoever reads our output shall see its end
+            os.dup2(nothing, descriptor)
+        for descriptor in (REPORT, WATCH):
+            os.close(descriptor)
+        try:
+            os.execv(_SHELL, ["sh", "-c", _WAIT, "wormhole-agent", group])
+        except OSError:
+            if not os.read(0, 1):
+                os.killpg(int(group), signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
 def die_with_parent() -> None:
-    """Have the kernel end this process, and what it becomes, by SIGKILL when the agent is gone. Only Linux has that."""
+    """Have the kernel end this process, and what it becomes, by SIGKILL when the agent is gone, before the watcher can.
+    Only Linux has that."""
     if sys.platform != "linux":
         return
     try:
