@@ -82,6 +82,13 @@ def test_a_shared_stream_has_no_visitor() -> None:
     assert proxy_header(Open(kind="http", visitor=VISITOR, proxy_protocol="v1")) == b"PROXY UNKNOWN\r\n"
 
 
+def test_whether_a_certificate_was_verified() -> None:
+    for fingerprint, client in ((None, b"\x01\0\0\0\1"), ("ab" * 32, b"\x07\0\0\0\0")):
+        visitor = Visitor(address="192.0.2.7", port=1, tls=TlsFacts(client_fingerprint=fingerprint))
+        header = proxy_header(Open(kind="http", dedicated=True, visitor=visitor, proxy_protocol="v2"))
+        assert header.endswith(b"\x20\0\x05" + client)
+
+
 class HeaderThenTls(Protocol):
     """Takes a header, then TLS, and nothing else."""
 

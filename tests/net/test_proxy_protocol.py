@@ -237,6 +237,10 @@ def test_what_is_written() -> None:
     assert encode_header("v2", ("192.0.2.7", 40000), ("10.0.0.1", 443), authority="é", tls=("", "AES")) == v2(
         0x11, IPV4 + value(0x20, b"\x01\0\0\0\1" + value(0x23, b"AES"))
     )
+    # with a certificate that was verified
+    assert encode_header("v2", ("192.0.2.7", 40000), ("10.0.0.1", 443), tls=("", ""), verified=True) == v2(
+        0x11, IPV4 + value(0x20, b"\x07\0\0\0\0")
+    )
 
 
 @pytest.mark.parametrize("source", [("a.test", 1), ("", 1), ("192.0.2.7\r\n", 1), ("192.0.2.7", 65536), ("::1", -1)])

@@ -167,6 +167,7 @@ def proxy_header(message: Open) -> bytes:
         # what TLS named holds for the connection, the host name that a request asks for does not
         authority=(tls.sni or "") if tls is not None else "",
         tls=(tls.version, tls.cipher) if tls is not None else None,
+        verified=tls is not None and tls.client_fingerprint is not None,
     )
 
 

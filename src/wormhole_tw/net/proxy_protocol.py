@@ -57,7 +57,7 @@ _LENGTHS = {_TCP4: 12, _TCP6: 36, _UNIX: 216}
 # §2.2.1 to §2.2.8: types of values
 _ALPN, _NAME, _CRC32C, _SSL = 0x01, 0x02, 0x03, 0x20
 _SSL_VERSION, _SSL_CIPHER = 0x21, 0x23
-_CLIENT_SSL = 0x01
+_CLIENT_SSL, _CLIENT_CERT_CONN, _CLIENT_CERT_SESS = 0x01, 0x02, 0x04
 _USED = frozenset({_ALPN, _NAME, _CRC32C, _SSL})
 
 
@@ -259,6 +259,7 @@ def encode_header(
     *,
     authority: str = "",
     tls: tuple[str, str] | None = None,
+    verified: bool = False,
 ) -> bytes:
     """Write a header.
 
@@ -266,6 +267,7 @@ def encode_header(
     :param destination: where it came to; none, or one of the other family, is written as the unspecified address
     :param authority: the host name that it asked for (version 2 only; left out where it is not ASCII)
     :param tls: version and cipher of its TLS, either may be empty; None where it came without (version 2 only)
+    :param verified: it showed a certificate in TLS, which was found good
     :raises ValueError: the source's address is none, or a port is no port
     """
     if source is None:
@@ -292,8 +294,9 @@ def encode_header(
             for part, text in ((_SSL_VERSION, tls[0]), (_SSL_CIPHER, tls[1]))
             if text
         )
-        # §2.2.6: by TLS, and no certificate of the visitor's that was verified
-        values += _value(_SSL, struct.pack("!BI", _CLIENT_SSL, 1) + inner)
+        # §2.2.6: 0 says that a certificate of the visitor's was verified, and anything else that none was
+        client = _CLIENT_SSL | (_CLIENT_CERT_CONN | _CLIENT_CERT_SESS if verified else 0)
+        values += _value(_SSL, struct.pack("!BI", client, not verified) + inner)
     block = visitor.packed + reached.packed + struct.pack("!HH", source[1], port) + values
     return _FIXED.pack(SIGNATURE, _PROXY, _TCP6 if kind is IPv6Address else _TCP4, len(block)) + block
 
