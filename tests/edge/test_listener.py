@@ -615,3 +615,33 @@ def test_what_the_transport_does_after_its_end_harms_nothing(house: House) -> No
     connection.drain()
     connection.abort()
     connection.flush()
+
+
+# What a CA asks for.
+
+
+def test_a_ca_finds_the_token_that_is_awaited(house: House) -> None:
+    context = house.context
+    awaited = {b"token-1": b"token-1.thumbprint"}
+    context.awaited = awaited
+
+    def asked(target: bytes, method: bytes = b"GET", **facts: object) -> tuple[int, bytes]:
+        visitor = house.visitor(**facts)
+        visitor.says(b"%s %s HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n" % (method, target))
+        [(head, body)] = visitor.answers([method])
+        return head.status_code, body
+
+    path = b"/.well-known/acme-challenge/"
+    # On a listener that redirects, and on one that serves.
+    assert asked(path + b"token-1", redirect=True) == (200, b"token-1.thumbprint")
+    assert asked(path + b"token-1", b"HEAD", redirect=True) == (200, b"")
+    assert asked(path + b"token-1?x=1") == (200, b"token-1.thumbprint")
+    # Nothing else is answered: another token, another method, what is above and below.
+    assert asked(path + b"token-2", redirect=True)[0] == 308
+    assert asked(path, redirect=True)[0] == 308
+    assert asked(path + b"token-1/x", redirect=True)[0] == 308
+    assert asked(path + b"token-1", b"POST", redirect=True)[0] == 308
+    # Nor is it once the CA has seen it.
+    del awaited[b"token-1"]
+    assert asked(path + b"token-1", redirect=True)[0] == 308
+    assert house.sessions[0].streams == []

@@ -217,7 +217,8 @@ class AcmeCertificates:
         except ConfigError as error:
             log.error("certificates cannot be ordered: {error}", error=error)
             again = self._pace.look
-        self._look_in(again)
+        if self._running:
+            self._look_in(again)
 
     def _look_at_all(self) -> float:
         if not self._store.take():

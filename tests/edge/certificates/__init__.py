@@ -1,0 +1,1 @@
+"""Certificates that are had from a CA."""

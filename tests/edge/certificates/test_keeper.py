@@ -1,0 +1,122 @@
+"""A keeper with ``mode = "acme"``: what it serves from the state folder, while its CA cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.net.peers import chain_pem, key_pem, self_signed
+from wormhole_tw.control.config import EdgeConfig
+from wormhole_tw.edge.certificates.keeper import CertificateKeeper
+from wormhole_tw.edge.certificates.plan import Pace
+from wormhole_tw.edge.certificates.store import CertificateStore, OrderRecord
+from wormhole_tw.net.pem import KeyMaterial
+
+NOWHERE = "https://127.0.0.1:1/dir"
+"""Nobody listens there."""
+
+
+def config(folder: Path, *hostnames: str, **tls: Any) -> EdgeConfig:
+    return EdgeConfig.from_dict(
+        {
+            "edge": {"names": ["edge.example.com", "localhost"], "https": ["tcp:0"], "http": ["tcp:0"]},
+            "tls": {"mode": "acme", "agree_tos": True, "directory": NOWHERE, **tls},
+            "backends": [{"name": "app", "tokens": ["sha256:" + "1" * 64]}],
+            "sites": [{"hostnames": [name], "routes": [{"path": "/", "backend": "app"}]} for name in hostnames],
+        },
+        source="edge.toml",
+        folder=folder,
+    )
+
+
+def keep(folder: Path, identity: str, *names: str, days: float = 90, since: float = -1) -> KeyMaterial:
+    store = CertificateStore(folder / "state", NOWHERE, source="a test")
+    assert store.take()
+    material = self_signed(*names, days=days, since=since)
+    order = OrderRecord(identity * 16, names, 0.0, key_pem(material.key).decode())
+    stored = store.write_certificate(order, chain_pem(material).decode())
+    store.release()
+    return stored.material
+
+
+def shown(keeper: CertificateKeeper, name: str | None) -> object:
+    material = keeper.tls.certificates.choose(name)
+    return None if material is None else material.certificate
+
+
+async def test_what_is_kept_is_served_at_once(reactor: Any, tmp_path: Path, log_lines: Any) -> None:
+    old = keep(tmp_path, "a", "app.example.com", since=-80)
+    new = keep(tmp_path, "b", "app.example.com", since=-2)
+    gone = keep(tmp_path, "c", "gone.example.com")
+    keeper = CertificateKeeper(reactor, config(tmp_path, "app.example.com", "new.example.com", "app.localhost"))
+    assert shown(keeper, "app.example.com") == new.certificate != old.certificate
+    # Of the edge's first name there is none, so that nobody gets it; nor does anybody get one of a name that is no
+    # longer configured.
+    assert shown(keeper, None) is shown(keeper, "new.example.com") is shown(keeper, "edge.example.com") is None
+    assert shown(keeper, "gone.example.com") is None
+    local = keeper.tls.certificates.choose("app.localhost")
+    assert local is not None
+    assert local.source.startswith("dev CA")
+    assert shown(keeper, "localhost") not in (None, local.certificate)
+    assert "app.localhost is no public name" in log_lines
+    days = keeper.days_left()
+    assert set(days) == {"app.example.com", "app.localhost", "localhost"}
+    assert days["app.example.com"] == pytest.approx(88, abs=0.1)
+    assert keeper.lines()[0].startswith("certificate edge.example.com: no certificate yet: visitors are refused")
+    # Configured again, it is there.
+    again = config(tmp_path, "gone.example.com")
+    keeper.serve(again, keeper.prepare(again))
+    assert shown(keeper, "gone.example.com") == gone.certificate
+    assert keeper.tls.certificates.find("app.example.com") is None
+    keeper.stop()
+
+
+async def test_the_ca_cannot_be_had(reactor: Any, tmp_path: Path, log_lines: Any) -> None:
+    pace = Pace(ca_first=0.05, ca_most=0.05, look=0.1)
+    keep(tmp_path, "a", "app.example.com", days=0.9)
+    made = config(tmp_path, "app.example.com")
+    keeper = CertificateKeeper(reactor, made, pace=pace)
+    assert keeper.acme is not None
+    keeper.start()
+    keeper.start()
+    await log_lines.wait_for("certificates have to wait: https://127.0.0.1:1/dir cannot be reached")
+    statuses = {status.name: status for status in keeper.acme.statuses()}
+    assert (statuses["edge.example.com"].state, statuses["app.example.com"].state) == ("missing", "expired")
+    assert statuses["edge.example.com"].ordered
+    assert "refused" in statuses["app.example.com"].error
+    # What is over is served all the same: it is no other name's.
+    assert shown(keeper, "app.example.com") is not None
+    assert any("expired" in line and "refused" in line for line in keeper.lines())
+    log_lines.clear()
+    await log_lines.wait_for("certificates have to wait")
+    # A name that is no longer configured is no longer ordered.
+    fewer = config(tmp_path)
+    keeper.serve(fewer, keeper.prepare(fewer))
+    log_lines.clear()
+    await log_lines.wait_for("certificates have to wait")
+    keeper.stop()
+    keeper.stop()
+    store = CertificateStore(tmp_path / "state", NOWHERE, source="a test")
+    assert store.take()
+    assert {name for order in store.orders() for name in order.names} <= {"edge.example.com"}
+    assert store.status().ca.failures > 1
+    store.release()
+
+
+async def test_a_folder_that_cannot_be_written(reactor: Any, tmp_path: Path, log_lines: Any) -> None:
+    keeper = CertificateKeeper(reactor, config(tmp_path), pace=Pace(look=0.1))
+    (tmp_path / "state" / "acme").write_text("a file")
+    keeper.start()
+    await log_lines.wait_for("certificates cannot be ordered: edge.toml: $.edge.state")
+    keeper.stop()
+
+
+async def test_a_file_that_the_configuration_names_is_missing(reactor: Any, tmp_path: Path, log_lines: Any) -> None:
+    made = config(tmp_path, directory_ca_file="no.pem")
+    keeper = CertificateKeeper(reactor, made, pace=Pace(ca_first=0.05, ca_most=0.05, look=0.1))
+    keeper.start()
+    event = await log_lines.wait_for("certificates have to wait")
+    assert "$.tls.directory_ca_file: the file" in str(event["error"])
+    keeper.stop()
