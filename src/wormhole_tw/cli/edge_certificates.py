@@ -73,7 +73,9 @@ def _table(statuses: Sequence[NameStatus], now: float) -> list[str]:
     for status in statuses:
         days = status.days_left(now)
         ends = "-" if status.ends is None else shown_time(status.ends)
-        rows.append((status.name, status.state, ends, "-" if days is None else str(math.floor(days)), _next(status, now)))
+        rows.append(
+            (status.name, status.state, ends, "-" if days is None else str(math.floor(days)), _next(status, now))
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row, about in zip(rows, [None, *statuses], strict=True):
