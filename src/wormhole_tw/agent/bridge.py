@@ -160,12 +160,13 @@ def proxy_header(message: Open) -> bytes:
     if visitor is None or not is_ip_address(visitor.address):
         return encode_header(message.proxy_protocol, None)
     tls = visitor.tls
+    # what TLS named holds for the connection, the host name that a request asks for does not
+    named = visitor.server_name if message.kind == "tcp" else (tls.sni or "") if tls is not None else ""
     return encode_header(
         message.proxy_protocol,
         (visitor.address, visitor.port),
         (visitor.local_address, visitor.local_port),
-        # what TLS named holds for the connection, the host name that a request asks for does not
-        authority=(tls.sni or "") if tls is not None else "",
+        authority=named,
         tls=(tls.version, tls.cipher) if tls is not None else None,
         verified=tls is not None and tls.client_fingerprint is not None,
     )

@@ -36,8 +36,10 @@ class Catalog:
     :raises ValueError: two of them claim the same name, host name or token, or a route leads nowhere
     """
 
-    __slots__ = ("_by_digest", "_exact", "_hostnames", "_reached", "_wild", "backends", "sites", "warnings")
+    __slots__ = ("_by_digest", "_exact", "_hostnames", "_reached", "_wild", "backends", "passes", "sites", "warnings")
 
+    passes: bool
+    """There are sites whose TLS is not ended here."""
     backends: Mapping[str, Backend]
     sites: tuple[Site, ...]
     warnings: tuple[str, ...]
@@ -51,6 +53,7 @@ class Catalog:
         warnings: Iterable[str] = (),
     ) -> None:
         self.sites = tuple(sites)
+        self.passes = any(site.passthrough for site in self.sites)
         self.warnings = tuple(warnings)
         self._exact: dict[str, Site | None] = dict.fromkeys(map(_authority, own_names))
         self._wild: dict[str, Site] = {}
@@ -142,7 +145,7 @@ def build_catalog(config: EdgeConfig) -> Catalog:
     that no route leads to.
     """
     warnings: list[str] = []
-    reached: set[str] = set()
+    reached: set[str] = {service.backend for service in config.tcp}
     for number, site in enumerate(config.sites):
         shadows = find_shadows(site.routes)
         for index, route in enumerate(site.routes):
@@ -159,7 +162,7 @@ def build_catalog(config: EdgeConfig) -> Catalog:
         if backend.name not in reached:
             reason = f"no route leads to backend {backend.name}"
             warnings.append(str(ConfigError(config.source, f"$.backends[{number}]", reason)))
-    if not config.sites:
+    if not config.sites and not config.tcp:
         warnings.append(str(ConfigError(config.source, "$.sites", "there is no site: every request gets 404")))
     return Catalog(config.sites, config.backends, own_names=config.names, warnings=warnings)
 

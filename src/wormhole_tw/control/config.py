@@ -15,7 +15,6 @@ import socket
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,14 +24,17 @@ from .acme import AcmeConfig, check_names, read_acme, refuse_acme_keys
 from .client_certificates import read_client_certificates
 from .endpoints import check_endpoint, endpoint_port
 from .limits import Limits, SiteLimits
+from .listeners import Listener, read_listeners
 from .model import Backend, Route, Site
 from .names import normalise_hostname, normalise_prefix
 from .pages import read_pages
+from .passthrough import check_passthrough
 from .schema import check_table, closest, place
 from .security import compile_security
-from .tables import AccessLogTable, BackendTable, EdgeFile, EdgeTable, ListenerTable, RouteTable, SiteTable, TlsTable
+from .tables import AccessLogTable, BackendTable, EdgeFile, EdgeTable, RouteTable, SiteTable, TlsTable
+from .tcp import Checks, TcpService, read_tcp
 from .tokens import parse_digest
-from .trust import Trusted, read_trusted
+from .trust import read_trusted
 
 __all__ = [
     "AccessLogConfig",
@@ -61,42 +63,6 @@ class Override(NamedTuple):
 
     value: object
     source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """One listening port.
-
-    :ivar endpoint: a Twisted server endpoint description without TLS, which the edge adds where ``tls`` says so
-    :ivar on_plain: what a listener without TLS does with a request: ``redirect`` to https, or ``serve`` it
-    :ivar proxy_protocol: trusted peers begin with a header of the PROXY protocol
-    :ivar trusted: networks of proxies: their PROXY header and forwarding fields are believed
-    :ivar trusts_unix: so is whoever comes by a Unix socket
-    :ivar trusted_header: which field they write, ``x-forwarded-for`` (and its family) or ``forwarded``
-    :ivar tunnels: whether agents' tunnels are taken; None: with TLS all, without it those that speak the tunnel's own
-        protocol, and by WebSocket those that a trusted proxy passes on
-    :ivar key: where it stands in the file, for errors (``$.edge.https[0]``)
-    """
-
-    endpoint: str
-    tls: bool = True
-    on_plain: Literal["redirect", "serve"] = "redirect"
-    proxy_protocol: bool = False
-    trusted: tuple[IPv4Network | IPv6Network, ...] = ()
-    trusts_unix: bool = False
-    trusted_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
-    tunnels: bool | None = None
-    key: str = field(default="", compare=False)
-
-    @property
-    def untrusting(self) -> Listener:
-        """The same without whom it trusts: what only a restart changes."""
-        return replace(self, trusted=(), trusts_unix=False, trusted_header="x-forwarded-for")
-
-    @property
-    def port(self) -> int | None:
-        """The TCP port of the endpoint; 0 for any free one, None where it has none (``unix:``)."""
-        return endpoint_port(self.endpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +106,7 @@ class EdgeConfig:
     :ivar admin: endpoint description of the admin listener, or None
     :ivar state: folder for what the edge makes; absolute
     :ivar access_log: None where requests are not written down
+    :ivar tcp: public TCP ports that lead to backends as they are
     """
 
     source: str
@@ -155,6 +122,12 @@ class EdgeConfig:
     backends: tuple[Backend, ...]
     sites: tuple[Site, ...]
     access_log: AccessLogConfig | None = None
+    tcp: tuple[TcpService, ...] = ()
+
+    @property
+    def terminated(self) -> tuple[Site, ...]:
+        """The sites whose TLS ends here: those that need a certificate of ours."""
+        return tuple(site for site in self.sites if not site.passthrough)
 
     @classmethod
     def load(
@@ -223,10 +196,21 @@ class _Resolver:
 
     def resolve(self, table: EdgeFile) -> EdgeConfig:
         edge = table.edge
-        listeners = self._listeners(edge)
+        general = read_trusted(edge.trusted_proxies, self._source, "$.edge.trusted_proxies")
+        listeners = read_listeners(edge, self._source, general)
+        taken: dict[str, str] = {}
+        for listener in listeners:
+            self._endpoint(listener.endpoint_key, listener.endpoint, taken)
         backends = self._backends(table.backends)
-        sites = self._sites(table.sites, [backend.name for backend in backends])
+        known = [backend.name for backend in backends]
+        sites = self._sites(table.sites, known)
         names = self._edge_names(edge, sites)
+        checks = Checks(
+            name=self._name,
+            endpoint=lambda key, text: self._endpoint(key, text, taken),
+            backend=lambda key, name: self._known(key, name, known),
+        )
+        tcp = read_tcp(table.tcp, self._source, general, checks)
         if table.limits.target_bytes > table.limits.head_bytes:
             raise self._error("$.limits.target_bytes", "more than head_bytes, which holds the target too")
         return EdgeConfig(
@@ -236,13 +220,14 @@ class _Resolver:
             region=self._name("$.edge.region", edge.region),
             listeners=listeners,
             public_https_port=self._public_port(edge, listeners),
-            admin=self._admin(edge, listeners),
+            admin=self._admin(edge, taken),
             state=self._path("$.edge.state", edge.state),
             tls=self._tls(table.tls, names, listeners, sites),
             limits=table.limits,
             backends=backends,
             sites=sites,
             access_log=self._access_log(table.access_log),
+            tcp=tcp,
         )
 
     # [edge]
@@ -279,45 +264,6 @@ class _Resolver:
                 raise self._error(f"$.sites[{i}].hostnames[{j}]", reason)
         return tuple(names)
 
-    def _listeners(self, edge: EdgeTable) -> tuple[Listener, ...]:
-        tables = [
-            *((f"$.edge.https[{index}]", ListenerTable(endpoint=text)) for index, text in enumerate(edge.https)),
-            *(
-                (f"$.edge.http[{index}]", ListenerTable(endpoint=text, tls=False))
-                for index, text in enumerate(edge.http)
-            ),
-            *((f"$.edge.listeners[{index}]", table) for index, table in enumerate(edge.listeners)),
-        ]
-        general = read_trusted(edge.trusted_proxies, self._source, "$.edge.trusted_proxies")
-        listeners = [self._listener(key, table, edge, general) for key, table in tables]
-        if not any(listener.tls for listener in listeners):
-            raise self._error("$.edge.https", 'no TLS listener; agents and visitors need one: https = ["tcp:443"]')
-        seen: dict[str, str] = {}
-        for listener in listeners:
-            key = listener.key + ".endpoint" if listener.key.startswith("$.edge.listeners") else listener.key
-            self._endpoint(key, listener.endpoint, seen)
-        return tuple(listeners)
-
-    def _listener(self, key: str, table: ListenerTable, edge: EdgeTable, trusted: Trusted) -> Listener:
-        if table.trusted is not None:
-            trusted = read_trusted(table.trusted, self._source, f"{key}.trusted")
-        if table.proxy_protocol and not (trusted.networks or trusted.unix):
-            reason = "nobody is trusted to send it: name the proxies in trusted, or in edge.trusted_proxies"
-            raise self._error(f"{key}.proxy_protocol", reason)
-        if table.tls and table.on_plain is not None:
-            raise self._error(f"{key}.on_plain", "only for a listener with tls = false")
-        return Listener(
-            table.endpoint,
-            table.tls,
-            table.on_plain or "redirect",
-            table.proxy_protocol,
-            trusted.networks,
-            trusted.unix,
-            table.trusted_header or edge.trusted_header,
-            table.tunnels,
-            key,
-        )
-
     def _endpoint(self, key: str, text: str, seen: dict[str, str]) -> None:
         try:
             check_endpoint(text)
@@ -335,9 +281,9 @@ class _Resolver:
             return port
         return next((listener.port for listener in listeners if listener.tls), None) or None
 
-    def _admin(self, edge: EdgeTable, listeners: Sequence[Listener]) -> str | None:
+    def _admin(self, edge: EdgeTable, taken: dict[str, str]) -> str | None:
         if edge.admin is not None:
-            self._endpoint("$.edge.admin", edge.admin, {listener.endpoint: listener.key for listener in listeners})
+            self._endpoint("$.edge.admin", edge.admin, taken)
         return edge.admin
 
     # [tls]
@@ -437,10 +383,13 @@ class _Resolver:
             )
             if not routes:
                 raise self._error(f"{key}.routes", "a site needs a route")
+            if table.tls is not None:
+                check_passthrough(table, self._source, key)
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
             asked = read_client_certificates(table, hostnames, self._folder, self._source, key)
-            sites.append(Site(name, tuple(hostnames), routes, own, security, client_certificates=asked))
+            passthrough = table.tls is not None
+            sites.append(Site(name, tuple(hostnames), routes, own, security, asked, passthrough))
         return tuple(sites)
 
     def _route(
@@ -450,17 +399,21 @@ class _Resolver:
             path = normalise_prefix(table.path)
         except ValueError as error:
             raise self._error(f"{key}.path", str(error)) from error
-        if table.backend not in backends:
-            if guess := closest(table.backend, backends):
-                hint = f"did you mean {guess}?"
-            elif backends:
-                hint = f"there are {', '.join(sorted(backends)[:5])}{' …' if len(backends) > 5 else ''}"
-            else:
-                hint = "there is none at all"
-            raise self._error(f"{key}.backend", f"there is no backend {table.backend!r}; {hint}")
+        self._known(f"{key}.backend", table.backend, backends)
         return Route(site, path, table.backend, limits)
 
     # what they share
+
+    def _known(self, key: str, name: str, backends: Sequence[str]) -> None:
+        if name in backends:
+            return
+        if guess := closest(name, backends):
+            hint = f"did you mean {guess}?"
+        elif backends:
+            hint = f"there are {', '.join(sorted(backends)[:5])}{' …' if len(backends) > 5 else ''}"
+        else:
+            hint = "there is none at all"
+        raise self._error(key, f"there is no backend {name!r}; {hint}")
 
     def _name(self, key: str, text: str) -> str:
         if _NAME.fullmatch(text) is None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Limits", "SiteLimits"]
+__all__ = ["Count", "CountOrOff", "Limits", "Seconds", "SecondsOrOff", "SiteLimits"]
 
 #: No time in the table is longer than a week: more is a slip of the pen (milliseconds), and inf is no time at all.
 _WEEK = 604800.0

@@ -129,6 +129,7 @@ class Site:
     :ivar error_pages: what the site shows where the edge answers itself; None for the edge's own
     :ivar security: what its answers get besides, those of the edge too; None for nothing
     :ivar client_certificates: what its visitors have to show in TLS; None for nothing
+    :ivar passthrough: its TLS is not ended here: visitors' connections go as they are to the backend of its one route
     """
 
     name: str
@@ -137,6 +138,7 @@ class Site:
     error_pages: ErrorPages | None = None
     security: Security | None = None
     client_certificates: ClientCertificates | None = None
+    passthrough: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import fields
 from .acme import AcmeConfig
 from .config import EdgeConfig
 from .limits import Limits
+from .tcp import merge_tcp
 
 __all__ = ["restart_needed"]
 
@@ -16,7 +17,7 @@ _FIXED = ("name", "names", "region", "public_https_port", "admin", "state", "lis
 
 def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
     """Name the keys whose change needs a restart; a reload applies sites, backends, tokens, certificates, and who is
-    trusted where."""
+    trusted where; of a TCP service everything but its port."""
     keys = [f"$.edge.{name}" for name in _FIXED if _fixed_part(old, name) != _fixed_part(new, name)]
     if old.tls.mode != new.tls.mode:
         keys.append("$.tls.mode")
@@ -33,7 +34,7 @@ def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
         for name in Limits.__struct_fields__
         if getattr(old.limits, name) != getattr(new.limits, name)
     ]
-    return keys
+    return keys + list(merge_tcp(old.tcp, new.tcp).keys)
 
 
 def _fixed_part(config: EdgeConfig, name: str) -> object:

@@ -11,7 +11,7 @@ import msgspec
 
 from .acme import ExternalAccountTable
 from .dns import DnsTable
-from .limits import Limits, SiteLimits
+from .limits import Count, CountOrOff, Limits, Seconds, SecondsOrOff, SiteLimits
 from .security import SecurityTable
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "ListenerTable",
     "RouteTable",
     "SiteTable",
+    "TcpTable",
     "TlsTable",
 ]
 
@@ -32,6 +33,12 @@ DEFAULT_STATE = "state"
 #: Reported to agents; it means something only where there are several.
 DEFAULT_REGION = "local"
 
+
+#: Connections of one TCP service at once: an ordinary database takes a hundred, and others have room beside it.
+DEFAULT_TCP_CONNECTIONS = 1000
+
+#: Seconds without an octet either way, as for a WebSocket: pools of databases and terminals are silent for long.
+DEFAULT_TCP_IDLE = 3600.0
 
 #: Which field proxies write the visitor's address into; the other one passes through them as the visitor made it up.
 TrustedHeader = Literal["x-forwarded-for", "forwarded"]
@@ -117,12 +124,29 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hostnames: list[str]
     routes: list[RouteTable]
     name: str | None = None
+    tls: Literal["passthrough"] | None = None
     error_pages: str | dict[str, str] | None = None
     security: SecurityTable | None = None
     limits: SiteLimits | None = None
     client_ca: str | None = None
     client_certificate: Literal["required", "optional"] | None = None
     client_fingerprints: list[str] | None = None
+
+
+class TcpTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[tcp]]``."""
+
+    listen: str
+    backend: str
+    name: str | None = None
+    allow: list[str] | None = None
+    deny: list[str] = []
+    connections: Count = DEFAULT_TCP_CONNECTIONS
+    connections_per_address: CountOrOff = 0
+    connect: Seconds | None = None
+    idle: SecondsOrOff = DEFAULT_TCP_IDLE
+    proxy_protocol: bool = False
+    trusted: list[str] | None = None
 
 
 class EdgeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,3 +158,4 @@ class EdgeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     access_log: AccessLogTable | None = None
     backends: list[BackendTable] = []
     sites: list[SiteTable] = []
+    tcp: list[TcpTable] = []

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from wormhole_tw.errors import ConfigError
 
-__all__ = ["UNIX", "Trusted", "read_trusted"]
+__all__ = ["UNIX", "Trusted", "read_networks", "read_trusted"]
 
 UNIX = "unix"
 """Stands in a list for everybody who comes by a Unix socket: whoever may open it has a place on this machine."""
@@ -26,10 +26,24 @@ class Trusted(NamedTuple):
 
 
 def read_trusted(texts: Sequence[str], source: str, key: str) -> Trusted:
-    """Read a list.
+    """Read a list of proxies.
 
     :param key: of the list, for errors
     :raises ConfigError: one of them is no network, or would be everybody
+    """
+    trusted = read_networks(texts, source, key)
+    for index, text in enumerate(texts):
+        if text.endswith("/0"):
+            reason = "everybody: a visitor could say that it is anybody; name the proxies"
+            raise ConfigError(source, f"{key}[{index}]", reason)
+    return trusted
+
+
+def read_networks(texts: Sequence[str], source: str, key: str) -> Trusted:
+    """Read a list of networks, which may be everybody.
+
+    :param key: of the list, for errors
+    :raises ConfigError: one of them is no network
     """
     networks: list[IPv4Network | IPv6Network] = []
     unix = False
@@ -44,7 +58,5 @@ def read_trusted(texts: Sequence[str], source: str, key: str) -> Trusted:
             raise ConfigError(source, where, f'no network ("192.0.2.0/24", "2001:db8::1"; "unix"): {error}') from error
         if isinstance(network, IPv6Network) and network.network_address.scope_id is not None:
             raise ConfigError(source, where, "a network has no zone")
-        if network.prefixlen == 0:
-            raise ConfigError(source, where, "everybody: a visitor could say that it is anybody; name the proxies")
         networks.append(network)
     return Trusted(tuple(networks), unix)

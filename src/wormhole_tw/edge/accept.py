@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
     IHandshakeListener,
@@ -28,25 +27,26 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.edge.answers import plain_http_on_tls_port
+from wormhole_tw.edge.arrivals import connection_facts, named_by
 from wormhole_tw.edge.complaints import HeaderComplaints, host_of
-from wormhole_tw.edge.facts import ConnectionFacts
+from wormhole_tw.edge.first_bytes import FIRST_BYTES, PASSING_PORT, PLAIN_PORT, TLS_PORT, WITHIN_TLS, Rows
 from wormhole_tw.edge.h2_listener import H2VisitorConnection
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
+from wormhole_tw.edge.passthrough import passed_site, passthrough
 from wormhole_tw.edge.room import Room
 from wormhole_tw.edge.trust import NOBODY
 from wormhole_tw.errors import ProxyHeaderError
-from wormhole_tw.net.client_hello import client_hello_is_whole
-from wormhole_tw.net.proxy_protocol import ProxyHeader, ProxyReader, begins_like_header
+from wormhole_tw.net.proxy_protocol import ProxyHeader, ProxyReader
 from wormhole_tw.net.tls import ServerTls
 from wormhole_tw.net.tls_failure import explain_refused_visitor
 from wormhole_tw.net.tls_transport import TlsAcceptor
 from wormhole_tw.net.transport import tune
-from wormhole_tw.wire.frames import PREFACE_NAME
-from wormhole_tw.wire.messages import TlsFacts
 
 if TYPE_CHECKING:
+    from wormhole_tw.control.model import Site
     from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.trust import Trust
     from wormhole_tw.net.timers import Timer
     from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport
@@ -61,42 +61,6 @@ ALPN_HTTP = (b"http/1.1", b"http/1.0")
 ALPN_H2 = b"h2"
 ALPN = (ALPN_LINK, ALPN_H2, *ALPN_HTTP)
 """What one TLS port speaks, best first; an agent offers only the first, a visitor never does."""
-
-FIRST_BYTES = 16 * 1024
-"""Octets that a stranger may send before it is known what it is: a ClientHello with post-quantum shares has 2 KiB."""
-
-
-def _is_client_hello(data: bytes) -> bool | None:
-    if data[0] != 0x16:
-        return False
-    try:
-        # whole, for what it asks for decides over the handshake; what cannot become one, OpenSSL has the alert for
-        return client_hello_is_whole(data) or len(data) > FIRST_BYTES or None
-    except ValueError:
-        return True
-
-
-def _is_preface(data: bytes) -> bool | None:
-    # the link itself refuses another version, in words that its agent understands
-    if data.startswith(PREFACE_NAME):
-        return True
-    # "W" may still become the preface, and may be the first letter of a method
-    return None if PREFACE_NAME.startswith(data) else False
-
-
-def _is_http(data: bytes) -> bool | None:
-    # a method's first letter, or the blank line that some clients send before it (RFC 9112 §2.2)
-    return data[:1].isalnum() or data[0] in b"\r\n!#$%&'*+-.^_`|~"
-
-
-Judge = Callable[[bytes], "bool | None"]
-_WITHIN_TLS: tuple[tuple[Judge, str], ...] = ((_is_preface, "_to_link"), (_is_http, "_to_visitor"))
-_PLAIN_PORT: tuple[tuple[Judge, str], ...] = ((begins_like_header, "_refuse_header"), *_WITHIN_TLS)
-_TLS_PORT: tuple[tuple[Judge, str], ...] = (
-    (_is_client_hello, "_to_tls"),
-    (begins_like_header, "_refuse_header"),
-    (_is_http, "_to_https_hint"),
-)
 
 
 @implementer(IProtocol, IDrainable)
@@ -129,7 +93,7 @@ class _Accept:
         self._reader = reader
         self._counted = ""  # what it is counted for among the context's addresses
         self._owner = owner
-        self._rows = _PLAIN_PORT if owner.acceptor is None else _TLS_PORT
+        self._rows = owner.rows
         self._data = b""
         self._fed = 0
         self._next: Any = None
@@ -214,9 +178,8 @@ class _Accept:
             return b""
         self._reader = None
         self.header = header
-        if header.source is not None:
-            kind = IPv6Address if ":" in header.source[0] else IPv4Address
-            self.address = kind("TCP", *header.source)
+        if named := named_by(header):
+            self.address = named
             if not self._count():
                 return b""
         return reader.rest
@@ -256,15 +219,21 @@ class _Accept:
 
     def visitor(self, tls: TlsTransport | None) -> VisitorConnection | H2VisitorConnection | None:
         """It is a visitor: the protocol for it, or None where there is no room for one more."""
-        owner = self._owner
-        if refusal := owner.room.visitor_refusal(self._counted):
-            owner.context.counters.refused[refusal] += 1
-            self.abort()
+        if self._no_room():
             return None
-        protocol = owner.visitor(self, tls or self._transport, tls)
+        protocol = self._owner.visitor(self, tls or self._transport, tls)
         protocol.counted, self._counted = self._counted, ""
         self._let_go()
         return protocol
+
+    def _no_room(self) -> bool:
+        """There is none for one more visitor, and it is over."""
+        owner = self._owner
+        refusal = owner.room.visitor_refusal(self._counted)
+        if refusal:
+            owner.context.counters.refused[refusal] += 1
+            self.abort()
+        return bool(refusal)
 
     def settled(self) -> None:
         """It is known what the connection is."""
@@ -289,6 +258,27 @@ class _Accept:
         self._next = tls
         tls.makeConnection(self._transport)
         tls.dataReceived(data)
+
+    def _by_name(self) -> None:
+        """Whose TLS it is, its ClientHello says."""
+        found = passed_site(self._owner.context, self._data)
+        if found is None:
+            self._to_tls()
+        else:
+            self._to_service(*found)
+
+    def _to_service(self, site: Site, name: str) -> None:
+        if self._no_room():
+            return
+        owner = self._owner
+        passage = passthrough(owner.context, site, name, owner.facts(self, self._transport, None), self._counted)
+        if passage is None:
+            self.abort()
+            return
+        self._counted = ""
+        self._let_go()
+        data, self._data = self._data, b""
+        passage.begin(self._transport, data)
 
     def _to_https_hint(self) -> None:
         context = self._owner.context
@@ -358,7 +348,7 @@ class _WithinTls:
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
-        for judge, action in _WITHIN_TLS:
+        for judge, action in WITHIN_TLS:
             verdict = judge(self._data)
             if verdict:
                 getattr(self, action)()
@@ -460,35 +450,33 @@ class AcceptFactory(Factory):
         self, accept: _Accept, transport: Any, tls: TlsTransport | None
     ) -> VisitorConnection | H2VisitorConnection:
         """The protocol for a visitor on this port."""
-        host, header, trust = transport.getHost(), accept.header, self.trust
-        local = (host_of(host), getattr(host, "port", 0))
-        outer = None
-        if header is not None:
-            local = header.destination or local
-            if header.source is None:
-                # whoever it is: nobody who may say that it is somebody else
-                trust = NOBODY
-            if header.secure:
-                outer = TlsFacts(
-                    version=header.tls_version,
-                    cipher=header.cipher,
-                    sni=header.authority or None,
-                    alpn=header.alpn.decode("ascii") or None,
-                )
-        served = ServerTls.served(tls) if tls is not None else None
-        facts = ConnectionFacts(
-            address=host_of(accept.address),
-            port=getattr(accept.address, "port", 0),
-            local_address=local[0],
-            local_port=local[1],
-            public_port=self.context.public_port,
-            served=served,
-            tls=outer,
-            redirect=served is None and self._redirect,
-            tunnels=self.tunnels,
-            trust=trust,
-        )
-        alpn = served.alpn if served is not None else header.alpn if header is not None else None
+        facts = self.facts(accept, transport, tls)
+        header = accept.header
+        alpn = facts.served.alpn if facts.served is not None else header.alpn if header is not None else None
         if alpn == ALPN_H2:
             return H2VisitorConnection(self.context, facts)
         return VisitorConnection(self.context, facts)
+
+    def facts(self, accept: _Accept, transport: Any, tls: TlsTransport | None) -> ConnectionFacts:
+        """What is known of a visitor on this port.
+
+        :param tls: where TLS is ended here
+        """
+        served = ServerTls.served(tls) if tls is not None else None
+        return connection_facts(
+            transport,
+            accept.address,
+            accept.header,
+            self.trust,
+            public_port=self.context.public_port,
+            served=served,
+            redirect=served is None and self._redirect,
+            tunnels=self.tunnels,
+        )
+
+    @property
+    def rows(self) -> Rows:
+        """What a connection that begins now may be."""
+        if self.acceptor is None:
+            return PLAIN_PORT
+        return PASSING_PORT if self.context.catalogs.current.passes else TLS_PORT

@@ -15,6 +15,7 @@ from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
 from wormhole_tw.edge.inflight import InFlight, Requests
 from wormhole_tw.edge.pace import LOOKS
+from wormhole_tw.edge.passages import Passages
 from wormhole_tw.edge.request_ids import RequestIds
 from wormhole_tw.edge.upstreams.agents import AgentUpstreams
 from wormhole_tw.edge.upstreams.pool import Pool
@@ -94,6 +95,7 @@ class EdgeContext:
     :ivar in_flight: requests, where they have a limit
     :ivar turn: the end of the reactor's turn
     :ivar site_limits: the limits of a site that has some of its own
+    :ivar passages: connections that lead through the tunnel as they are
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
     """
 
@@ -114,6 +116,7 @@ class EdgeContext:
         "limits",
         "names",
         "on_exchange_done",
+        "passages",
         "pool",
         "public_port",
         "registry",
@@ -171,6 +174,7 @@ class EdgeContext:
         self.in_flight = Requests()
         self.site_limits: Callable[[SiteLimits], Limits] = lru_cache(maxsize=MAX_SITES)(lambda own: own.over(limits))
         self.counters = Counters()
+        self.passages = Passages(timers.seconds)
         self.draining = False
         self.request_ids = RequestIds(random.randbytes)
         self.door: TunnelDoor | None = None

@@ -51,6 +51,12 @@ class IUpstream(Interface):
         :param host: the host name that visitor asked for (dedicated streams only)
         """
 
+    def passage(facts: ConnectionFacts, host: str) -> IStreamClientEndpoint:
+        """How to reach its service with a visitor's connection as it is, whatever that speaks; a dedicated stream.
+
+        :param host: the host name that its TLS asks for, or an empty string
+        """
+
 
 class IBalancer(Interface):
     """Chooses among upstreams that can all take the request."""

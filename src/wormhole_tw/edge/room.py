@@ -58,6 +58,16 @@ class Room:
             return "address"
         return ""
 
+    def newcomer_refusal(self, counted: str) -> str:
+        """Why a connection that is known for a visitor's, and not counted yet, is not taken; or empty."""
+        context = self._context
+        limits = context.limits
+        if len(context.connections) >= limits.connections:
+            return "full"
+        if counted and context.addresses.of(counted) >= limits.connections_per_address:
+            return "address"
+        return ""
+
     def visitor_refusal(self, counted: str) -> str:
         """Why a connection that is counted already, and turned out to be a visitor's, is not kept; or empty."""
         context = self._context

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from wormhole_tw.control.catalog import CatalogHolder, build_catalog, removed_tokens
 from wormhole_tw.control.registry import Registry
 from wormhole_tw.control.reload import restart_needed
+from wormhole_tw.control.tcp import merge_tcp
 from wormhole_tw.edge.accept import AcceptFactory
 from wormhole_tw.edge.agents import Agents
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
@@ -24,6 +25,7 @@ from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.door import TunnelDoor
 from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.observer import Observer
+from wormhole_tw.edge.tcp import TcpPorts
 from wormhole_tw.edge.trust import Trust
 from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.net.addresses import shown_address
@@ -83,6 +85,7 @@ class EdgeService(Service):
         self._observer: Observer | None = None
         self._ports: list[tuple[Listener, IListeningPort]] = []
         self._doors: list[AcceptFactory] = []  # in the order of the listeners
+        self._tcp: TcpPorts | None = None
         self._budget: Budget | None = None
         self._session_config = SessionConfig()
         self._reloading: Deferred[None] | None = None
@@ -121,6 +124,8 @@ class EdgeService(Service):
                 what=what,
                 address=shown_address(port.getHost()),
             )
+        assert self._tcp is not None
+        self._tcp.say(self.config.name)
 
     def _open(self) -> None:
         if self._ports:
@@ -163,6 +168,7 @@ class EdgeService(Service):
             drain=config.limits.drain,
         )
         self._context.door = TunnelDoor(self._context.names, self._make_link, reactor)
+        self._tcp = TcpPorts(reactor, self._context)
         try:
             self._observer = Observer(reactor, config, self._context)
             for listener in config.listeners:
@@ -176,9 +182,10 @@ class EdgeService(Service):
                     proxy_protocol=listener.proxy_protocol,
                     tunnels=listener.tunnels,
                 )
-                port = open_port(reactor, listener.endpoint, factory, source=config.source, key=_endpoint_key(listener))
+                port = open_port(reactor, listener.endpoint, factory, source=config.source, key=listener.endpoint_key)
                 self._ports.append((listener, port))
                 self._doors.append(factory)
+            self._tcp.listen(config)
         except BaseException:
             # Nobody was accepted yet: ports close within this turn, and until then it may not be started again.
             closing = self._stopping = self._close_ports()
@@ -216,6 +223,11 @@ class EdgeService(Service):
     def addresses(self) -> list[IAddress]:
         """Where it listens, in the order of the configuration; empty while stopped."""
         return [port.getHost() for _, port in self._ports]
+
+    @property
+    def tcp_addresses(self) -> dict[str, IAddress]:
+        """Where its TCP services are, by name; empty while stopped."""
+        return {} if self._tcp is None else {service.name: port.getHost() for service, _, port in self._tcp.open}
 
     @property
     def context(self) -> EdgeContext:
@@ -334,18 +346,21 @@ class EdgeService(Service):
         :raises ConfigError: a certificate cannot be read or made; then nothing has changed
         """
         config, catalog = snapshot
-        keeper, agents = self._keeper, self._agents
-        if keeper is None or agents is None:
+        keeper, agents, tcp = self._keeper, self._agents, self._tcp
+        if keeper is None or agents is None or tcp is None:
             self.config = config  # stopped: it holds from the next start on
             return
         restart = restart_needed(self.config, config)
         # What needs a restart stays what it is until then, also for those who ask this service.
         fixed = {key.split(".")[2] for key in restart if key.startswith("$.edge.")}
-        merged = _merged(self.config, config, fixed, keep_tls=any(key.startswith("$.tls.") for key in restart))
+        keep_tls = any(key.startswith("$.tls.") for key in restart)
+        ports = merge_tcp(self.config.tcp, config.tcp)
+        merged = replace(_merged(self.config, config, fixed, keep_tls=keep_tls), tcp=ports.kept)
         keeper.serve(merged, keeper.prepare(merged))
         self.config = merged
         for door, listener in zip(self._doors, merged.listeners, strict=True):
             door.believe(Trust.of(listener))
+        tcp.serve(ports.services)
         old = self._catalogs.swap(catalog)
         ended = agents.end_tokens(removed_tokens(old, catalog))
         if unable := agents.end_unable():
@@ -383,8 +398,11 @@ class EdgeService(Service):
             log.failure("the edge did not stop as it should", result)
 
     def _close_ports(self) -> Deferred[Any]:
-        ports, self._ports = self._ports, []
-        return DeferredList([maybeDeferred(port.stopListening) for _, port in ports], consumeErrors=True)
+        ports = [port for _, port in self._ports]
+        if self._tcp is not None:
+            ports += [port for _, _, port in self._tcp.open]
+        self._ports, self._tcp = [], None
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
     async def _stop(self) -> None:
         closing = self._close_ports()
@@ -442,7 +460,3 @@ def _merged(old: EdgeConfig, new: EdgeConfig, fixed: set[str], *, keep_tls: bool
     kept = {name: getattr(old, name) for name in fixed}
     tls = replace(old.tls, policy=new.tls.policy) if keep_tls else new.tls
     return replace(new, limits=old.limits, access_log=old.access_log, tls=tls, **kept)
-
-
-def _endpoint_key(listener: Listener) -> str:
-    return f"{listener.key}.endpoint" if listener.key.startswith("$.edge.listeners") else listener.key

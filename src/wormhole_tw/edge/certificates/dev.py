@@ -32,7 +32,7 @@ class DevCertificates:
 
         :raises ConfigError: a name that no certificate can hold
         """
-        groups = [config.names, *(site.hostnames for site in config.sites)]
+        groups = [config.names, *(site.hostnames for site in config.terminated)]
         made = {}
         for names in groups:
             material = self._made.get(names)

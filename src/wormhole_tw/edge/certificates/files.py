@@ -50,6 +50,7 @@ def uncovered_names(config: EdgeConfig, certificates: CertificateMap) -> list[st
             )
         )
         for number, site in enumerate(config.sites)
+        if not site.passthrough
         for index, hostname in enumerate(site.hostnames)
         if not _covered(hostname, certificates)
     ]

@@ -68,6 +68,10 @@ class AgentUpstream:
         visitor = facts.visitor(host)
         return self.session.dial(Open(kind="http", dedicated=True, visitor=visitor, proxy_protocol=self.proxy_protocol))
 
+    def passage(self, facts: ConnectionFacts, host: str) -> IStreamClientEndpoint:
+        visitor = facts.visitor(host)
+        return self.session.dial(Open(kind="tcp", dedicated=True, visitor=visitor, proxy_protocol=self.proxy_protocol))
+
 
 class AgentUpstreams:
     """The upstreams of a backend, made once for each session and kept for as long as the registry lists it."""

@@ -1,0 +1,49 @@
+"""``tls = "passthrough"`` of a site: what it cannot have, for the edge sees nothing of what its visitors say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wormhole_tw.errors import ConfigError
+
+if TYPE_CHECKING:
+    from .tables import SiteTable
+
+__all__ = ["check_passthrough"]
+
+#: Of [sites.limits], what a connection has that nobody here looks into.
+_LIMITS = frozenset({"connect", "upgrade_idle", "requests_per_site"})
+
+
+def check_passthrough(table: SiteTable, source: str, key: str) -> None:
+    """Refuse what would have no effect.
+
+    :raises ConfigError: routes that want to see a path, or anything that is for answers of the edge
+    """
+    first = table.routes[0].backend
+    for index, route in enumerate(table.routes):
+        where = f"{key}.routes[{index}]"
+        if route.backend != first:
+            reason = (
+                f'a site with tls = "passthrough" leads to one backend, and that is {first}: its service ends TLS, and '
+                "the edge sees no path to choose by"
+            )
+            raise ConfigError(source, f"{where}.backend", reason)
+        if route.path != "/":
+            reason = 'the edge sees no path on a site with tls = "passthrough": its one route is "/"'
+            raise ConfigError(source, f"{where}.path", reason)
+    for name in ("error_pages", "security"):
+        if getattr(table, name) is not None:
+            reason = 'the edge answers nothing on a site with tls = "passthrough": this belongs to its service'
+            raise ConfigError(source, f"{key}.{name}", reason)
+    limits = table.limits
+    if limits is not None:
+        for name in limits.__struct_fields__:
+            if name not in _LIMITS and getattr(limits, name) is not None:
+                reason = f'the edge sees no request on a site with tls = "passthrough": only {_listed()} hold for it'
+                raise ConfigError(source, f"{key}.limits.{name}", reason)
+
+
+def _listed() -> str:
+    *names, last = sorted(_LIMITS)
+    return f"{', '.join(names)} and {last}"
