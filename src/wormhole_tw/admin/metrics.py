@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.certificates.keeper import CertificateKeeper
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.observer import Observer
+    from wormhole_tw.edge.passages import Passages
     from wormhole_tw.edge.service import EdgeService
 
 __all__ = ["EdgeCollector", "MetricsResource"]
@@ -86,6 +87,7 @@ class EdgeCollector(Collector):
         if observer.metrics is not None:
             yield from _of_requests(observer.metrics, context)
         yield from _of_connections(context)
+        yield from _of_passages(context.passages)
         yield from _of_agents(agents)
         yield from _of_certificates(edge.certificates)
         yield from _of_the_process(observer)
@@ -161,6 +163,36 @@ def _of_connections(context: EdgeContext) -> Iterator[Metric]:
         "Streams towards services.",
         ("state",),
         [(("idle",), idle), (("busy",), context.pool.open - idle)],
+    )
+
+
+def _of_passages(passages: Passages) -> Iterator[Metric]:
+    labels = ("kind", "service", "backend")
+    traffic = sorted(passages.traffic.items())
+    yield _counter(
+        "wormhole_tcp_connections",
+        "Connections of TCP services and pass-through sites that are over, by why they ended.",
+        (*labels, "reason"),
+        (((*key, reason), number) for key, of in traffic for reason, number in sorted(of.ended.items())),
+    )
+    yield _gauge(
+        "wormhole_tcp_connections_open",
+        "Those that there are.",
+        labels,
+        ((key, len(of.open)) for key, of in traffic),
+    )
+    yield _counter(
+        "wormhole_tcp_received_bytes",
+        "Octets from their visitors.",
+        labels,
+        ((key, of.received) for key, of in traffic),
+    )
+    yield _counter("wormhole_tcp_sent_bytes", "Octets to them.", labels, ((key, of.sent) for key, of in traffic))
+    yield _histogram(
+        "wormhole_tcp_connect_seconds",
+        "From their beginning until the service was reached.",
+        labels,
+        ((key, of.connect) for key, of in traffic),
     )
 
 

@@ -24,6 +24,7 @@ def check(file: str) -> int:
         f"{file}: good. {_count(len(config.sites), 'site')} with "
         f"{_count(sum(len(site.hostnames) for site in config.sites), 'host name')}, "
         f"{_count(len(config.backends), 'backend')}, {_count(len(config.listeners), 'listener')}"
+        f"{', ' + _count(len(config.tcp), 'TCP service') if config.tcp else ''}"
     )
     return 0
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["FIELDS", "LEFT", "LINES", "MAX_VALUE", "combined_line", "json_line"]
+__all__ = ["FIELDS", "LEFT", "LINES", "MAX_VALUE", "clf_second", "combined_line", "json_line", "shown_second"]
 
 LEFT = 499
 """The status of a visitor who left before an answer, in both formats; nginx's, which tools know."""
@@ -56,12 +56,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 @lru_cache(maxsize=4)
-def _second(second: int) -> bytes:
+def shown_second(second: int) -> bytes:
+    """A second of UTC as RFC 3339 has it, without its zone."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode("ascii")
 
 
 @lru_cache(maxsize=4)
-def _clf_second(second: int) -> str:
+def clf_second(second: int) -> str:
+    """A second as the combined format has it."""
     t = time.gmtime(second)
     month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[t.tm_mon - 1]
     return f"{t.tm_mday:02d}/{month}/{t.tm_year:04d}:{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} +0000"
@@ -175,7 +177,7 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
     duration = ended - began
     second = int(wall)
     return _LINE % (
-        _second(second),
+        shown_second(second),
         (wall - second) * 1000,
         exchange.request_id,
         connection,
@@ -222,7 +224,7 @@ def combined_line(exchange: Exchange, ended: float, wall: float) -> bytes:
     request, rest = ("-", '"-" "-"') if head is None else _combined(head)
     address = exchange.facts.address or "-"
     status, sent = exchange.status or LEFT, exchange.sent or "-"
-    return f'{address} - - [{_clf_second(int(wall))}] "{request}" {status} {sent} {rest}\n'.encode("ascii")
+    return f'{address} - - [{clf_second(int(wall))}] "{request}" {status} {sent} {rest}\n'.encode("ascii")
 
 
 LINES: Mapping[str, Callable[[Exchange, float, float], bytes]] = {"json": json_line, "combined": combined_line}

@@ -1,4 +1,5 @@
-"""The access log: a line for each request, written in batches and in a thread, so that no disk holds a request up.
+"""The access log: a line for each request, and for each connection that is passed through as it is; written in batches
+and in a thread, so that no disk holds a request up.
 
 What a line never has: cookies, ``Authorization``, any field but ``User-Agent`` and ``Referer``, and any query string of
 the target or of the referer, for applications put tokens there.  docs/observability.md has the fields.
@@ -15,6 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from wormhole_tw.edge.access_lines import LINES
+from wormhole_tw.edge.passage import Passage
+from wormhole_tw.edge.passage_lines import PASSAGE_LINES
 from wormhole_tw.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,11 +69,12 @@ class AccessLog:
     ) -> None:
         self._path = config.path
         self._line = LINES[config.format]
+        self._passage_line = PASSAGE_LINES[config.format]
         self._timers = timers
         self._wall = wall
         self._in_thread = in_thread
         self._source = source
-        self._waiting: list[tuple[Exchange, float, float]] = []
+        self._waiting: list[tuple[Exchange | Passage, float, float]] = []
         self._timer: Timer | None = None
         self._writing: Deferred[None] | None = None
         self._descriptor: int | None = None
@@ -91,13 +95,13 @@ class AccessLog:
             reason = f"{self._path} cannot be opened: {error.strerror}"
             raise ConfigError(self._source, "$.access_log.path", reason) from error
 
-    def record(self, exchange: Exchange, now: float) -> None:
-        """Take a finished exchange.
+    def record(self, over: Exchange | Passage, now: float) -> None:
+        """Take what has ended.
 
         :param now: the wheel's clock
         """
         waiting = self._waiting
-        waiting.append((exchange, now, self._wall()))
+        waiting.append((over, now, self._wall()))
         length = len(waiting)
         if length == 1:
             if self._writing is None:
@@ -137,8 +141,13 @@ class AccessLog:
         waiting, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
         if waiting or self._reopen:
             reopen, self._reopen = self._reopen, False
-            line = self._line
-            data = b"".join([line(*one) for one in waiting])
+            line, passage_line = self._line, self._passage_line
+            data = b"".join(
+                [
+                    passage_line(over, now, wall) if isinstance(over, Passage) else line(over, now, wall)
+                    for over, now, wall in waiting
+                ]
+            )
             writing = self._writing = self._in_thread(self._write, data, reopen)
             writing.addCallbacks(self._wrote, self._failed, callbackArgs=(len(waiting),), errbackArgs=(len(waiting),))
             return

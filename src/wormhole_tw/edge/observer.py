@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.config import EdgeConfig
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.exchange import Exchange
+    from wormhole_tw.edge.passage import Passage
 
 __all__ = ["Observer"]
 
@@ -47,6 +48,7 @@ class Observer:
                 source=config.source,
             )
             self.access_log.open()
+            context.passages.on_done = self.passage_done
         if config.admin is not None:
             self.metrics = EdgeMetrics()
         if self.metrics is not None or self.access_log is not None:
@@ -64,6 +66,11 @@ class Observer:
             self.metrics.record(exchange, now)
         if self.access_log is not None:
             self.access_log.record(exchange, now)
+
+    def passage_done(self, passage: Passage) -> None:
+        """Take a connection that led through the tunnel as it was, and is over."""
+        assert self.access_log is not None
+        self.access_log.record(passage, self._timers.seconds())
 
     def stop(self) -> Deferred[None]:
         """No exchange is left: write what waits; fires when it is written, and never fails."""
