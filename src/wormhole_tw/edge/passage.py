@@ -263,10 +263,15 @@ class Passage:
             self._timer.restart()
 
     def _give_up(self, reason: str) -> None:
-        """Cut off whatever is there."""
-        if not self._over:
-            self.reason = self.reason or reason
+        """Cut off whatever is there; a visitor who was never joined to anything is closed in order, which every client
+        can tell from a port that is not open."""
+        if self._over:
+            return
+        self.reason = self.reason or reason
+        if self.joined or reason == "stopping":
             self._relay.abort()
+        else:
+            self._relay.near.transport.loseConnection()
 
     def _broke(self, lost: RelayEnd, failure: Failure) -> None:
         """One of the two ended otherwise than by its end: so does the other."""
