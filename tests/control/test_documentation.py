@@ -41,6 +41,7 @@ def rows(heading: str) -> list[list[str]]:
         ("`[[sites]]`", tables.SiteTable),
         ("`[[sites.routes]]`", tables.RouteTable),
         ("`[sites.security]`", tables.SecurityTable),
+        ("`[[tcp]]`", tables.TcpTable),
         ("`[access_log]`", tables.AccessLogTable),
         ("`[limits]`", Limits),
         ("`[sites.limits]`", SiteLimits),

@@ -187,7 +187,8 @@ def check_names(config: AcmeConfig, names: Sequence[str], sites: Sequence[Site],
     """
     keys = [(name, f"$.edge.names[{index}]") for index, name in enumerate(names)]
     for number, site in enumerate(sites):
-        keys += [(name, f"$.sites[{number}].hostnames[{index}]") for index, name in enumerate(site.hostnames)]
+        if not site.passthrough:
+            keys += [(name, f"$.sites[{number}].hostnames[{index}]") for index, name in enumerate(site.hostnames)]
     for name, key in keys:
         if not is_acme_name(config, name):
             continue

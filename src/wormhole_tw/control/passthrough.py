@@ -32,9 +32,11 @@ def check_passthrough(table: SiteTable, source: str, key: str) -> None:
         if route.path != "/":
             reason = 'the edge sees no path on a site with tls = "passthrough": its one route is "/"'
             raise ConfigError(source, f"{where}.path", reason)
-    for name in ("error_pages", "security"):
+    if len(table.routes) > 1:
+        raise ConfigError(source, f"{key}.routes", 'more than one route: a site with tls = "passthrough" has one, "/"')
+    for name in ("error_pages", "security", "client_ca", "client_certificate", "client_fingerprints"):
         if getattr(table, name) is not None:
-            reason = 'the edge answers nothing on a site with tls = "passthrough": this belongs to its service'
+            reason = 'the edge neither ends TLS nor answers on a site with tls = "passthrough": this is its service\'s'
             raise ConfigError(source, f"{key}.{name}", reason)
     limits = table.limits
     if limits is not None:

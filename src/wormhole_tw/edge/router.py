@@ -83,7 +83,8 @@ def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -
 
     :raises HttpError: 400 for a host name or path that is not valid, 404 for an unknown name or path, 421 where the
         certificate that was served for SNI is not good for the host name (RFC 9110 §15.5.20), or the visitor was not
-        asked for the certificate that the site wants, or TLS for that name is its service's to end; 403 where that could not have been: no SNI, no TLS
+        asked for the certificate that the site wants, or TLS for that name is its service's to end; 403 where the
+        visitor could not have been asked: no SNI, no TLS
     """
     key = (id(catalog), head.authority, head.target)
     known = _routed.get(key)

@@ -143,7 +143,7 @@ class AcmeCertificates:
 
     def concerns(self, config: EdgeConfig) -> list[str]:
         """What an operator should know of a configuration's names, a line each."""
-        local = [name for site in config.sites for name in site.hostnames if not is_acme_name(self._acme, name)]
+        local = [name for site in config.terminated for name in site.hostnames if not is_acme_name(self._acme, name)]
         return [
             f"{config.source}: {name} is no public name: no CA is asked for it, its certificate is of the local CA"
             for name in local

@@ -52,8 +52,8 @@ class NameStatus:
 
 
 def configured_names(config: EdgeConfig) -> list[tuple[str, ...]]:
-    """The names that share certificates: the edge's own, then each site's."""
-    return [config.names, *(site.hostnames for site in config.sites)]
+    """The names that share certificates: the edge's own, then those of each site whose TLS ends here."""
+    return [config.names, *(site.hostnames for site in config.terminated)]
 
 
 def acme_statuses(
