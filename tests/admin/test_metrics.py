@@ -20,6 +20,7 @@ from tests._support import ROOT
 from tests.edge.tenants import TOML, Premises, until
 from wormhole_tw import __version__
 from wormhole_tw.admin.service import AdminService
+from wormhole_tw.edge import passage_lines
 from wormhole_tw.edge.access_lines import FIELDS
 from wormhole_tw.net.tls import client_creator
 
@@ -231,4 +232,4 @@ async def test_the_page_lists_what_there_is(premises: Administered) -> None:
     fields = re.findall(
         r"^\| `([a-z_]+)` \|", PAGE.read_text().split("## Access log")[1].split("\n## ")[0], re.MULTILINE
     )
-    assert fields == [*FIELDS]
+    assert fields == [*FIELDS, *passage_lines.FIELDS]
