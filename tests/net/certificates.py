@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ class Person:
 class Shaken:
     """One handshake between the ssl module and a server, cut short by whoever refuses.
 
+    :param hello: whether the server hears beforehand what the client begins with
+    :param meanwhile: called when the server has heard the ClientHello, and waits
+
     :ivar client: the client's side
     :ivar refusal: why the client heard that it was over, or None
     :ivar served: what the server says; None where it refused
@@ -81,7 +85,14 @@ class Shaken:
     """
 
     def __init__(
-        self, tls: ServerTls, context: ssl.SSLContext, name: str | None, session: Any = None, *, hello: bool = True
+        self,
+        tls: ServerTls,
+        context: ssl.SSLContext,
+        name: str | None,
+        session: Any = None,
+        *,
+        hello: bool = True,
+        meanwhile: Callable[[], object] | None = None,
     ) -> None:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = context.wrap_bio(incoming, outgoing, server_hostname=name, session=session)
@@ -92,6 +103,8 @@ class Shaken:
         self.server = tls.serverConnectionForTLS(_Transport(self.hello if hello else b""))
         self.server.set_accept_state()
         self._hear(self.hello)
+        if meanwhile is not None:
+            meanwhile()
         for _ in range(4):
             with suppress(SSL.WantReadError):
                 incoming.write(self.server.bio_read(65536))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import ssl
 from pathlib import Path
 
@@ -337,8 +338,41 @@ def test_modern(server: Server, tmp_path: Path) -> None:
 
 async def test_without_its_name_the_last_key_is_not_kept(log_lines: LogLines) -> None:
     front = Front(lambda: SSL.Context(SSL.TLS_METHOD))  # which shakes hands with nobody: it has no certificate
-    first = front.context
-    front.rotate()
+    first = front.context_for(b"anything")
+    assert front.rotate()
+    second = front.context_for(b"anything")
     assert "the last key of session tickets is not kept" in log_lines
-    assert front.context is not first
-    assert front.context_for(b"anything") is front.context
+    assert second is not first
+    assert front.context_for(b"anything") is second
+
+
+def test_keys_that_nobody_uses_go(server: Server, tmp_path: Path, spoken: ssl.TLSVersion) -> None:
+    made = context(server, tmp_path, spoken, ANNE)
+    sessions = {name: Shaken(server.tls, made, name).session for name in ("open.test", "closed.test")}
+    server.tls.rotate_tickets()
+    assert server.required in server.tls._fronts
+    server.tls.rotate_tickets()
+    assert server.tls._fronts == {}
+    for name, session in sessions.items():
+        assert not resumed(server, made, name, session).resumed
+
+
+def test_a_reload_in_the_middle_of_a_handshake(server: Server, tmp_path: Path, spoken: ssl.TLSVersion) -> None:
+    """What OpenSSL calls back to is still there, and the judge is the one that asked."""
+    listed = VisitorPolicy([CA.certificate], fingerprints=frozenset([ANNE.fingerprint]), owner="before")
+    for person in (ANNE, BERT):
+        server.ask(closed=listed)
+
+        def reload() -> None:
+            server.ask(closed=VisitorPolicy([STRANGER.certificate]))
+            server.tls.rotate_tickets()
+            server.tls.rotate_tickets()
+            gc.collect()
+
+        made = context(server, tmp_path, spoken, person, BETWEEN)
+        shaken = Shaken(server.tls, made, "closed.test", meanwhile=reload)
+        if person is BERT:
+            assert shaken.served is None
+        else:
+            assert shaken.served is not None
+            assert shaken.served.visitors is listed

@@ -37,31 +37,47 @@ class Front:
     :param make: a new context
     """
 
-    __slots__ = ("_before", "_make", "_name_before", "context")
+    __slots__ = ("_before", "_context", "_due", "_make", "_name_before", "_used")
 
     def __init__(self, make: Callable[[], SSL.Context]) -> None:
         self._make = make
-        self.context = make()
+        self._context = make()
         self._before: SSL.Context | None = None
         self._name_before = b""
+        self._used = False
+        self._due = False
 
     def context_for(self, hello: bytes) -> SSL.Context:
         """The context for a client that begins like this (whole, or its tickets are not found)."""
+        self._used = True
+        if self._due:
+            self._due = False
+            self._change()
         before = self._before
-        return before if before is not None and self._name_before in hello else self.context
+        return before if before is not None and self._name_before in hello else self._context
 
-    def rotate(self) -> None:
-        """Seal new tickets with a new key; those of the key until now are good until the next time."""
+    def rotate(self) -> bool:
+        """Seal new tickets with a new key; those of the key until now are good until the next time.
+
+        The new one is made when the next client comes, so that the many of an edge with many are not made all at once.
+
+        :returns: False where nobody has come since the last time: then there is nothing to keep, and it can go
+        """
+        used, self._used = self._used, False
+        self._due = True
+        return used
+
+    def _change(self) -> None:
         context = self._make()
         try:
-            self._name_before = key_name(self.context)
+            self._name_before = key_name(self._context)
         except (SSL.Error, ValueError) as error:
             # It costs those who come back a handshake, and nothing else.
             log.warn("the last key of session tickets is not kept: {error}", error=error)
             self._before, self._name_before = None, b""
         else:
-            self._before = self.context
-        self.context = context
+            self._before = self._context
+        self._context = context
 
 
 def key_name(context: SSL.Context) -> bytes:

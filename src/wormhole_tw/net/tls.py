@@ -178,8 +178,9 @@ class ServerTls:
 
         Call it every :data:`~wormhole_tw.net.tickets.TICKET_PERIOD`.
         """
-        for front in (self._front, *self._fronts.values()):
-            front.rotate()
+        if not self._front.rotate():
+            self._front = Front(self._make_front)
+        self._fronts = {policy: front for policy, front in self._fronts.items() if front.rotate()}
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         # as CertificateOptions does, but for the ALPN names, which a client's connection offers and a server's does not
