@@ -19,10 +19,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -302,8 +303,8 @@ def _stages(steps: Sequence[Step]) -> Iterator[list[Step]]:
 # Wheels.
 
 
-def pack_dependencies(wheel: Path, folder: Path) -> None:
-    """Pack what ``wheel`` needs and what that needs, as it is installed here, into wheels."""
+def pack_dependencies(wheel: Path, folder: Path, extras: Sequence[str] = ()) -> None:
+    """Pack what ``wheel`` needs (with its ``extras``) and what that needs, as it is installed here, into wheels."""
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         lines = email.message_from_bytes(archive.read(metadata)).get_all("Requires-Dist") or []
@@ -311,7 +312,7 @@ def pack_dependencies(wheel: Path, folder: Path) -> None:
     seen: set[tuple[str, frozenset[str]]] = set()
     while wanted:
         requirement = wanted.pop()
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker is not None and not _holds(requirement.marker, extras):
             continue
         key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
         if key in seen:
@@ -321,10 +322,13 @@ def pack_dependencies(wheel: Path, folder: Path) -> None:
         _pack(found, folder)
         for line in found.requires or ():
             further = Requirement(line)
-            extras = ["", *requirement.extras]
-            if further.marker is None or any(further.marker.evaluate({"extra": extra}) for extra in extras):
+            if further.marker is None or _holds(further.marker, requirement.extras):
                 further.marker = None
                 wanted.append(further)
+
+
+def _holds(marker: Marker, extras: Iterable[str]) -> bool:
+    return any(marker.evaluate({"extra": extra}) for extra in ("", *extras))
 
 
 def _pack(distribution: importlib.metadata.Distribution, folder: Path) -> None:

@@ -17,11 +17,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests import _support
 from tests._image import Builder, Image, Root, need_root, pack_dependencies, parse
+from tests.end_to_end.pebble import Pebble
 from tests.end_to_end.programs import Program, Programs, programs
 from tests.test_packaging import NOT_COPIED
 
@@ -78,7 +80,7 @@ def builder(workshop: Path) -> Builder:
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*wheel, "--wheel-dir", str(context / "dist"), str(source)], check=True, timeout=100)
     shutil.rmtree(source)
-    pack_dependencies(next((context / "dist").iterdir()), wheels)
+    pack_dependencies(next((context / "dist").iterdir()), wheels, ["acme"])
     return Builder(stages, context, wheels)
 
 
@@ -364,3 +366,41 @@ def test_a_newcomers_edge(edge_image: Image, started: Programs, network: Network
     for program in (edge, agent):
         assert "Traceback" not in program.output
         assert token not in program.output
+
+
+class InNetwork:
+    """Starts programs of this system in a network of its own."""
+
+    def __init__(self, started: Programs, network: Network) -> None:
+        self._started = started
+        self._nsenter = [_support.require_program("nsenter"), f"--net={network.path}"]
+
+    def start(self, name: str, argv: Sequence[str], **more: Any) -> Program:
+        return self._started.start(name, [*self._nsenter, *argv], **more)
+
+
+@pytest.mark.requires_program("pebble", "pebble-challtestsrv")
+def test_a_newcomers_edge_with_certificates_of_a_ca(
+    edge_image: Image, started: Programs, network: Network, tmp_path: Path
+) -> None:
+    pebble = Pebble(tmp_path, cast(Programs, InNetwork(started, network)), 80)
+    pebble.start()
+    newcomer = Newcomer(edge_image.root, started, network)
+    shutil.copyfile(pebble.ca_file, newcomer.folder / "pebble.pem")
+    roots = network.curl("--cacert", str(pebble.ca_file), f"https://127.0.0.1:{pebble.management}/roots/0")
+    (newcomer.folder / "root.pem").write_text(roots.stdout)
+
+    said = newcomer.does(
+        "wormhole-tw edge init --hostname edge.example.com --email you@example.com"
+        f" --acme-directory {pebble.directory} --acme-ca-file pebble.pem --agent-ca-file root.pem"
+    )
+    assert "good." in newcomer.does("wormhole-tw edge check edge.toml")
+    edge = newcomer.starts("edge", printed(said, "wormhole-tw edge --config"))
+    start_service(started, edge_image.root, network, 8000)
+    agent = newcomer.starts("agent", printed(said, "wormhole-tw agent"))
+    edge.wait_for("agent .* of backend app is ready", deadline=90)
+    names = newcomer.does("wormhole-tw edge certificates --config edge.toml")
+    assert visit(network, newcomer.folder / "root.pem") == "<p>Hello from a private network</p>\n", names
+    assert (agent.stop(signal.SIGTERM), edge.stop(signal.SIGTERM)) == (0, 0)
+    for program in (edge, agent):
+        assert "Traceback" not in program.output

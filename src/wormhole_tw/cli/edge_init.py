@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from wormhole_tw import __version__
 from wormhole_tw.agent.targets import parse_target
 from wormhole_tw.cli.new_files import NewFile, write_new
 from wormhole_tw.cli.units import CONFIG_FILE, PROGRAM, UNIT_NAME, edge_unit
@@ -319,8 +321,11 @@ def _root_commands(plan: _Plan, files: Sequence[NewFile], to_install: str | None
 
     if to_install is not None:
         venv = os.path.dirname(os.path.dirname(to_install))
+        wheel = f"wormhole_tw-{__version__}-py3-none-any.whl"
         yield f"python3 -m venv {venv}"
-        yield f"{venv}/bin/pip install wormhole_tw-*.whl     # what `make wheel` put into dist"
+        yield f"{venv}/bin/pip install '{wheel}{'[acme]' if plan.acme is not None else ''}'   # `make wheel` puts it into dist"
+    elif plan.acme is not None and importlib.util.find_spec("acme") is None:
+        yield f"{shlex.quote(sys.executable)} -m pip install 'wormhole-tw[acme]'"
     if plan.unit_config == CONFIG_FILE and plan.directory != Path(CONFIG_FILE).parent:
         read = [file.name for file in files if file.name in (CONFIG, CA)]
         yield f"install -D -m 644 -t {os.path.dirname(CONFIG_FILE)} {' '.join(map(quoted, read))}"
