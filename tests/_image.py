@@ -8,6 +8,7 @@ such folders.  What it does not know is an error, never skipped.
 
 from __future__ import annotations
 
+import copy
 import email
 import glob
 import importlib.metadata
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -31,8 +32,8 @@ from tests._support import missing, require_program
 
 BASE_PATH = "/base/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-STEP_SECONDS = 100.0
-"""How long a step may take; the longest, an install, takes five seconds."""
+STEP_SECONDS = 300.0
+"""How long a step may take; the longest, an install, takes five seconds where nothing else runs."""
 
 _ENTER = """\
 set -e
@@ -93,6 +94,14 @@ class Root:
     def path(self, inside: str) -> Path:
         """The path here of one in there."""
         return self.folder / inside.lstrip("/")
+
+    def copy(self, folder: Path) -> Root:
+        """The same in another folder; its files are links to ours, which no step writes in place."""
+        subprocess.run(["cp", "--archive", "--link", str(self.folder), str(folder)], check=True, timeout=STEP_SECONDS)
+        other = copy.copy(self)
+        other.folder = folder
+        other._mounts = [*self._mounts]
+        return other
 
     def mount(self, source: str, inside: str | None = None, *, writable: bool = False) -> None:
         """Have a folder or file of this system in there too, for what is started from now on."""
@@ -209,7 +218,7 @@ class Image:
 
 
 class Builder:
-    """Builds images in a folder.  Stages of the same steps are built once, as engines do.
+    """Builds images in a folder.  Steps that were done before on the same ground are not done again, as engines do.
 
     :param context: the folder that COPY copies from
     :param wheels: a folder of wheels in which pip finds what an index would give it
@@ -220,27 +229,42 @@ class Builder:
         self._context = context
         self._wheels = wheels
         self._count = 0
-        self._stages: dict[tuple[tuple[str, str], ...], Image] = {}
+        self._layers: dict[tuple[tuple[str, str, int], ...], Image] = {}
 
     def build(self, text: str) -> Image:
         """Do the steps of a Containerfile; gives its last stage."""
         named: dict[str, Image] = {}
         image: Image | None = None
-        for stage in _stages(parse(text)):
-            match = re.fullmatch(r"python:3\.\d+-slim(?: AS (\w+))?", stage[0].rest)
-            assert match is not None, f"line {stage[0].line}: unknown base {stage[0].rest}"
-            key = tuple((step.word, step.rest) for step in stage)
-            if key not in self._stages:
-                self._count += 1
-                image = Image(Root(self._folder / f"stage{self._count}"))
-                image.root.mount(str(self._wheels), "/base/wheels")
-                for step in stage[1:]:
+        for first, *steps in _stages(parse(text)):
+            match = re.fullmatch(r"python:3\.\d+-slim(?: AS (\w+))?", first.rest)
+            assert match is not None, f"line {first.line}: unknown base {first.rest}"
+            key: tuple[tuple[str, str, int], ...] = ()
+            image = None
+            for step in steps:
+                # What is copied from another stage is as much part of it as the words are.
+                source = re.match(r"--from=(\w+)", step.rest)
+                key = (*key, (step.word, step.rest, id(named[source[1]]) if source else 0))
+                if key not in self._layers:
+                    image = self._above(image, changes=step.word in ("COPY", "RUN"))
                     self._do(step, image, named)
-                self._stages[key] = image
-            image = self._stages[key]
+                    self._layers[key] = image
+                image = self._layers[key]
+            assert image is not None, f"line {first.line}: a stage without steps"
             if match[1]:
                 named[match[1]] = image
         assert image is not None, "it has no FROM"
+        return image
+
+    def _above(self, image: Image | None, *, changes: bool) -> Image:
+        """An image for one more step, which leaves ``image`` as it is."""
+        if image is not None and not changes:
+            return replace(image, environ=dict(image.environ), volumes=[*image.volumes], ports=[*image.ports])
+        self._count += 1
+        folder = self._folder / f"layer{self._count}"
+        if image is not None:
+            return replace(image, root=image.root.copy(folder))
+        image = Image(Root(folder))
+        image.root.mount(str(self._wheels), "/base/wheels")
         return image
 
     def _do(self, step: Step, image: Image, named: Mapping[str, Image]) -> None:

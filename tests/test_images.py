@@ -22,7 +22,7 @@ from typing import Any, cast
 import pytest
 
 from tests import _support
-from tests._image import Builder, Image, Root, need_root, pack_dependencies, parse
+from tests._image import STEP_SECONDS, Builder, Image, Root, need_root, pack_dependencies, parse
 from tests.end_to_end.pebble import Pebble
 from tests.end_to_end.programs import Program, Programs, programs
 from tests.test_packaging import NOT_COPIED
@@ -35,7 +35,7 @@ FRESH = 65531
 """Somebody who has just got the program."""
 
 pytestmark = [
-    pytest.mark.deadline(240),
+    pytest.mark.deadline(600),
     pytest.mark.requires_program("unshare", "nsenter", "setpriv", "ip", "curl"),
 ]
 
@@ -78,7 +78,7 @@ def builder(workshop: Path) -> Builder:
     for folder in (context / "dist", wheels, stages):
         folder.mkdir(parents=True)
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*wheel, "--wheel-dir", str(context / "dist"), str(source)], check=True, timeout=100)
+    subprocess.run([*wheel, "--wheel-dir", str(context / "dist"), str(source)], check=True, timeout=STEP_SECONDS)
     shutil.rmtree(source)
     pack_dependencies(next((context / "dist").iterdir()), wheels, ["acme"])
     return Builder(stages, context, wheels)

@@ -323,7 +323,8 @@ def _root_commands(plan: _Plan, files: Sequence[NewFile], to_install: str | None
         venv = os.path.dirname(os.path.dirname(to_install))
         wheel = f"wormhole_tw-{__version__}-py3-none-any.whl"
         yield f"python3 -m venv {venv}"
-        yield f"{venv}/bin/pip install '{wheel}{'[acme]' if plan.acme is not None else ''}'   # `make wheel` puts it into dist"
+        extra = "[acme]" if plan.acme is not None else ""
+        yield f"{venv}/bin/pip install '{wheel}{extra}'   # `make wheel` puts it into dist"
     elif plan.acme is not None and importlib.util.find_spec("acme") is None:
         yield f"{shlex.quote(sys.executable)} -m pip install 'wormhole-tw[acme]'"
     if plan.unit_config == CONFIG_FILE and plan.directory != Path(CONFIG_FILE).parent:
