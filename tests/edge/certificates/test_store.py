@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def test_everything_is_found_again(tmp_path: Path) -> None:
         {"0" * 16: Renewal(7.0, 8.0)},
     )
     late, _ = order("a" * 16, "late.example.com", created=9.0)
+    late = replace(late, uri="u", account="a", shown=(("dns-01", "_acme-challenge.late.example.com", ("v", "w")),))
     early, chain = order("b" * 16, "early.example.com", "*.example.com")
     first.write_account(account)
     first.write_status(status)
@@ -123,6 +125,15 @@ def test_what_is_damaged_is_left_out_and_said(tmp_path: Path, log_lines: Any) ->
     assert made.orders() == [record]
     assert made.status() == StatusRecord()
     assert len(log_lines.matching("left out")) == 3
+
+
+@pytest.mark.parametrize("key", ["", "no key", "ké"])
+def test_an_order_whose_key_is_none_is_left_out(tmp_path: Path, log_lines: Any, key: str) -> None:
+    """Nothing can become of it, and it would be tried for ever, with all others waiting."""
+    made = store(tmp_path)
+    made.write_order(OrderRecord("a" * 16, ("a.example.com",), 1.0, key))
+    assert made.orders() == []
+    assert len(log_lines.matching("left out")) == 1
 
 
 def test_a_damaged_account_key_is_not_replaced(tmp_path: Path) -> None:

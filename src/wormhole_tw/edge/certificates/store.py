@@ -234,8 +234,18 @@ class CertificateStore:
 
         :raises ConfigError: the folder cannot be read
         """
-        found = [self._read(path, OrderRecord) for path in self._listed("orders", ".json")]
-        return sorted((order for order in found if order is not None), key=lambda order: order.created)
+        found = []
+        for path in self._listed("orders", ".json"):
+            order = self._read(path, OrderRecord)
+            if order is None:
+                continue
+            try:
+                load_pem_private_key(order.key.encode("ascii"), password=None)
+            except (ValueError, TypeError):  # nothing can become of it, and it would be tried for ever
+                log.error("{path} is damaged, and left out", path=path)
+                continue
+            found.append(order)
+        return sorted(found, key=lambda order: order.created)
 
     def account(self) -> AccountRecord | None:
         """The account, where there is one."""
