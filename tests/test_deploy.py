@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import configparser
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,7 +19,10 @@ from wormhole_tw.cli.agent_options import AgentOptions
 from wormhole_tw.cli.edge_check import check
 from wormhole_tw.cli.main import main
 from wormhole_tw.cli.units import PROGRAM, edge_unit
+from wormhole_tw.control.acme import ExternalAccountTable
 from wormhole_tw.control.config import EdgeConfig
+from wormhole_tw.control.dns import UpdateTable
+from wormhole_tw.control.tables import CertificateTable
 
 DEPLOY = _support.ROOT / "deploy"
 UNITS = {"edge": DEPLOY / "systemd" / "wormhole-edge.service", "agent": DEPLOY / "systemd" / "wormhole-agent.service"}
@@ -75,9 +79,9 @@ def test_systemd_takes_a_unit(name: str, units: dict[str, Path]) -> None:
 
 
 @pytest.mark.requires_program("systemd-analyze")
-@pytest.mark.parametrize(("name", "level"), [("edge", 1.5), ("agent", 1.2)])
-def test_a_unit_is_exposed_to_little(name: str, level: float, units: dict[str, Path]) -> None:
-    assert exposure(units[name]) <= level
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_is_exposed_to_little(name: str, units: dict[str, Path]) -> None:
+    assert exposure(units[name]) <= 2.0
     assert analyze("security", "--offline=true", "--threshold=20", units[name]).returncode == 0
     assert analyze("security", "--offline=true", "--threshold=5", units[name]).returncode != 0
 
@@ -337,3 +341,90 @@ def test_kubectl_builds_the_manifests(name: str, kubectl: str, tmp_path: Path) -
     assert sorted(resource["kind"] for resource in built) == sorted(resource["kind"] for resource in resources(name))
     for resource in built:
         kubernetes_validate.validate(resource, VERSIONS[-1], strict=True)
+
+
+# docs/deploy.md.
+
+PAGE = (_support.ROOT / "docs" / "deploy.md").read_text()
+
+
+def commands(text: str) -> list[str]:
+    """What a reader types: the lines of the blocks with a prompt."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith(("$ ", "# "))]
+
+
+def test_the_page_has_every_option_of_edge_init(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["edge", "init", "--help"])
+    of_code = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert set(re.findall(r"^\| `(--[a-z-]+)", PAGE, re.MULTILINE)) == of_code
+
+
+def test_the_first_command_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program, *words = shlex.split(commands(PAGE)[0])
+    assert program == "wormhole-tw"
+    assert main(words) == 0
+    told = set(re.findall(r"^\| `([a-z.-]+)` \|", PAGE.split("## systemd")[0], re.MULTILINE))
+    assert told == {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_page_and_edge_init_say_the_same_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["edge", "init", "--hostname", "edge.example.com", "--email", "you@example.com"]) == 0
+    printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    edge = PAGE.split("### The edge\n")[1].split("After a change")[0]
+    assert len(commands(edge)) == 4
+    assert [command for command in commands(edge) if command not in printed] == []
+
+
+@pytest.mark.requires_program("systemd-analyze")
+def test_the_page_states_the_exposure(units: dict[str, Path]) -> None:
+    (version, *said), *_ = re.findall(
+        r"`systemd-analyze security` of systemd (\d+) gives it (\d\.\d) and the agent (\d\.\d)", PAGE
+    )
+    if not analyze("--version").stdout.startswith(f"systemd {version} "):
+        pytest.skip(f"the page speaks of systemd {version}")  # each release asks for more
+    assert [float(level) for level in said] == [exposure(units["edge"]), exposure(units["agent"])]
+
+
+def test_the_secrets_on_the_page_are_those_of_the_unit() -> None:
+    asked = re.findall(r"^LoadCredential=(.*)$", UNITS["edge"].read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `/etc/credstore/(\S+)` \| `(\S+)`: `(\w+) = \"(\S+)\"` \|$", PAGE, re.MULTILINE)
+    assert [row[0] for row in rows] == asked
+    tables = {"[tls.external_account]": ExternalAccountTable, "[tls.dns.rfc2136]": UpdateTable}
+    for name, table, key, path in rows:
+        assert path == f"/run/credentials/{UNITS['edge'].name}/{name}"
+        assert key in tables.get(table, CertificateTable).__struct_fields__
+
+
+def test_the_agents_lines_on_the_page_are_those_of_its_unit() -> None:
+    (block,) = re.findall(r"^```ini\n\[Service\]\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert block in UNITS["agent"].read_text()
+    (token,) = [command for command in commands(PAGE) if command.endswith(".token")]
+    assert service(UNITS["agent"])["LoadCredential"] == f"token:{token.split()[-1]}"
+
+
+def test_what_the_page_names_is_there() -> None:
+    named = set(re.findall(r"deploy/[\w./-]+[\w]", PAGE)) - {"deploy/kubernetes/sidecar/token"}
+    assert {"deploy/systemd/wormhole-agent.service", "deploy/edge/Containerfile", "deploy/kubernetes/edge"} <= named
+    assert [name for name in named if not (_support.ROOT / name).exists()] == []
+
+
+def test_containers_on_the_page_are_run_as_the_images_want() -> None:
+    runs = [shlex.split(command) for command in commands(PAGE) if command.startswith("podman run")]
+    assert [words[-1] for words in runs] == ["wormhole-edge", "wormhole-agent"]
+    for words in runs:
+        assert "--read-only" in words
+        assert words[words.index("--cap-drop") + 1] == "all"
+    mounted = [words.split(":")[1] for words in runs[0] if words.count(":") and "/" in words and "tcp" not in words]
+    assert mounted == ["/etc/wormhole-tw/edge.toml", "/var/lib/wormhole-edge"]
+    given = {word.split("=")[0] for word in runs[1] if word.startswith("FLY_")}
+    assert given == {"FLY_TOKEN", "FLY_REMOTE_ENDPOINT", "FLY_LOCAL_ENDPOINT"}
+    builds = [shlex.split(command) for command in commands(PAGE) if command.startswith("podman build")]
+    for words in builds:
+        first = (_support.ROOT / words[words.index("-f") + 1]).read_text().splitlines()[0]
+        assert first.endswith(" && " + shlex.join(words)), "the file says how it is built"
