@@ -34,6 +34,7 @@ class Pebble:
         resolver: str | None = None,
     ) -> None:
         self.folder = folder
+        self.http_port = http_port
         self._programs = programs
         self.port, self.management, self.dns, self.dns_management = (free_port() for _ in range(4))
         authority = Authority(folder, "pebble-api")

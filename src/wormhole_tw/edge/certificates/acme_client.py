@@ -296,7 +296,7 @@ class AcmeClient:
         :raises CaRefused: there is none of this URL, or it is not ours
         :raises CaUnavailable: the CA cannot be had
         """
-        with self._sentences():
+        with self._sentences(known=True):
             return self._order_of(self._post(uri, None), uri)
 
     def authorization(self, uri: str) -> Authorization:
@@ -305,7 +305,7 @@ class AcmeClient:
         :raises CaRefused: there is none of this URL, or it is not ours
         :raises CaUnavailable: the CA cannot be had
         """
-        with self._sentences():
+        with self._sentences(known=True):
             body = self._post(uri, None).json()
             name = str(body["identifier"]["value"]).lower()
             found, failed = {}, ""
@@ -323,7 +323,7 @@ class AcmeClient:
         :raises CaRefused: it will not
         :raises CaUnavailable: it cannot be had
         """
-        with self._sentences():
+        with self._sentences(known=True):
             self._post(challenge.uri, _Empty())
 
     def finalize(self, order: Order, names: Sequence[str], key_pem: str) -> Order:
@@ -332,7 +332,7 @@ class AcmeClient:
         :raises CaRefused: the CA does not like it
         :raises CaUnavailable: it cannot be had
         """
-        with self._sentences():
+        with self._sentences(known=True):
             request = messages.CertificateRequest(csr=_request(names, key_pem))
             return self._order_of(self._post(order.finalize, request), order.uri)
 
@@ -342,7 +342,7 @@ class AcmeClient:
         :raises CaRefused: the CA will not give it
         :raises CaUnavailable: it cannot be had
         """
-        with self._sentences():
+        with self._sentences(known=True):
             return self._post(order.certificate, None).text
 
     # Renewal.
@@ -411,7 +411,12 @@ class AcmeClient:
         return Challenge(kind, str(entry["url"]), token, value, str(entry.get("status", "pending")))
 
     @contextmanager
-    def _sentences(self) -> Iterator[None]:
+    def _sentences(self, *, known: bool = False) -> Iterator[None]:
+        """Turn what the library raises into our two errors.
+
+        :param known: it is about something that the CA has made: that this is not there is the CA's word, and no
+            trouble with its server
+        """
         host = self._config.directory
         try:
             yield
@@ -426,7 +431,10 @@ class AcmeClient:
             answer = answer[0] if isinstance(answer, tuple) else answer
             status = getattr(answer, "status_code", None)
             said = f"answers {status}" if status is not None else "does not answer as an ACME server does"
+            if known and status in (404, 410):
+                raise CaRefused("unknown", f"{host} knows nothing of it ({status})") from None
             hint = "" if self._client is not None else "; is it the URL of an ACME directory?"
+            self._client = None  # what it offers where is asked for again: that may have changed
             raise CaUnavailable(f"{host} {said}{hint}", self._retry_after) from None
         except requests.exceptions.SSLError as error:
             raise CaUnavailable(f"{host}: {of_tls(str(error))}") from None
