@@ -37,6 +37,7 @@ ALIKE = frozenset(
         "end_to_end/test_certificates.py",
         "end_to_end/test_configuration.py",
         "end_to_end/test_dns01.py",
+        "end_to_end/test_networks.py",
         "end_to_end/test_observability.py",
         "end_to_end/test_supervised.py",
         "end_to_end/test_tenants.py",

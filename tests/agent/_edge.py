@@ -176,6 +176,7 @@ class FakeEdge:
         self.granted: list[str] = []
         self.number = 0
         self.web = False
+        self._links = _Links(self)
         certificates = CertificateMap([self.ca.certificate_for(names or [])])
         self._tls = TlsAcceptor(reactor, ServerTls(certificates, [alpn]))
         self._web = TlsAcceptor(reactor, ServerTls(certificates, [b"http/1.1"]))
@@ -184,7 +185,7 @@ class FakeEdge:
     async def listen(self) -> None:
         """On the port it had before, if any."""
         endpoint = TCP4ServerEndpoint(self.reactor, self.number, interface="127.0.0.1")
-        self._port = immediate_port(await endpoint.listen(_Links(self)))
+        self._port = immediate_port(await endpoint.listen(self._links))
         self.number = self._port.getHost().port
 
     async def stop_listening(self) -> None:

@@ -222,3 +222,40 @@ async def test_stopping_while_it_looks_for_a_better_way(
     await until(edge.reactor, lambda: len(edge.links) > 1 and edge.links[-1].hello is not None)
     await agent.stopService()
     assert not agent.sessions
+
+
+class Censor(Protocol):
+    """A network that swallows TLS which does not look like the web's, and passes on what does."""
+
+    transport: Any
+
+    def __init__(self, edge: FakeEdge) -> None:
+        self.edge = edge
+        self.far: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.far is None and b"wormhole/1" in data:
+            return
+        if self.far is None:
+            self.far = self.edge._links.buildProtocol(None)
+            self.far.makeConnection(self.transport)
+        self.far.dataReceived(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self.far is not None:
+            self.far.connectionLost(reason)
+
+
+async def test_auto_where_what_is_not_known_is_dropped(
+    make_agent: AgentMaker, edge: FakeEdge, reactor: Any, log_lines: Any
+) -> None:
+    edge.web = True
+    factory = Factory.forProtocol(lambda: Censor(edge))  # type: ignore[arg-type]
+    factory.noisy = False
+    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+    address = f"localhost:{port.getHost().port}"
+    agent = make_agent(edges=[address], carrier="auto", edge_timeout=0.5)
+    assert (await agent.when_ready()).carrier == "websocket"
+    assert f"{address} did not finish the TLS handshake in time; connected by websocket" in log_lines
+    await agent.stopService()
+    await port.stopListening()

@@ -320,6 +320,10 @@ REFUSALS = [
         "(the edge there does not know this name as its own; see edge.",
     ),
     (
+        b"403 No\r\nX-Wormhole-Error: tunnels-not-here",
+        "(the edge takes no tunnels there: what ends TLS before it has to stand in trusted_proxies)",
+    ),
+    (
         b"421 No\r\nX-Wormhole-Error: misdirected",
         "(something before the edge sends it another server name (SNI) than H",
     ),

@@ -28,6 +28,7 @@ _PATH = PATH.encode("ascii")
 
 _BROWSER = "Tunnels are not for browsers."
 _EXPECTED = "This is where agents bring their tunnels, by WebSocket."
+_NOT_HERE = "No tunnels are taken on this port, or not from who asks."
 _INVALID = "The WebSocket's opening is not valid (RFC 6455 section 4.2.1)."
 
 
@@ -54,8 +55,11 @@ class TunnelDoor:
             return False
         facts = exchange.facts
         host = host_of(head)
-        if host not in self._names or not facts.takes_tunnels:
+        if host not in self._names:
             return False
+        if not facts.takes_tunnels:
+            exchange.give_up("tunnels-not-here", status=403, message=_NOT_HERE)
+            return True
         if facts.served is not None and facts.served.misdirected(host):
             exchange.give_up("misdirected")
             return True

@@ -379,6 +379,7 @@ class _Upgrade(Protocol):
 _OF_AN_EDGE = {
     "unknown-host": "the edge there does not know this name as its own; see edge.names, and let Host pass unchanged",
     "websocket-expected": "something before the edge does not pass Upgrade on",
+    "tunnels-not-here": "the edge takes no tunnels there: what ends TLS before it has to stand in trusted_proxies",
     "tunnel-from-browser": "something before the edge adds an Origin field",
     "misdirected": "something before the edge sends it another server name (SNI) than Host",
 }
