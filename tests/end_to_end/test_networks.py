@@ -6,9 +6,12 @@ import hashlib
 import secrets
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
 
 from tests._support import sized
 from tests.end_to_end.certificates import Authority
@@ -16,6 +19,10 @@ from tests.end_to_end.fronts import USER, haproxy, microsocks, nginx, tinyproxy
 from tests.end_to_end.house import House, open_house
 from tests.end_to_end.origin import Call, Origin
 from tests.end_to_end.programs import Program, free_port
+from wormhole_tw.wire.config import SessionConfig
+from wormhole_tw.wire.events import Welcomed
+from wormhole_tw.wire.messages import Hello
+from wormhole_tw.wire.session import Session, Side
 
 PROXY = "127.0.0.2"
 """Where proxies before the edge come from: it is trusted."""
@@ -268,3 +275,29 @@ def test_auto_takes_tls_where_it_works(networks: Networks, origin: Origin) -> No
     networks.house.wait_ready(agent)
     assert "websocket" not in agent.output
     assert agent.stop() == 0
+
+
+def test_another_implementation_of_websocket(networks: Networks) -> None:
+    """The tunnel's octets in messages that are cut anywhere, by a client that is not ours and offers extensions."""
+    house = networks.house
+    dialler = Session(Side.DIALLER, config=SessionConfig(), now=0.0)
+    token = house.tokens["app"]
+    dialler.hello(Hello(role="agent", versions=[1], token=token, instance=secrets.token_bytes(16), generation=1), 0.0)
+    said = b"".join(dialler.data_to_send(65536))
+    uri = f"wss://localhost:{house.port}/.wormhole/tunnel"
+    with connect(uri, ssl=house.context, proxy=None) as socket:
+        socket.send(said[:5])
+        socket.send([said[5:6], b"", said[6:20], said[20:]])
+        socket.ping().wait(10)
+        events = []
+        while not events:
+            heard = socket.recv(timeout=10)
+            assert isinstance(heard, bytes)
+            events = dialler.receive_data(heard, 0.0)
+        assert isinstance(events[0], Welcomed)
+        assert events[0].welcome.edge == "edge-1"
+        socket.send("text")
+        with pytest.raises(ConnectionClosedError) as closed:
+            deque(socket, maxlen=0)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1003

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wormhole_tw.errors import ProxyRefused
 from wormhole_tw.net.proxy_dialogues import ConnectDialogue, Dialogue, Socks5Dialogue
@@ -183,3 +185,21 @@ def test_socks_with_an_address_of_six() -> None:
 )
 def test_socks_refused(url: str, answers: list[bytes], sentence: str) -> None:
     assert str(refusal(socks(url), *answers)) == sentence
+
+
+@given(st.lists(st.binary(max_size=64), max_size=8), st.booleans(), st.booleans())
+def test_whatever_a_proxy_says_is_an_answer_or_a_refusal(pieces: list[bytes], http: bool, credentials: bool) -> None:
+    user = f"user:{SECRET}@" if credentials else ""
+    dialogue: Dialogue = connect(f"http://{user}proxy") if http else socks(f"socks5h://{user}proxy")
+    dialogue.begin()
+    said = [b"HTTP/1.1 " + pieces[0], *pieces[1:]] if http and pieces else pieces
+    refused = ""
+    for piece in said:
+        try:
+            if dialogue.feed(piece)[1]:
+                return
+        except ProxyRefused as error:
+            refused = str(error)
+            break
+    assert refused.isprintable()
+    assert SECRET not in refused

@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -362,3 +364,13 @@ async def test_an_answer_that_is_too_late(reactor: Any) -> None:
 async def test_an_opening_that_is_given_up(reactor: Any) -> None:
     with pytest.raises(CancelledError):
         await opened(reactor, lambda: Says(None), cancel=True)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=12), st.sampled_from(list(ConnectionType)))
+def test_whatever_comes_ends_it_or_is_carried(pieces: list[bytes], kind: ConnectionType) -> None:
+    talk = Talk(kind)
+    for piece in pieces:
+        talk.below.deliver(b"\x82" + piece if len(piece) % 3 else piece)
+    talk.below.lose(ConnectionDone())
+    assert len(talk.above.got) <= sum(len(piece) + 1 for piece in pieces)
+    assert talk.above.lost is not None
