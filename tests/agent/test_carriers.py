@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from tests.agent._edge import FakeEdge, until
 from tests.agent.conftest import AgentMaker
-from tests.net.proxies import FakeProxy, connect_rules, socks_rules
+from tests.net.proxies import FakeProxy, Names, connect_rules, socks_rules
 from wormhole_tw.agent import connector, dialling
 from wormhole_tw.agent.events import AgentEvent, Connected, Failed, NotReady, Refused
 from wormhole_tw.agent.service import AgentService
@@ -259,3 +260,23 @@ async def test_auto_where_what_is_not_known_is_dropped(
     assert f"{address} did not finish the TLS handshake in time; connected by websocket" in log_lines
     await agent.stopService()
     await port.stopListening()
+
+
+@pytest.mark.parametrize("carrier", ["tls", "websocket"])
+async def test_a_name_is_looked_up_anew_and_each_address_tried(
+    make_agent: AgentMaker, reactor: Any, tmp_path: Path, carrier: str
+) -> None:
+    edge = FakeEdge(reactor, tmp_path / "edge-ca", names=["edge.test"])
+    edge.web = carrier == "websocket"
+    await edge.listen()
+    addresses = {"edge.test": ["127.0.0.9"]}
+    with Names(reactor, addresses):
+        agent = make_agent(edges=[f"edge.test:{edge.number}"], carrier=carrier, start=False)
+        failed: list[AgentEvent] = []
+        agent.on_event(lambda event: failed.append(event) if isinstance(event, Failed) else None)
+        agent.startService()
+        await until(reactor, lambda: failed)
+        addresses["edge.test"] = ["127.0.0.9", "127.0.0.1"]
+        await agent.when_ready()
+        await agent.stopService()
+    await edge.close()

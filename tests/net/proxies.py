@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from wormhole_tw.net.immediate import immediate_port
 
-__all__ = ["FakeProxy", "connect_rules", "socks_rules"]
+__all__ = ["FakeProxy", "Names", "connect_rules", "socks_rules"]
 
 Rules = Callable[[bytes], "tuple[bytes, int, tuple[str, int] | None] | None"]
 """What came so far → what to say, how much of it is used up, and where to connect (None: nowhere yet)."""
@@ -167,3 +168,28 @@ class _Far(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.near.proxy._open.discard(self)
         self.near.transport.loseConnection()
+
+
+class Names:
+    """Another resolver for a while: for what dials then, and was made then.
+
+    :ivar names: name → addresses; change it as you like
+    """
+
+    def __init__(self, reactor: Any, names: dict[str, list[str]]) -> None:
+        self.reactor = reactor
+        self.names = names
+
+    def __enter__(self) -> None:
+        self.before = self.reactor.nameResolver
+        self.reactor.installNameResolver(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.reactor.installNameResolver(self.before)
+
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any, **__: Any) -> Any:
+        receiver.resolutionBegan(None)
+        for address in [hostName] if hostName[0].isdigit() else self.names.get(hostName, []):
+            receiver.addressResolved(IPv4Address("TCP", address, portNumber))
+        receiver.resolutionComplete()
+        return receiver

@@ -15,7 +15,7 @@ from twisted.internet.error import DNSLookupError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from tests.net.proxies import FakeProxy, connect_rules, socks_rules
+from tests.net.proxies import FakeProxy, Names, connect_rules, socks_rules
 from wormhole_tw.errors import ProxyRefused
 from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.proxied import ProxiedEndpoint
@@ -254,27 +254,3 @@ async def test_a_factory_that_fails(reactor: Any, service: int, proxies: MakePro
     endpoint = ProxiedEndpoint(reactor, parse_proxy(f"127.0.0.1:{proxy.number}"), "127.0.0.1", service)
     with pytest.raises(RuntimeError):
         await endpoint.connect(Broken())
-
-
-class Names:
-    """Another resolver for a while."""
-
-    def __init__(self, reactor: Any, names: dict[str, list[str]]) -> None:
-        self.reactor = reactor
-        self.names = names
-
-    def __enter__(self) -> None:
-        self.before = self.reactor.nameResolver
-        self.reactor.installNameResolver(self)
-
-    def __exit__(self, *_: object) -> None:
-        self.reactor.installNameResolver(self.before)
-
-    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any, **__: Any) -> Any:
-        from twisted.internet.address import IPv4Address
-
-        receiver.resolutionBegan(None)
-        for address in [hostName] if hostName[0].isdigit() else self.names.get(hostName, []):
-            receiver.addressResolved(IPv4Address("TCP", address, portNumber))
-        receiver.resolutionComplete()
-        return receiver
