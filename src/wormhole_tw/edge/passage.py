@@ -169,7 +169,10 @@ class Passage:
         near.makeConnection(transport)  # which stops reading
         if data:
             near.dataReceived(data)
-        self._find()
+        try:
+            self._find()
+        except Exception:  # noqa: BLE001 - a bug's connection must not stay for ever, paused and without a timer
+            self._crashed(Failure())
 
     # IDrainable
 

@@ -1,0 +1,265 @@
+"""Whose TLS it is: ClientHellos of Python's OpenSSL and of cryptography's, cut in every place, and where they go."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from OpenSSL import SSL
+
+from tests.edge.house import House, Visitor
+from tests.edge.test_accept import Door, TlsVisitor, chop
+from tests.edge.test_proxy_header import PROXY, V1, VISITOR
+from tests.edge.test_proxy_header import Door as ProxiedDoor
+from wormhole_tw.control.catalog import Catalog
+from wormhole_tw.control.limits import SiteLimits
+from wormhole_tw.control.model import Backend, Route, Site
+from wormhole_tw.edge.accept import FIRST_BYTES
+from wormhole_tw.edge.passage import Passage
+
+Build = Callable[..., House]
+
+NAME = "vault.test"
+
+
+def catalog(limits: SiteLimits | None = None) -> Catalog:
+    sites = [
+        Site("app", ("app.test",), (Route("app", "/", "app"),)),
+        Site("vault", (NAME, "*.vault.test"), (Route("vault", "/", "app", limits),), passthrough=True),
+    ]
+    return Catalog(sites, [Backend("app")], own_names=["edge.test"])
+
+
+@pytest.fixture
+def passing(house: House) -> House:
+    house.catalogs.swap(catalog())
+    return house
+
+
+def hello(name: str | None = NAME, *, length: int = 0) -> bytes:
+    """What Python's client begins with; at least so long."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if length:
+        context.set_alpn_protocols([f"{number:0>250}" for number in range(-(-length // 251))])
+    out = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return out.read()
+
+
+def hybrid_hello() -> bytes:
+    """With a post-quantum key share, as OpenSSL 3.5 and browsers send it."""
+    client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    client.set_tlsext_host_name(NAME.encode())
+    client.set_connect_state()
+    with pytest.raises(SSL.WantReadError):
+        client.do_handshake()
+    return client.bio_read(65536)
+
+
+def sent(house: House, pieces: Any, door: Door | None = None) -> Visitor:
+    socket = (door or Door(house, tls=True)).connect()
+    for piece in pieces:
+        assert not house.streams, "the name was not whole yet"
+        socket.says(piece)
+    return socket
+
+
+HELLO = hello()
+
+
+def test_cut_in_every_place(passing: House) -> None:
+    door = Door(passing, tls=True)
+    for at in range(1, len(HELLO)):
+        socket = sent(passing, (HELLO[:at], HELLO[at:]), door)
+        assert passing.stream.read() == HELLO, at
+        socket.lose()
+        passing.stream.lose()
+        passing.sessions[0].streams.clear()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+@pytest.mark.parametrize("length", [0, 1500, 6000, 15_000])
+def test_in_many_segments(passing: House, length: int, piece: int) -> None:
+    data = hello(length=length) if length else hybrid_hello()
+    assert len(data) > 1500
+    socket = sent(passing, chop(data, piece))
+    assert passing.stream.read() == data
+    socket.lose()
+    passing.stream.lose()
+
+
+def test_in_many_records(passing: House) -> None:
+    message = hybrid_hello()[5:]
+    records = b"".join(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part for part in chop(message, 30))
+    socket = sent(passing, chop(records, 13))
+    assert passing.stream.read() == records
+    socket.lose()
+    passing.stream.lose()
+
+
+def test_what_comes_with_the_hello_goes_on_with_it(passing: House) -> None:
+    """Early data, or a client that is in a hurry."""
+    socket = sent(passing, [HELLO + b"\x17\x03\x03\x00\x05early"])
+    assert passing.stream.read() == HELLO + b"\x17\x03\x03\x00\x05early"
+    told = passing.stream.open.visitor
+    assert told is not None
+    assert (passing.stream.open.kind, told.server_name, told.tls) == ("tcp", NAME, None)
+    passing.stream.deliver(b"\x16\x03\x03hello back")
+    assert socket.hears() == b"\x16\x03\x03hello back"
+    socket.lose()
+    passing.stream.lose()
+
+
+@pytest.mark.parametrize("name", ["VAULT.test", "a.vault.test", "vault.test."])
+def test_names_are_the_catalogs(passing: House, name: str) -> None:
+    data = hello("x" * len(name)).replace(b"x" * len(name), name.encode())
+    socket = sent(passing, [data])
+    assert passing.stream.read() == data
+    socket.lose()
+
+
+@pytest.mark.parametrize("name", ["app.test", "unknown.test", "edge.test", "a.b.vault.test", None])
+def test_others_are_ended_here(passing: House, name: str | None) -> None:
+    data = hello(name)
+    socket = sent(passing, chop(data, 50))
+    passing.clock.advance(0)
+    assert socket.hears()[:3] == b"\x16\x03\x03", "no ServerHello"
+    assert passing.streams == []
+    socket.lose()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HELLO[:43] + b"\xff" + HELLO[44:],  # a session id beyond its end
+        b"\x16\x03\x01\x00\x00",  # an empty record
+        b"\x16\x03\x01\x00\x04\x02\x00\x00\x00",  # another message
+        HELLO.replace(b"\x00" + len(NAME).to_bytes(2, "big") + NAME.encode(), b"\x05" + b"\x00\x0a" + NAME.encode()),
+    ],
+)
+def test_what_is_not_valid_is_for_openssl_to_refuse(passing: House, data: bytes) -> None:
+    passed, plain = [], []
+    for answers in (passed, plain):
+        socket = Door(passing, tls=True).connect()
+        socket.says(data)
+        passing.clock.advance(0)
+        answers.append(socket.hears()[:7])
+        socket.abortConnection()
+        passing.catalogs.swap(Catalog([], [Backend("app")]))
+    assert passed == plain
+    assert passing.streams == []
+
+
+def test_a_longer_hello_than_there_may_be(passing: House) -> None:
+    data = hello(length=FIRST_BYTES + 1000)
+    socket = Door(passing, tls=True).connect()
+    for piece in chop(data, 500):
+        socket.says(piece)
+    assert passing.streams == []
+    socket.abortConnection()
+
+
+def test_a_hello_that_does_not_come_to_its_end(passing: House) -> None:
+    socket = Door(passing, tls=True).connect()
+    socket.says(HELLO[:100])
+    passing.pass_time(11)
+    assert socket.disconnected
+    assert passing.streams == []
+
+
+def test_behind_a_proxy(passing: House) -> None:
+    door = ProxiedDoor(passing, tls=True, header=V1, piece=3)
+    socket = door.connect()
+    socket.says(HELLO)
+    told = passing.stream.open.visitor
+    assert told is not None
+    assert (told.address, told.port) == VISITOR
+    assert passing.stream.read() == HELLO
+    socket.lose()
+    assert str(PROXY.host) not in str(told)
+
+
+# Limits, and what it is counted for.
+
+
+def test_the_limits_of_the_site(build: Build) -> None:
+    house = build()
+    ended: list[Passage] = []
+    house.context.passages.on_done = ended.append
+    house.catalogs.swap(catalog(SiteLimits(requests_per_site=1, connect=3.0, upgrade_idle=8.0)))
+    first = sent(house, [HELLO])
+    second = Door(house, tls=True).connect()
+    second.says(HELLO)
+    assert second.disconnected
+    assert [passage.reason for passage in ended] == ["site-busy"]
+    house.pass_time(11)
+    assert first.disconnected
+    assert [passage.reason for passage in ended] == ["site-busy", "idle"]
+    assert ended[1].course == ("passthrough", "vault", "app", NAME, 3.0, 8.0)
+    third = Door(house, tls=True).connect()
+    third.says(HELLO)
+    assert house.stream.read() == HELLO
+    third.lose()
+
+
+def test_the_limits_of_an_address(build: Build) -> None:
+    house = build(requests_per_address=1)
+    house.catalogs.swap(catalog())
+    first = sent(house, [HELLO])
+    second = Door(house, tls=True).connect()
+    second.says(HELLO)
+    assert second.disconnected
+    first.lose()
+    house = build(connections_per_address=1, requests_per_address=0, requests_per_site=0)
+    house.catalogs.swap(catalog())
+    first = sent(house, [HELLO])
+    second = Door(house, tls=True).connect()
+    second.says(HELLO)
+    assert second.disconnected
+    assert house.context.counters.refused["address"] == 1
+    first.lose()
+
+
+def test_nothing_is_counted_where_there_are_no_limits(build: Build) -> None:
+    house = build(connections_per_address=0, requests_per_address=0, requests_per_site=0)
+    house.catalogs.swap(catalog())
+    first = sent(house, [HELLO])
+    assert not house.context.addresses
+    first.lose()
+
+
+def test_there_is_no_room(build: Build) -> None:
+    house = build(connections=1)
+    house.catalogs.swap(catalog())
+    first = sent(house, [HELLO])
+    second = Door(house, tls=True).connect()
+    second.says(HELLO)
+    assert second.disconnected
+    assert house.context.counters.refused["full"] == 1
+    first.lose()
+
+
+# Over HTTP.
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_request_for_it_is_misdirected(passing: House, tls: bool) -> None:
+    door = Door(passing, tls=tls)
+    visitor: Any = TlsVisitor(door, alpn=["http/1.1"]).handshake() if tls else door.connect()
+    visitor.says(b"GET / HTTP/1.1\r\nHost: vault.test\r\n\r\n")
+    assert visitor.hears().startswith(b"HTTP/1.1 421 ")
+    assert passing.streams == []
+
+
+def test_plain_http_is_redirected(passing: House) -> None:
+    socket = Door(passing, tls=False, on_plain="redirect").connect()
+    socket.says(b"GET /a HTTP/1.1\r\nHost: vault.test\r\n\r\n")
+    [(head, _)] = socket.answers()
+    assert head.status_code == 308
+    assert dict(head.headers)[b"location"] == b"https://vault.test/a"
