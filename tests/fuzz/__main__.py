@@ -45,7 +45,7 @@ WORDS = (
 
 NAMES = (
     *("request", "answer", "chunks", "h2_visitor", "h2_service"),
-    *("target", "proxy", "forwarding", "frames", "session"),
+    *("target", "proxy", "hello", "forwarding", "frames", "session"),
 )
 
 

@@ -16,6 +16,7 @@ import h11
 
 from tests.conformance.origin import ambiguities
 from tests.fuzz.h2_targets import h2_service, h2_visitor
+from tests.fuzz.tls_targets import hello
 from tests.wire.links import HELLO, HTTP, Link
 from wormhole_tw.errors import HttpError, ProxyHeaderError
 from wormhole_tw.http.events import Body, End, Failed, Framing, RequestHead, ResponseHead
@@ -389,6 +390,6 @@ def session(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (request, answer, chunks, h2_visitor, h2_service, target, proxy, forwarding, frames, session)
+    for function in (request, answer, chunks, h2_visitor, h2_service, target, proxy, hello, forwarding, frames, session)
 }
 """Name, which is that of its folder of seeds too → what must hold."""
