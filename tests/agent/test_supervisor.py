@@ -97,9 +97,8 @@ def notes(folder: Path) -> list[str]:
 async def test_it_serves_once_the_command_listens(
     supervise: SupervisorMaker, edge: FakeEdge, tmp_path: Path, reactor: Any, log_lines: Any
 ) -> None:
-    supervisor = supervise(sys.executable, "-c", "import sys; sys.stdin.read() if 0 else None\n" + SERVE)
+    supervisor = supervise()
     link = await edge.link()
-    assert "listens" in notes(tmp_path) or link.ready is not True
     await until(reactor, lambda: link.ready)
     assert notes(tmp_path) == ["listens"]
     visitor = link.visit()
@@ -169,18 +168,21 @@ async def test_signals_are_handed_on(supervise: SupervisorMaker, edge: FakeEdge,
     assert notes(tmp_path) == ["listens", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGWINCH"]
 
 
-async def test_a_signal_that_comes_early_waits(supervise: SupervisorMaker, tmp_path: Path) -> None:
-    """It would end what is only about to become the command, and with another status than the command's."""
-    program = "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: exit(5)); time.sleep(60)"
-    # blocked from the start, as a shell's trap: what comes before the handler waits for it
-    script = (
-        f"import os, signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]); {program.partition(';')[0]}"
-    )
-    supervisor = supervise(sys.executable, "-c", f"{script}; exit(5 if signal.sigwait([signal.SIGUSR1]) else 1)")
+async def test_a_signal_that_comes_early_waits(supervise: SupervisorMaker, log_lines: Any) -> None:
+    """It would end what is only about to become the command, and nobody would know why."""
+    supervisor = supervise("sleep", "60")
     supervisor.signal(signal.SIGUSR1)
     assert supervisor._command is not None
     assert not supervisor._command.running
-    assert await supervisor.when_ended() in (5, 128 + signal.SIGUSR1)
+    assert await supervisor.when_ended() == 128 + signal.SIGUSR1
+    assert "started sleep as process" in log_lines
+
+
+async def test_one_that_ends_before_it_is_the_command(supervise: SupervisorMaker, log_lines: Any) -> None:
+    supervisor = supervise("sleep", "60")
+    os.kill(pid_of(supervisor), signal.SIGTERM)
+    assert await supervisor.when_ended() == 128 + signal.SIGTERM
+    assert "started sleep" not in log_lines
 
 
 @pytest.mark.parametrize(
@@ -327,11 +329,32 @@ async def test_an_agent_that_cannot_start_starts_no_command(supervise: Superviso
     assert not supervisor.running
 
 
+class Later:
+    """A reactor that is not running yet."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self.calls: list[Callable[[], None]] = []
+
+    def callWhenRunning(self, call: Callable[[], None]) -> None:
+        self.calls.append(call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
 async def test_another_one_that_answers_already(
-    supervise: SupervisorMaker, edge: FakeEdge, local: Any, log_lines: Any
+    make_agent: AgentMaker, reactor: Any, local: Any, log_lines: Any
 ) -> None:
-    supervise("sleep", "60", local=local.target)
-    await log_lines.wait_for("answers before the command runs; is another one still there?")
+    later = Later(reactor)
+    supervisor = Supervisor(later, make_agent(start=False), ["sleep", "60"])
+    supervisor.startService()
+    await log_lines.wait_for(f"{local.target} answers before the command runs; is another one still there?")
+    await supervisor.stopService()
+    (launch,) = later.calls
+    launch()  # too late: it was stopped
+    assert supervisor._command is None
+    assert supervisor.status == 0
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("twistd_options", [None, ("-n",)], ids=["wormhole-tw agent", "twistd wormhole-agent"])
+@pytest.mark.parametrize(
+    "twistd_options",
+    [pytest.param(None, id="wormhole-tw agent"), pytest.param(("-n",), id="twistd", marks=pytest.mark.full)],
+)
 async def test_it_serves_drains_and_ends_with_the_status(
     start: Start, edge: FakeEdge, reactor: Any, twistd_options: tuple[str, ...] | None
 ) -> None:
@@ -131,7 +134,7 @@ async def test_it_serves_drains_and_ends_with_the_status(
     await until(reactor, lambda: not watchers_of(pid))
 
 
-@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("kill -9 $$", 137)])
+@pytest.mark.parametrize(("script", "status"), [("kill -9 $$", 137), pytest.param("exit 0", 0, marks=pytest.mark.full)])
 async def test_its_end_is_the_agents(start: Start, script: str, status: int) -> None:
     agent = start("sh", "-c", script)
     assert await agent.end() == status
@@ -205,6 +208,7 @@ def watchers_of(pid: int) -> list[str]:
     return [line for line in lines if line.endswith(f"\0wormhole-agent\0{pid}")]
 
 
+@pytest.mark.full
 async def test_one_that_will_not_end_is_killed(start: Start, edge: FakeEdge) -> None:
     agent = start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done", options=("--stop-timeout", "0.2"))
     await agent.says("ready")
@@ -213,6 +217,7 @@ async def test_one_that_will_not_end_is_killed(start: Start, edge: FakeEdge) -> 
     assert "sh has not ended 0.2 s after SIGTERM: killed" in agent.output
 
 
+@pytest.mark.full
 async def test_one_that_never_listens(start: Start, edge: FakeEdge) -> None:
     agent = start("sleep", "60", FLY_START_TIMEOUT="0.3", FLY_PORT="5999")
     assert await agent.end() == 1
@@ -226,7 +231,7 @@ async def test_one_that_never_listens(start: Start, edge: FakeEdge) -> None:
     ("command", "status", "line"),
     [
         (("no-such-program",), 127, "no-such-program was not found in PATH\n"),
-        (("./service.py",), 126, "./service.py is not executable\n"),
+        pytest.param(("./service.py",), 126, "./service.py is not executable\n", marks=pytest.mark.full),
     ],
 )
 async def test_what_cannot_be_run_is_one_line(start: Start, command: tuple[str, ...], status: int, line: str) -> None:
@@ -252,6 +257,7 @@ async def test_it_runs_as_if_we_were_not_there(start: Start) -> None:
         assert not ignored & 1 << number - 1
 
 
+@pytest.mark.full
 async def test_streams_that_were_closed_are_nothing_of_ours(start: Start) -> None:
     """Their numbers go to the first that the agent opens, and the command would write into that."""
     closing = "import os, sys; os.close(0); os.close(1); "

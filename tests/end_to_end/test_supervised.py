@@ -87,7 +87,7 @@ def asking(house: House, path: str, answers: list[Answer | Exception]) -> thread
 
 
 def test_sigterm_drains_both(shop: House) -> None:
-    agent = supervise(shop)
+    agent = supervise(shop, STATUS="5")
     answer = shop.get("/")
     assert answer.status == 200
     assert b'"token":null' in answer.body
@@ -104,14 +104,8 @@ def test_sigterm_drains_both(shop: House) -> None:
     (finished,) = answers
     assert isinstance(finished, Answer)
     assert (finished.status, finished.body) == (200, b"finished the order")
-    assert agent.wait(10) == 128 + signal.SIGTERM  # Flask's server has no handler: it ends by the signal
-    assert agent.output.index("finishing what runs") < agent.output.index("was ended by SIGTERM")
-
-
-def test_the_applications_exit_status_is_the_agents(shop: House) -> None:
-    agent = supervise(shop, STATUS="5")
-    assert shop.get("/").status == 200
-    assert agent.stop(signal.SIGTERM) == 5
+    assert agent.wait(10) == 5  # the application's
+    assert agent.output.index("finishing what runs") < agent.output.index("ended with status 5")
 
 
 def test_a_crash_ends_the_agent_with_its_status(shop: House) -> None:
@@ -149,9 +143,10 @@ def test_a_failing_health_check_takes_it_out_and_back(shop: House) -> None:
     agent.wait_for("passes its health check again")
     shop.edge.wait_for("of backend app is ready", after=mark)
     assert shop.get("/").status == 200
-    assert agent.stop() == 128 + signal.SIGTERM
+    assert agent.stop() == 128 + signal.SIGTERM  # Flask's server has no handler: it ends by the signal
 
 
+@pytest.mark.full
 def test_the_replica_that_is_well_serves_alone(shop: House) -> None:
     one, two = (supervise(shop, name, *CHECK) for name in ("one", "two"))
     mark = shop.edge.mark()

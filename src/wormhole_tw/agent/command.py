@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wormhole_tw.agent.launch import NO_LIMIT, OVER, REPORT, WATCH
+from wormhole_tw.agent.launch import ABOUT_TO, NO_LIMIT, OVER, REPORT, WATCH
 
 __all__ = ["CANNOT_RUN", "NOT_FOUND", "Command", "Ending", "trouble_with"]
 
@@ -163,7 +163,7 @@ class Command(ProcessProtocol):
             self._launched = True
             if self._exited is not None:
                 self._conclude(self._exited)
-            elif not self._report:  # the exec has closed it; or the process has died before, and that is told next
+            elif self._report == ABOUT_TO:  # the exec has closed it; otherwise it has ended, and that is told next
                 self.running = True
                 self._started()
                 signals, self._signals = self._signals, []
@@ -180,8 +180,8 @@ class Command(ProcessProtocol):
 
     def _conclude(self, reason: Failure) -> None:
         value: Any = reason.value
-        if self._report:
-            number = int(self._report)
+        number = int(self._report.removeprefix(ABOUT_TO) or b"0")
+        if number:
             status = NOT_FOUND if number == errno.ENOENT and not os.path.exists(self._command[0]) else CANNOT_RUN
             self.ending = Ending(status, _explain(self._command[0], number))
         elif value.signal is not None:

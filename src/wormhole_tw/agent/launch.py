@@ -5,7 +5,8 @@ so that Ctrl-C reaches the agent alone, which ends the command when visitors are
 and of what it has started, when the agent is killed; and signals and limits as they were before Python and the agent
 changed them.
 
-Descriptor 3 is a pipe to the agent. It closes when the command runs, and holds the number of the error where it cannot.
+Descriptor 3 is a pipe to the agent. It holds a ``+`` when it closes because the command runs, and the number of the
+error behind that where it cannot.
 Descriptor 4 is a pipe from the agent. It holds a line when all is over; its end without one says that the agent died.
 It imports nothing of the package, and nothing of Python that it can do without: it is started for every command.
 """
@@ -17,13 +18,16 @@ import resource
 import signal
 import sys
 
-__all__ = ["NO_LIMIT", "OVER", "REPORT", "WATCH", "main"]
+__all__ = ["ABOUT_TO", "NO_LIMIT", "OVER", "REPORT", "WATCH", "main"]
 
 REPORT = 3
 """The descriptor of the pipe to the agent."""
 
 WATCH = 4
 """The descriptor of the pipe from it."""
+
+ABOUT_TO = b"+"
+"""What the agent reads when nothing is left to do but the exec."""
 
 OVER = b"over\n"
 """The line that says that nobody has to be ended any more."""
@@ -58,6 +62,7 @@ def main(argv: list[str]) -> int:
         soft = int(files)
         if soft >= 0 and (soft <= hard or hard == resource.RLIM_INFINITY):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    os.write(REPORT, ABOUT_TO)
     try:
         os.execvp(command[0], command)
     except OSError as error:
