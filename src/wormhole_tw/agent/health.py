@@ -141,7 +141,7 @@ class HealthWatch:
     def _not_reached(self, failure: Failure) -> None:
         if self._dialling is not None:  # otherwise it was cancelled: by us
             self._dialling = None
-            self._verdict(self._local.explain(failure)[1])
+            self._verdict(self._local.explain(failure)[1], told=True)  # by the service's own line
 
     def _answered(self, status: int) -> None:
         fine = self._check.accepts(status)
@@ -154,11 +154,11 @@ class HealthWatch:
         self._deadline = None
         self._verdict(f"{self._check.question}: no answer within {self._check.timeout:g} s")
 
-    def _verdict(self, trouble: str) -> None:
-        """The check has passed, or not, and why."""
+    def _verdict(self, trouble: str, told: bool = False) -> None:
+        """The check has passed, or not, and why; ``told`` where the log says that already."""
         if trouble:
             self._leave()
-            self._failed(trouble)
+            self._failed(trouble, told)
         else:
             deadline, self._deadline = self._deadline, None
             if deadline is not None:
@@ -186,13 +186,13 @@ class HealthWatch:
             self.ready, self.reason = True, ""
             self._changed()
 
-    def _failed(self, trouble: str) -> None:
+    def _failed(self, trouble: str, told: bool) -> None:
         self._passes = 0
         self._failures += 1
         falls = self.ready and self._failures >= self._check.fall
         if falls:
             self.ready, self.reason = False, "the service fails its health check"
-        if self.ready:
+        if self.ready or (told and not falls):
             _log.debug("{service}: {trouble}", service=self._local.description, trouble=trouble)
         elif trouble != self._said:  # once, and not at every check
             self._said = trouble
