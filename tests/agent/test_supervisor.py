@@ -419,6 +419,7 @@ def test_its_environment(local: str, port: str | None) -> None:
     ours = {
         "FLY_TOKEN": "wh_t",
         "FLY_TOKEN_FILE": "/f",
+        "FLY_PROXY": "http://u:p@x",
         "FLY_REGION": "x",
         "PORT": "1",
         "HOME": "/home/me",

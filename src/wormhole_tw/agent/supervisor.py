@@ -36,8 +36,8 @@ NEVER_REACHED = 1
 """The exit status where the command ran and was never reached, whatever its own is: it ended because we told it to."""
 
 SECRETS = ("FLY_TOKEN", "FLY_TOKEN_FILE", "FLY_PROXY")
-"""Variables that the command does not get: they are the agent's (a proxy has a password), and programs show their environment on debug pages
-and in crash reports."""
+"""Variables that the command does not get: they are the agent's (a proxy may have a password), and programs show their
+environment on debug pages and in crash reports."""
 
 OURS = ("NOTIFY_SOCKET",)
 """Others that it does not get: where systemd is told of this process, in whose name it is not to speak."""

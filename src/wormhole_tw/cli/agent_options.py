@@ -28,8 +28,8 @@ HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl reads them), FLY_LOCAL_ENDPOINT, or
 FLY_TLS_CERT_FILE (--ca-file), FLY_LOCAL_ENDPOINT_USE_TLS, FLY_LOCAL_ENDPOINT_CA_CERT_FILE (--local-ca-file),
 FLY_LOCAL_ENDPOINT_INSECURE_SKIP_VERIFY (--local-insecure), FLY_LOG_LEVEL (--log-level), FLY_READY_FILE (--ready-file),
 FLY_DRAIN (--drain), FLY_HEALTH_CHECK (--health-check), FLY_HEALTH_INTERVAL and so on, FLY_START_TIMEOUT,
-FLY_STOP_TIMEOUT, FLY_RELEASE_ID, FLY_RELEASE_DESC, FLY_RELEASE_BRANCH. What the environment leaves unset, ./wormhole.yaml may set, in lower case and
-without FLY_.
+FLY_STOP_TIMEOUT, FLY_RELEASE_ID, FLY_RELEASE_DESC, FLY_RELEASE_BRANCH. What the environment leaves unset,
+./wormhole.yaml may set, in lower case and without FLY_.
 """
 
 
