@@ -376,3 +376,16 @@ def test_a_reload_in_the_middle_of_a_handshake(server: Server, tmp_path: Path, s
         else:
             assert shaken.served is not None
             assert shaken.served.visitors is listed
+
+
+def test_the_last_key_is_kept_where_not_every_name_has_a_certificate_yet(
+    server: Server, authority: DevCa, tmp_path: Path, spoken: ssl.TLSVersion
+) -> None:
+    """As with mode = "acme": who names nobody is refused, and the edge that asks itself is not."""
+    open_ = authority.certificate_for(["open.test"])
+    server.tls.swap(CertificateMap([open_], missing=["edge.test"]))
+    made = context(server, tmp_path, spoken)
+    assert Shaken(server.tls, made, None).served is None
+    first = Shaken(server.tls, made, "open.test")
+    server.tls.rotate_tickets()
+    assert resumed(server, made, "open.test", first.session).resumed

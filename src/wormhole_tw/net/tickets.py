@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from wormhole_tw.net.client_hello import read_client_hello
 
-__all__ = ["TICKET_LIFETIME", "TICKET_PERIOD", "Front", "key_name"]
+__all__ = ["TICKET_LIFETIME", "TICKET_PERIOD", "Front", "OwnConnection", "key_name"]
 
 log = Logger()
 
@@ -73,11 +73,15 @@ class Front:
             self._name_before = key_name(self._context)
         except (SSL.Error, ValueError) as error:
             # It costs those who come back a handshake, and nothing else.
-            log.warn("the last key of session tickets is not kept: {error}", error=error)
+            log.info("the last key of session tickets is not kept: {error}", error=error)
             self._before, self._name_before = None, b""
         else:
             self._before = self._context
         self._context = context
+
+
+class OwnConnection(SSL.Connection):
+    """The server's side of a handshake with itself: any certificate will do."""
 
 
 def key_name(context: SSL.Context) -> bytes:
@@ -88,7 +92,7 @@ def key_name(context: SSL.Context) -> bytes:
     :raises ValueError: there was no ticket
     :raises SSL.Error: there was no handshake
     """
-    server = SSL.Connection(context, None)
+    server = OwnConnection(context, None)
     server.set_verify(SSL.VERIFY_NONE)
     server.set_accept_state()
     options = SSL.Context(SSL.TLS_METHOD)

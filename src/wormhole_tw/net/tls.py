@@ -38,7 +38,7 @@ from wormhole_tw.net.certificate_map import CertificateMap
 from wormhole_tw.net.client_hello import read_client_hello
 from wormhole_tw.net.pem import KeyMaterial, load_ca_certificates, normal_name, parse_certificates
 from wormhole_tw.net.sni import choose_by_name
-from wormhole_tw.net.tickets import TICKET_LIFETIME, Front
+from wormhole_tw.net.tickets import TICKET_LIFETIME, Front, OwnConnection
 from wormhole_tw.net.tls_failure import CertificateRejected, explain_tls_failure
 from wormhole_tw.net.tls_policy import INTERMEDIATE, NO_RENEGOTIATION, TlsPolicy
 from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport, tls_connection_of, wrap_client_tls
@@ -218,6 +218,8 @@ class ServerTls:
     def _choose(self, connection: SSL.Connection) -> bool:
         """OpenSSL has read the server name, or that there is none; False where that name is to be refused."""
         material = self._certificates.choose(_text(connection.get_servername()))
+        if material is None and isinstance(connection, OwnConnection):
+            material = next(iter(self._contexts), None)
         if material is None:
             return False
         if not isinstance(connection, _AskedConnection):
