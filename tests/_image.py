@@ -60,11 +60,13 @@ class Root:
     """A folder to be ``/`` for programs.
 
     :param folder: new; every user can enter it
+
+    :ivar mounts: what of this system is in there: where it is here, where there, and ``ro`` or ``rw``
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._mounts: list[tuple[str, str, str]] = []
+        self.mounts: list[tuple[str, str, str]] = []
         folder.mkdir(mode=0o755)
         for name in ("bin", "sbin", "lib", "lib64"):
             here = Path("/", name)
@@ -100,7 +102,7 @@ class Root:
         subprocess.run(["cp", "--archive", "--link", str(self.folder), str(folder)], check=True, timeout=STEP_SECONDS)
         other = copy.copy(self)
         other.folder = folder
-        other._mounts = [*self._mounts]
+        other.mounts = [*self.mounts]
         return other
 
     def mount(self, source: str, inside: str | None = None, *, writable: bool = False) -> None:
@@ -113,7 +115,7 @@ class Root:
             target.touch()
         for parent in target.relative_to(self.folder).parents:
             (self.folder / parent).chmod(0o755)
-        self._mounts.append((source, inside or source, "rw" if writable else "ro"))
+        self.mounts.append((source, inside or source, "rw" if writable else "ro"))
 
     def command(
         self,
@@ -137,7 +139,7 @@ class Root:
                 *inside,
             ]
         outside = [] if network is None else [require_program("nsenter"), f"--net={network}"]
-        mounts = [word for mount in self._mounts for word in mount]
+        mounts = [word for mount in self.mounts for word in mount]
         tools = [require_program("mount"), require_program("chroot")]
         unshare = [require_program("unshare"), "--mount", "--propagation", "private"]
         return [*outside, *unshare, "/bin/sh", "-c", _ENTER, "sh", *tools, str(self.folder), *mounts, "--", *inside]
