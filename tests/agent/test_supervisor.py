@@ -216,6 +216,21 @@ async def test_its_end_ends_what_visitors_had(supervise: SupervisorMaker, edge: 
     assert link.goaway is not None
 
 
+async def test_its_end_during_the_drain_ends_that(supervise: SupervisorMaker, edge: FakeEdge, reactor: Any) -> None:
+    """As with systemd's KillMode=control-group, which tells every process of a unit at once."""
+    supervisor = supervise(drain=60.0)
+    link = await edge.ready_link()
+    visitor = link.visit()
+    visitor.transport.write(b"x")
+    await visitor.bytes(1)
+    supervisor.stopService()
+    await until(reactor, lambda: link.goaway is not None)
+    began = reactor.seconds()
+    os.kill(pid_of(supervisor), signal.SIGTERM)
+    assert await supervisor.when_ended() == 0
+    assert reactor.seconds() - began < 20
+
+
 @pytest.mark.parametrize("health", [None, HealthCheck(path="/", interval=0.05, rise=1)])
 async def test_one_that_never_listens(
     supervise: SupervisorMaker, edge: FakeEdge, log_lines: Any, health: HealthCheck | None

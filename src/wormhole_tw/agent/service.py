@@ -178,7 +178,7 @@ class AgentService(Service):
         return self.stop(self.config.drain)
 
     def stop(self, drain: float) -> Deferred[None]:
-        """As :meth:`stopService`, with another time in seconds for what runs."""
+        """As :meth:`stopService`, with another time in seconds for what runs. During a stop the earlier end holds."""
         was_running = bool(self.running)
         self._ca_file_read = False  # the next start reads it anew
         super().stopService()  # type: ignore[no-untyped-call]
@@ -189,6 +189,9 @@ class AgentService(Service):
             Deferred.fromCoroutine(self._stop(drain)).addErrback(
                 lambda failure: _log.failure("stopping the agent failed", failure)
             )
+        elif self._stopping:
+            for connector in self._connectors:
+                connector.stop(drain)
         return stopped
 
     def _read_ca_file(self) -> None:

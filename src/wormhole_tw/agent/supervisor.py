@@ -233,6 +233,7 @@ class Supervisor(Service):
     def _ended(self, ending: Ending) -> None:
         if self._finishing:
             _log.info("{sentence}", sentence=ending.sentence)
+            self.agent.stop(AFTER_END)  # somebody else has ended it, maybe: then nothing comes that a drain waits for
             return
         if ending.status:
             _log.error("{sentence}; the agent ends too", sentence=ending.sentence)
