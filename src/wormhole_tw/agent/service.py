@@ -190,9 +190,13 @@ class AgentService(Service):
                 lambda failure: _log.failure("stopping the agent failed", failure)
             )
         elif self._stopping:
+            self._turn.call(lambda: self._hurry(drain))
+        return stopped
+
+    def _hurry(self, drain: float) -> None:
+        if self._stopping:  # and not started anew meanwhile
             for connector in self._connectors:
                 connector.stop(drain)
-        return stopped
 
     def _read_ca_file(self) -> None:
         if not self._ca_file_read:
