@@ -67,6 +67,9 @@ def test_a_good_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["edge", "check", file]) == 0
     assert capsys.readouterr().out == f"{file}: good. 1 site with 1 host name, 1 backend, 1 listener\n"
     assert list(tmp_path.iterdir()) == [Path(file)]
+    Path(file).write_text(Path(file).read_text() + '[[tcp]]\nlisten = "tcp:5432"\nbackend = "app"\n')
+    assert main(["edge", "check", file]) == 0
+    assert capsys.readouterr().out.endswith("1 backend, 1 listener, 1 TCP service\n")
 
 
 def test_a_route_out_of_reach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

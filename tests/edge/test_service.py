@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 
-from tests.edge.tenants import TOML, Premises, until
+from tests._harness import LogLines
+from tests.edge.tenants import OTHER, TOML, Premises, until
 from wormhole_tw.control.stores.file import FileStore
 from wormhole_tw.edge.service import EdgeService
 from wormhole_tw.errors import ConfigError, MisuseError
@@ -103,6 +104,69 @@ async def test_a_port_in_use_leaves_nothing_open(premises: Premises, reactor: An
         await edge.stopService()
     edge.startService()
     assert len(edge.addresses) == 2
+
+
+TCP = """
+[[tcp]]
+listen = "{endpoint}"
+backend = "app"
+"""
+
+
+async def test_ports_of_tcp_services(premises: Premises, reactor: Any) -> None:
+    premises.write(TOML + TCP.format(endpoint="tcp:0:interface=127.0.0.1"))
+    edge = premises.edge = Premises(reactor, premises.file.parent, premises.file.read_text()).edge
+    assert edge.tcp_addresses == {}
+    edge.startService()
+    address: Any = edge.tcp_addresses["app"]
+    agent = await premises.ready()
+    visitor = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", address.port), Visitor())
+    await until(reactor, lambda: agent.streams)
+    [stream] = agent.streams
+    told = stream.open_message.visitor
+    assert told is not None
+    assert (stream.open_message.kind, told.local_port) == ("tcp", address.port)
+    stopping = edge.stopService()
+    assert edge.tcp_addresses == {}
+    await stopping  # after limits.drain, for the connection has no end of its own
+    await until(reactor, lambda: visitor.lost)
+    assert not stream.connected
+
+
+async def test_a_tcp_services_port_in_use_leaves_nothing_open(premises: Premises, reactor: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        premises.write(TOML + TCP.format(endpoint=f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"))
+        edge = premises.edge = Premises(reactor, premises.file.parent, premises.file.read_text()).edge
+        with pytest.raises(ConfigError) as caught:
+            edge.startService()
+        assert caught.value.key == "$.tcp[0].listen"
+        assert edge.addresses == []
+        await edge.stopService()
+    edge.startService()
+    assert len(edge.tcp_addresses) == 1
+
+
+async def test_a_reload_of_a_tcp_service(premises: Premises, reactor: Any, log_lines: LogLines) -> None:
+    endpoint = "tcp:0:interface=127.0.0.1"
+    premises.write(TOML + TCP.format(endpoint=endpoint))
+    edge = premises.edge = Premises(reactor, premises.file.parent, premises.file.read_text()).edge
+    edge.startService()
+    address: Any = edge.tcp_addresses["app"]
+    other = premises.tenant(token=OTHER)
+    await other.welcomed_
+    other.link.set_status(True)
+    premises.write(TOML + TCP.format(endpoint=endpoint).replace('"app"', '"other"\nname = "app"'))
+    await edge.reload()
+    await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", address.port), Visitor())
+    await until(reactor, lambda: other.streams)
+    premises.write(TOML)
+    await edge.reload()
+    assert "only a restart changes $.tcp (app is gone; its port takes nobody until then)" in log_lines
+    late = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", address.port), Visitor())
+    await until(reactor, lambda: late.lost)
+    assert edge.tcp_addresses == {"app": address}
 
 
 async def test_whoever_idles_goes_at_once_and_agents_hear_why(premises: Premises, reactor: Any) -> None:
