@@ -89,6 +89,21 @@ def test_whether_a_certificate_was_verified() -> None:
         assert header.endswith(b"\x20\0\x05" + client)
 
 
+def test_the_name_that_tls_asks_for() -> None:
+    """Of a connection that is passed through it is the visitor's; of one that carries requests, TLS's alone."""
+
+    def named(kind: str, **facts: Any) -> str:
+        visitor = Visitor(address="192.0.2.7", port=1, **facts)
+        header = ProxyReader().feed(proxy_header(Open(kind=kind, dedicated=True, visitor=visitor, proxy_protocol="v2")))
+        assert header is not None
+        return header.authority
+
+    assert named("tcp", server_name="vault.test") == "vault.test"
+    assert named("http", server_name="vault.test") == ""
+    assert named("http", server_name="a.test", tls=TlsFacts(sni="b.test")) == "b.test"
+    assert named("tcp", tls=TlsFacts(sni="b.test")) == "b.test"
+
+
 class HeaderThenTls(Protocol):
     """Takes a header, then TLS, and nothing else."""
 

@@ -121,6 +121,8 @@ async def test_ports_of_tcp_services(premises: Premises, reactor: Any) -> None:
     address: Any = edge.tcp_addresses["app"]
     agent = await premises.ready()
     visitor = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", address.port), Visitor())
+    assert agent.welcome is not None
+    assert agent.welcome.urls[0] == f"tcp://localhost:{address.port}"
     await until(reactor, lambda: agent.streams)
     [stream] = agent.streams
     told = stream.open_message.visitor

@@ -161,7 +161,7 @@ def proxy_header(message: Open) -> bytes:
         return encode_header(message.proxy_protocol, None)
     tls = visitor.tls
     # what TLS named holds for the connection, the host name that a request asks for does not
-    named = visitor.server_name if message.kind == "tcp" else (tls.sni or "") if tls is not None else ""
+    named = (tls.sni if tls is not None else None) or (visitor.server_name if message.kind == "tcp" else "")
     return encode_header(
         message.proxy_protocol,
         (visitor.address, visitor.port),

@@ -188,6 +188,7 @@ class Agents:
     :param clock: the reactor's timers
     :param name: the edge's name, and ``region``, for WELCOME
     :param public_port: gives the port of the https URLs that agents are told
+    :param tcp_urls: gives those of the TCP services of a backend
     :param seconds: wall clock, seconds since the epoch
     :param random: gives random bytes
     :param drain: seconds that a session gets when its place is taken or its token removed
@@ -206,6 +207,7 @@ class Agents:
         seconds: Callable[[], float],
         random: Callable[[int], bytes],
         drain: float,
+        tcp_urls: Callable[[str], list[str]] = lambda backend: [],
     ) -> None:
         self.catalog = catalog
         self.registry = registry
@@ -214,6 +216,7 @@ class Agents:
         self._name = name
         self._region = region
         self._public_port = public_port
+        self._tcp_urls = tcp_urls
         self._seconds = seconds
         self._random = random
         self._drain = drain
@@ -319,7 +322,10 @@ class Agents:
                 session=session.facts.session_id,
                 edge=self._name,
                 region=self._region,
-                urls=self.catalog.current.urls_for(backend.name, self._public_port())[:MAX_URLS],
+                urls=[
+                    *self._tcp_urls(backend.name),
+                    *self.catalog.current.urls_for(backend.name, self._public_port()),
+                ][:MAX_URLS],
                 timers=Timers(drain=max(self._drain, 0.001)),
                 granted=granted,
             )

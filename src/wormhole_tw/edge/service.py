@@ -166,6 +166,7 @@ class EdgeService(Service):
             seconds=time.time,
             random=os.urandom,
             drain=config.limits.drain,
+            tcp_urls=lambda backend: [] if self._tcp is None else self._tcp.urls(backend, config.names[0]),
         )
         self._context.door = TunnelDoor(self._context.names, self._make_link, reactor)
         self._tcp = TcpPorts(reactor, self._context)

@@ -168,6 +168,10 @@ class TcpFactory(Factory):
         connect = self.context.limits.connect if service.connect is None else service.connect
         self._course = Course("tcp", service.name, service.backend, "", connect, service.idle)
 
+    def leads_to(self, backend: str) -> bool:
+        """Its connections go to this backend now."""
+        return not self._removed and self._service.backend == backend
+
     def buildProtocol(self, addr: IAddress | None) -> _Arrival | None:  # type: ignore[override]
         context = self.context
         if addr is None or context.draining:
@@ -276,6 +280,18 @@ class TcpPorts:
                 backend=service.backend,
                 address=shown_address(port.getHost()),
             )
+
+    def urls(self, backend: str, host: str) -> list[str]:
+        """Where visitors reach a backend, for the log of its agents.
+
+        :param host: the edge's own name
+        """
+        authority = f"[{host}]" if ":" in host else host
+        return [
+            f"tcp://{authority}:{number}"
+            for _, factory, port in self.open
+            if factory.leads_to(backend) and (number := getattr(port.getHost(), "port", None)) is not None
+        ]
 
     def serve(self, services: Sequence[TcpService | None]) -> None:
         """What holds from now on, in the order of the ports; None for one that has left the configuration."""
