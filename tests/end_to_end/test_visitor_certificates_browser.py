@@ -60,7 +60,9 @@ def certificate_of(people: People) -> bytes:
     return certificate
 
 
-@pytest.mark.parametrize("options", [(), ("--disable-http2",)], ids=["h2", "http/1.1"])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--disable-http2",), marks=pytest.mark.full)], ids=["h2", "http/1.1"]
+)
 def test_with_a_certificate(people: People, tmp_path: Path, options: tuple[str, ...]) -> None:
     house, origin = people.house, people.origin
     origin.routes["/closed.png"] = lambda call: call.answer(png(3, 5), headers={"Content-Type": "image/png"})

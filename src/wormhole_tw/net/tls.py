@@ -58,8 +58,8 @@ __all__ = [
 
 SESSION_CONTEXT = b"wormhole-tw"
 """Sessions may be resumed on any of a server's contexts. Twisted gives each context a random one, and a session that
-was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context. What
-keeps sessions of different policies for visitors' certificates apart is the keys of their tickets."""
+was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context. Sessions
+of visitors who were asked for a certificate have others."""
 
 _material_of: WeakKeyDictionary[SSL.Context, KeyMaterial] = WeakKeyDictionary()
 """The certificate that a context was made for, as long as a connection or a map holds the context."""
@@ -207,7 +207,7 @@ class ServerTls:
     def _make_front(self, visitors: VisitorPolicy | None = None) -> SSL.Context:
         options = CertificateOptions(acceptableProtocols=list(self._alpn), **self._tls.options())
         context = options.getContext()
-        context.set_session_id(SESSION_CONTEXT)
+        context.set_session_id(SESSION_CONTEXT if visitors is None else visitors.session_context)
         context.set_timeout(TICKET_LIFETIME)
         self._tls.adjust(context, self._alpn)
         choose_by_name(context, self._choose)
@@ -304,7 +304,7 @@ def _server_context(
     except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
         reason = f"TLS cannot use this certificate or key: {_openssl_text(error)}"
         raise ConfigError(material.source, "", reason) from None
-    context.set_session_id(SESSION_CONTEXT)
+    context.set_session_id(SESSION_CONTEXT if visitors is None else visitors.session_context)
     tls.adjust(context, alpn)
     if visitors is not None:
         visitors.trust(context)

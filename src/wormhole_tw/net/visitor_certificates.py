@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import secrets
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,9 +83,11 @@ class VisitorPolicy:
     :param fingerprints: SHA-256 (32 bytes each); if there are any, one certificate of the chain has to be among them,
         the visitor's own or any above it up to the authority
     :param owner: what the caller made it of
+
+    :ivar session_context: which sessions are its own; the keys of their tickets say the same
     """
 
-    __slots__ = ("_known", "authorities", "fingerprints", "owner", "required")
+    __slots__ = ("_known", "authorities", "fingerprints", "owner", "required", "session_context")
 
     def __init__(
         self,
@@ -98,6 +101,7 @@ class VisitorPolicy:
         self.required = required
         self.fingerprints = fingerprints
         self.owner = owner
+        self.session_context = secrets.token_bytes(32)
         self._known: dict[str, VisitorCertificate] = {}
 
     def ask(self, context: SSL.Context) -> None:
