@@ -280,3 +280,22 @@ async def test_a_name_is_looked_up_anew_and_each_address_tried(
         await agent.when_ready()
         await agent.stopService()
     await edge.close()
+
+
+async def test_an_edge_that_does_not_answer_to_the_websocket(
+    make_agent: AgentMaker, reactor: Any, edge: FakeEdge
+) -> None:
+    edge.web = True
+    edge._web = _Silent(edge._web)  # type: ignore[assignment]
+    failed = await first_of(Failed, make_agent(carrier="websocket", edge_timeout=0.5), reactor)
+    assert failed.reason == f"{edge.address} did not answer to the WebSocket within 0.5 s"
+
+
+class _Silent:
+    """TLS in which nobody answers."""
+
+    def __init__(self, acceptor: Any) -> None:
+        self.acceptor = acceptor
+
+    def wrap(self, _protocol: Any) -> Any:
+        return self.acceptor.wrap(Protocol())

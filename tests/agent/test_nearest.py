@@ -14,6 +14,8 @@ from tests.agent._edge import FakeEdge, until
 from tests.agent.conftest import AgentMaker
 from wormhole_tw.agent import edges
 from wormhole_tw.agent.edges import LOOKS, MEASURE_AGAIN, PATIENCE, NearestEdge
+from wormhole_tw.errors import LinkRefused
+from wormhole_tw.wire.codes import GoawayCode
 
 
 class Transport:
@@ -275,3 +277,18 @@ async def test_all_of_them_and_one_that_fails(make_agent: AgentMaker, edge: Fake
 
 def test_the_numbers() -> None:
     assert 0 < edges.MUCH_NEARER < 1
+
+
+async def test_every_edge_refuses(make_agent: AgentMaker, edge: FakeEdge, reactor: Any, tmp_path: Path) -> None:
+    other = FakeEdge(reactor, tmp_path / "edge-ca")
+    await other.listen()
+    for one in (edge, other):
+        one.refusal = (GoawayCode.UNAUTHORIZED, "the edge does not know this token", None)
+    agent = make_agent(edges=[edge.address, other.address], edges_used="nearest")
+    with pytest.raises(LinkRefused, match="does not know this token"):
+        await agent.whenConnected()
+    edge.refusal = None  # mended
+    await until(reactor, lambda: agent.ready)
+    assert [session.address for session in agent.sessions] == [edge.address]
+    await agent.stopService()
+    await other.close()

@@ -33,7 +33,10 @@ def refusal(dialogue: Dialogue, *answers: bytes) -> ProxyRefused:
 
 def test_connect() -> None:
     dialogue = connect()
-    assert dialogue.begin() == b"CONNECT edge.example:443 HTTP/1.1\r\nHost: edge.example:443\r\n\r\n"
+    assert (
+        dialogue.begin()
+        == b"CONNECT edge.example:443 HTTP/1.1\r\nHost: edge.example:443\r\nUser-Agent: wormhole-tw\r\n\r\n"
+    )
     assert dialogue.feed(b"HTTP/1.1 200 Connection established\r\n") == (b"", False)
     assert dialogue.feed(b"\r\nfirst words") == (b"", True)
     assert dialogue.rest == b"first words"
@@ -42,7 +45,7 @@ def test_connect() -> None:
 def test_connect_to_an_address_with_credentials() -> None:
     said = connect("http://us%C3%A9r:p%3Ass@proxy:3128", "2001:db8::1").begin()
     assert said == (
-        b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n"
+        b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\nUser-Agent: wormhole-tw\r\n"
         b"Proxy-Authorization: Basic dXPDqXI6cDpzcw==\r\n\r\n"
     )
 

@@ -19,7 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from tests.fakes import BoundedTransport
 from tests.tunnel.openings import Opening
-from wormhole_tw.errors import NotAnEdge, TimedOut
+from wormhole_tw.errors import LinkLost, NotAnEdge
 from wormhole_tw.tunnel.carriers.websocket import (
     MAX_MESSAGE,
     MAX_USELESS,
@@ -357,7 +357,7 @@ async def test_no_answer(reactor: Any) -> None:
 
 
 async def test_an_answer_that_is_too_late(reactor: Any) -> None:
-    with pytest.raises(TimedOut, match=r"did not answer to the WebSocket within 0.2 s"):
+    with pytest.raises(LinkLost, match=r"did not answer to the WebSocket within 0.2 s"):
         await opened(reactor, lambda: Says(None), timeout=0.2)
 
 

@@ -52,7 +52,7 @@ class ConnectDialogue:
 
     def begin(self) -> bytes:
         proxy = self.proxy
-        lines = [f"CONNECT {self._target} HTTP/1.1", f"Host: {self._target}"]
+        lines = [f"CONNECT {self._target} HTTP/1.1", f"Host: {self._target}", "User-Agent: wormhole-tw"]
         if proxy.user:
             credentials = b64encode(f"{proxy.user}:{proxy.password}".encode()).decode("ascii")
             lines.append(f"Proxy-Authorization: Basic {credentials}")

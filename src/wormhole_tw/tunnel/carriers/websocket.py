@@ -19,7 +19,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, generate_accept_token
 from zope.interface import implementer
 
-from wormhole_tw.errors import NotAnEdge, TimedOut
+from wormhole_tw.errors import LinkLost, NotAnEdge
 from wormhole_tw.net.addresses import format_host_port
 from wormhole_tw.net.handover import hand_over
 from wormhole_tw.net.http_answer import AnswerHead, AnswerReader
@@ -234,7 +234,7 @@ def websocket_link_endpoint(
 
     It fires when the edge has taken the WebSocket. It fails as ``tls_link_endpoint`` does, with
     :class:`~wormhole_tw.errors.NotAnEdge` where something else answered, in one sentence, or with
-    :class:`~wormhole_tw.errors.TimedOut`.
+    :class:`~wormhole_tw.errors.LinkLost` where nothing did in time.
 
     :param creator: ``net.tls.client_creator(host, alpn=[ALPN], …)``; make it once and keep it
     :param timeout: seconds for the connection, for TLS and for the answer each
@@ -346,9 +346,7 @@ class _Upgrade(Protocol):
 
     def too_late(self, seconds: float) -> None:
         """The time for the answer is over."""
-        self._fail(
-            Failure(TimedOut("edge_timeout", f"{self._peer} did not answer to the WebSocket within {seconds:g} s"))
-        )
+        self._fail(Failure(LinkLost(f"{self._peer} did not answer to the WebSocket within {seconds:g} s")))
 
     def give_up(self) -> None:
         """Nobody waits any more."""
