@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
 from tests.agent._edge import FakeEdge, until
@@ -292,3 +294,61 @@ async def test_every_edge_refuses(make_agent: AgentMaker, edge: FakeEdge, reacto
     assert [session.address for session in agent.sessions] == [edge.address]
     await agent.stopService()
     await other.close()
+
+
+class Far(Protocol):
+    """A hundred milliseconds away."""
+
+    transport: Any
+
+    def __init__(self, edge: FakeEdge) -> None:
+        self.edge = edge
+        self.calls: list[Any] = []
+        self.end: Any = None
+        self.over = False
+
+    def connectionMade(self) -> None:
+        factory = Factory.forProtocol(lambda: FarEnd(self))  # type: ignore[arg-type]
+        factory.noisy = False
+        TCP4ClientEndpoint(self.edge.reactor, "127.0.0.1", self.edge.number).connect(factory)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.calls.append(self.edge.reactor.callLater(0.1, self.pass_on, bytes(data)))
+
+    def pass_on(self, data: bytes) -> None:
+        self.end.transport.write(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.over = True
+        for call in self.calls:
+            if call.active():
+                call.cancel()
+        if self.end is not None:
+            self.end.transport.abortConnection()
+
+
+class FarEnd(Protocol):
+    transport: Any
+
+    def __init__(self, near: Far) -> None:
+        self.near = near
+
+    def connectionMade(self) -> None:
+        self.near.end = self
+        if self.near.over:
+            self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.near.transport.write(data)
+
+
+async def test_the_nearer_of_two_for_real(make_agent: AgentMaker, edge: FakeEdge, reactor: Any) -> None:
+    factory = Factory.forProtocol(lambda: Far(edge))  # type: ignore[arg-type]
+    factory.noisy = False
+    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+    far = f"localhost:{port.getHost().port}"
+    agent = make_agent(edges=[far, edge.address], edges_used="nearest")
+    session = await agent.when_ready()
+    assert session.address == edge.address
+    await agent.stopService()
+    await port.stopListening()

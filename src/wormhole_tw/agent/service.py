@@ -17,7 +17,7 @@ from wormhole_tw import __version__
 from wormhole_tw.agent.bridge import Bridge
 from wormhole_tw.agent.config import AgentConfig
 from wormhole_tw.agent.connector import Connector, Identity
-from wormhole_tw.agent.dialling import Ways
+from wormhole_tw.agent.dialling import TLS, Ways
 from wormhole_tw.agent.edges import AllEdges, Edges, NearestEdge
 from wormhole_tw.agent.events import (
     AgentEvent,
@@ -278,7 +278,10 @@ class AgentService(Service):
             session = event.session
             wanted = PROXY_PROTOCOL in session.granted
             self._readiness.begin_with(encode_header("v2", None) if wanted else b"")
-            _log.info("connected to {session} as {session_id}", session=session, session_id=session.session_id)
+            how = "" if session.carrier == TLS else f" by {session.carrier}"
+            _log.info(
+                "connected to {session}{how} as {session_id}", session=session, how=how, session_id=session.session_id
+            )
             for url in session.urls:
                 _log.info("{url} -> {service}", url=url, service=self._local.description)
         self._events.append(event)
