@@ -11,7 +11,14 @@ import pytest
 from tests.net.peers import chain_pem, key_pem, self_signed, write_pair
 from wormhole_tw.cli.main import main
 from wormhole_tw.control.acme import LETS_ENCRYPT
-from wormhole_tw.edge.certificates.store import CaRecord, CertificateStore, NameRecord, OrderRecord, StatusRecord
+from wormhole_tw.edge.certificates.store import (
+    CaRecord,
+    CertificateStore,
+    NameRecord,
+    OrderRecord,
+    StatusRecord,
+    new_key_pem,
+)
 
 ACME = 'mode = "acme"\nagree_tos = true\n'
 
@@ -60,8 +67,8 @@ def test_every_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     keep(tmp_path, "old.example.com", identity="b", days=0.5)
     keep(tmp_path, "due.example.com", identity="c", days=1.25)
     now = time.time()
-    store.write_order(OrderRecord("d" * 16, ("new.example.com",), now, "key"))
-    store.write_order(OrderRecord("a" * 16, ("edge.example.com",), now, "key"))  # it has become a certificate
+    store.write_order(OrderRecord("d" * 16, ("new.example.com",), now, new_key_pem()))
+    store.write_order(OrderRecord("a" * 16, ("edge.example.com",), now, new_key_pem()))  # it has become a certificate
     bad = NameRecord(failures=3, error="no such name (dns)", error_at=now - 60, next_try=now + 600)
     store.write_status(StatusRecord(names={"bad.example.com": bad}))
     assert main(["edge", "certificates", "--config", file]) == 1

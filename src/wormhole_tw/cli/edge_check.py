@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wormhole_tw.control.stores.file import FileStore
+from wormhole_tw.edge.certificates.acme_files import check_needs
 from wormhole_tw.edge.certificates.files import load_certificates
 
 __all__ = ["check"]
@@ -18,6 +19,8 @@ def check(file: str) -> int:
     config, catalog = FileStore(Path(file)).load()
     if config.tls.mode == "files":
         load_certificates(config)
+    elif config.tls.acme is not None:
+        check_needs(config.tls.acme, config.source)
     for warning in catalog.warnings:
         print(f"warning: {warning}")
     print(

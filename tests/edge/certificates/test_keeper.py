@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.certificates.plan import Pace
 from wormhole_tw.edge.certificates.store import CertificateStore, OrderRecord
+from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.pem import KeyMaterial
 
 NOWHERE = "https://127.0.0.1:1/dir"
@@ -113,10 +115,19 @@ async def test_a_folder_that_cannot_be_written(reactor: Any, tmp_path: Path, log
     keeper.stop()
 
 
-async def test_a_file_that_the_configuration_names_is_missing(reactor: Any, tmp_path: Path, log_lines: Any) -> None:
-    made = config(tmp_path, directory_ca_file="no.pem")
-    keeper = CertificateKeeper(reactor, made, pace=Pace(ca_first=0.05, ca_most=0.05, look=0.1))
-    keeper.start()
-    event = await log_lines.wait_for("certificates have to wait")
-    assert "$.tls.directory_ca_file: the file" in str(event["error"])
-    keeper.stop()
+@pytest.mark.parametrize(
+    ("text", "reason"), [(None, "does not exist"), ("no PEM", "holds no PEM certificate"), ("", "holds no PEM")]
+)
+def test_a_file_that_the_configuration_names(reactor: Any, tmp_path: Path, text: str | None, reason: str) -> None:
+    if text is not None:
+        (tmp_path / "ca.pem").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        CertificateKeeper(reactor, config(tmp_path, directory_ca_file="ca.pem"))
+    assert caught.value.key == "$.tls.directory_ca_file"
+    assert reason in caught.value.reason
+
+
+def test_the_library_is_missing(reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "acme", None)
+    with pytest.raises(ConfigError, match=r"needs the library acme: pip install 'wormhole-tw\[acme\]'"):
+        CertificateKeeper(reactor, config(tmp_path))

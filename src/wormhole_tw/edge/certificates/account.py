@@ -10,7 +10,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from wormhole_tw.edge.certificates.store import AccountRecord
-from wormhole_tw.errors import CaRefused, CaUnavailable, ConfigError
+from wormhole_tw.errors import CaRefused, CaUnavailable
 from wormhole_tw.net.threads import Turns
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class AcmeAccount:
     async def _opened(self) -> AcmeClient:
         if self._client is None:
             # its libraries take half a second to import: not in the reactor's thread, and not where nobody needs them
-            make = await self._thread(_client_class, self._source)
+            make = await self._thread(_client_class)
             key = await self._disk(self._store.account_key)
             self._client = make(self._config, key, source=self._source)
         await self._thread(self._client.open)
@@ -215,10 +215,7 @@ class AcmeAccount:
         return await self._threads.take(partial(function, *args))
 
 
-def _client_class(source: str) -> type[AcmeClient]:
-    try:
-        from wormhole_tw.edge.certificates.acme_client import AcmeClient
-    except ImportError as error:
-        reason = f"mode = \"acme\" needs the library {error.name}: pip install 'wormhole-tw[acme]'"
-        raise ConfigError(source, "$.tls.mode", reason) from None
+def _client_class() -> type[AcmeClient]:
+    from wormhole_tw.edge.certificates.acme_client import AcmeClient
+
     return AcmeClient

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from wormhole_tw.control.acme import acme_names, challenge_kind, is_acme_name
 from wormhole_tw.edge.certificates.account import AcmeAccount, Disk
+from wormhole_tw.edge.certificates.acme_files import check_needs
 from wormhole_tw.edge.certificates.challenges import HttpSolver, IChallengeSolver
 from wormhole_tw.edge.certificates.order import OrderFailed, OrderWalk, Solvers
 from wormhole_tw.edge.certificates.plan import Batch, Pace, best_certificates, make_plan, not_before
@@ -69,7 +70,7 @@ class AcmeCertificates:
     :param wall: seconds since 1970
     :param changed: called when there is something new to serve
     :param awaited: token → what the plain listeners answer for HTTP-01
-    :raises ConfigError: the state folder cannot be read
+    :raises ConfigError: the state folder or a file that the configuration names cannot be read; a library is missing
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class AcmeCertificates:
     ) -> None:
         acme = config.tls.acme
         assert acme is not None
+        check_needs(acme, config.source)
         self._reactor = reactor
         self._acme = acme
         self._config = config

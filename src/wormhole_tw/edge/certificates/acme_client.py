@@ -30,8 +30,9 @@ from josepy.jwk import JWK, JWKEC
 from josepy.util import ComparableECKey
 
 from wormhole_tw import __version__
+from wormhole_tw.edge.certificates.acme_files import read_hmac_key
 from wormhole_tw.edge.certificates.acme_words import of_network, of_problem, of_tls, shown
-from wormhole_tw.errors import CaRefused, CaUnavailable, ConfigError
+from wormhole_tw.errors import CaRefused, CaUnavailable
 from wormhole_tw.net.pem import read_file
 
 if TYPE_CHECKING:
@@ -159,13 +160,7 @@ class AcmeClient:
         if config.directory_ca_file is not None:
             read_file(config.directory_ca_file, source=source, key="$.tls.directory_ca_file")
             verify = str(config.directory_ca_file)
-        self._hmac = ""
-        if config.external_account is not None:
-            where = "$.tls.external_account.hmac_key_file"
-            text = read_file(config.external_account.hmac_key_file, source=source, key=where)
-            self._hmac = text.decode("ascii", "replace").strip().rstrip("=")
-            if re.fullmatch(r"[A-Za-z0-9_-]+", self._hmac) is None:
-                raise ConfigError(source, where, "the file holds no key in base64url, as the CA gives it")
+        self._hmac = read_hmac_key(config, source)
         self._net = _Network(self._jwk, verify)
         self._client: ClientV2 | None = None
         self.uri = ""
