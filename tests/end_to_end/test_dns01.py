@@ -115,6 +115,7 @@ def test_by_dynamic_update(scene: Scene) -> None:
     assert "valid" in status_of(house)
 
 
+@pytest.mark.full  # the hook itself is tested beside the solver
 def test_by_the_hook_of_the_documentation(scene: Scene) -> None:
     house, knot, pebble = scene
     example = ROOT / "docs" / "examples" / "dns_hook.sh"
