@@ -329,9 +329,11 @@ class AcmeCertificates:
 
     async def _failed(self, record: OrderRecord, failed: OrderFailed) -> None:
         now = self._wall()
-        for name, error in failed.errors.items():
-            if name not in record.names:
-                continue
+        errors = {name: error for name, error in failed.errors.items() if name in record.names}
+        if not errors:
+            # The CA calls the name something else; without anybody to blame it would be ordered again at once.
+            errors = dict.fromkeys(record.names, next(iter(failed.errors.values()), "the order failed"))
+        for name, error in errors.items():
             failures = self._status.names.get(name, NameRecord()).failures + 1
             wait = self._pace.after_failure(failures, self._random, failed.retry_after)
             known = self._status.names.get(name, NameRecord())

@@ -174,14 +174,17 @@ class OrderWalk:
         if record.uri:
             try:
                 order: Order = await call("order", record.uri)
+                if order.status != "invalid":
+                    return order
+                proofs = await self._authorizations(order)
             except CaRefused as error:
                 log.info("an order for {names} is gone: {error}", names=", ".join(record.names), error=error)
             else:
-                if order.status != "invalid":
-                    return order
-                # why, its proofs know
-                await self._raise_failures(await self._authorizations(order))
-                raise self._failed(order.error or "the CA calls the order invalid")
+                # Why, its proofs know; where none was refused, it was left lying too long.
+                await self._raise_failures([one for one in proofs if one.status == "invalid"])
+                if order.error:
+                    raise self._failed(order.error)
+                log.info("an order for {names} has run out", names=", ".join(record.names))
         order = await call("new_order", record.names, self._replaces)
         self.record = replace(record, uri=order.uri, account=self._account.uri)
         await self._disk(self._store.write_order, self.record)
