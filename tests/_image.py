@@ -364,5 +364,6 @@ def _pack(distribution: importlib.metadata.Distribution, folder: Path) -> None:
         return
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as wheel:
         for file in distribution.files or ():
-            if not file.as_posix().startswith("..") and "__pycache__" not in file.parts:
+            # Without tests, of which Twisted has as much as of the rest: pip would compile all of them.
+            if not file.as_posix().startswith("..") and not {"__pycache__", "test", "tests"} & {*file.parts}:
                 wheel.write(file.locate(), file.as_posix())  # type: ignore[arg-type]

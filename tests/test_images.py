@@ -398,7 +398,9 @@ def test_a_newcomers_edge_with_certificates_of_a_ca(
     edge = newcomer.starts("edge", printed(said, "wormhole-tw edge --config"))
     start_service(started, edge_image.root, network, 8000)
     agent = newcomer.starts("agent", printed(said, "wormhole-tw agent"))
-    edge.wait_for("agent .* of backend app is ready", deadline=90)
+    for name in VISITED:
+        edge.wait_for(rf"info .*: a certificate for .*(?<![\w.]){re.escape(name)}\b", deadline=90)
+    edge.wait_for("agent .* of backend app is ready", deadline=60)
     names = newcomer.does("wormhole-tw edge certificates --config edge.toml")
     assert visit(network, newcomer.folder / "root.pem") == "<p>Hello from a private network</p>\n", names
     assert (agent.stop(signal.SIGTERM), edge.stop(signal.SIGTERM)) == (0, 0)

@@ -284,12 +284,12 @@ def _guide(plan: _Plan, files: Sequence[NewFile], to_install: str | None) -> Ite
     yield f"2. Firewall: let in TCP {options.https_port}, for visitors and agents, and {options.http_port},"
     if acme is not None:
         port = urlsplit(acme.directory).port or 443
-        yield "   where the CA looks whether the names are yours. The edge itself dials out to the CA alone:"
+        yield "   where the CA looks whether the names are yours. Out, the edge has to reach the CA:"
         yield f"   {urlsplit(acme.directory).hostname}, TCP {port}."
         if options.http_port != 80:
             yield f"   The CA looks at port 80 of these names: forward it to port {options.http_port}."
     else:
-        yield "   from where visitors are sent on to https. The edge itself dials nobody."
+        yield "   from where visitors are sent on to https. The edge dials nobody."
         yield "   Who comes has to trust the edge's own CA, which it makes when it first starts: state/dev/ca.pem here,"
         yield "   /var/lib/wormhole-edge/dev/ca.pem of the service."
     yield ""
@@ -304,7 +304,8 @@ def _guide(plan: _Plan, files: Sequence[NewFile], to_install: str | None) -> Ite
     yield ""
     yield f"     {_command()} edge --config {shlex.quote(_here(plan, CONFIG))}"
     yield ""
-    yield f"4. The agent, beside the service that it serves ({options.local}). It needs the token, and no open port:"
+    yield f"4. The agent, beside the service that it serves ({options.local}). On another machine it needs a copy of"
+    yield "   the token, and nowhere an open port:"
     yield ""
     yield f"     {_agent_command(plan)}"
     yield ""
