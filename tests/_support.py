@@ -56,11 +56,13 @@ def require_corpus(*parts: str) -> Path:
 def program_environment(**changes: str) -> dict[str, str]:
     """The environment for a subprocess that imports the package from this checkout.
 
-    Every ``FLY_*`` and ``WORMHOLE_*`` variable of the person who runs the tests is left out; whose transports are used
-    was decided for the whole run.
+    Every ``FLY_*`` and ``WORMHOLE_*`` variable of the person who runs the tests is left out, and so are that person's
+    proxies; whose transports are used was decided for the whole run.
     """
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("FLY_", "WORMHOLE_", "COVERAGE_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FLY_", "WORMHOLE_", "COVERAGE_")) and not name.lower().endswith("_proxy")
     }
     paths = [str(SRC), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)

@@ -88,13 +88,18 @@ def twistd(
     script: str = "from twisted.scripts.twistd import run; run()",
     terminal: bool = False,
 ) -> Program:
-    """``twistd`` with these arguments, in this folder; the environment holds nothing of the test's own ``FLY_*``.
+    """``twistd`` with these arguments, in this folder; the environment holds nothing of the test's own ``FLY_*``, nor
+    a proxy.
 
     :param script: Python to run in its place
     :param terminal: in a terminal of its own, at which ``transport.write(b"\\x03")`` is Ctrl-C
     """
     program = Program()
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("FLY_")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("FLY_") and not name.lower().endswith("_proxy")
+    }
     environment = {**clean, "PYTHONPATH": str(_support.SRC), "PYTHONUNBUFFERED": "1", **(environ or {})}
     command = [sys.executable, "-c", script, *arguments]
     reactor.spawnProcess(program, sys.executable, command, env=environment, path=str(folder), usePTY=terminal)
