@@ -219,6 +219,8 @@ class Passage:
     def _stands(self, _protocol: IProtocol) -> None:
         self._dialling = None
         self._stop_timer()
+        if self._over:
+            return
         self.joined = self._silent_since = self._context.timers.seconds()
         self._timer = self._context.timers.start((self.course.idle or LAST_WORDS) / LOOKS, self._look)
 
