@@ -287,8 +287,8 @@ async def test_an_edge_that_does_not_answer_to_the_websocket(
 ) -> None:
     edge.web = True
     edge._web = _Silent(edge._web)  # type: ignore[assignment]
-    failed = await first_of(Failed, make_agent(carrier="websocket", edge_timeout=0.5), reactor)
-    assert failed.reason == f"{edge.address} did not answer to the WebSocket within 0.5 s"
+    failed = await first_of(Failed, make_agent(carrier="websocket", edge_timeout=1.5), reactor)
+    assert failed.reason == f"{edge.address} did not answer to the WebSocket within 1.5 s"
 
 
 class _Silent:

@@ -216,6 +216,14 @@ def test_what_crosses_our_close_is_heard() -> None:
     assert talk.above.got == b"crossed it"
 
 
+def test_a_ping_that_crosses_our_close_gets_no_answer() -> None:
+    talk = Talk()
+    frame = bytes(talk.peer.send(Ping()))
+    talk.above.transport.loseConnection()
+    talk.below.deliver(frame)
+    assert [type(event) for event in talk.heard()] == [CloseConnection]
+
+
 @pytest.mark.parametrize("code", [1000, None])
 def test_their_close_is_answered(code: int | None) -> None:
     talk = Talk()
