@@ -268,3 +268,22 @@ def test_connections_that_would_be_asked_for_something_else_are_let_go(asking: A
     for name in ("other", "busy"):
         connections[name].end_reading()
     assert let_go(asking.context.connections, asking.catalogs.current) == 0
+
+
+def test_a_websocket_lives_on_through_a_reload(asking: Asking) -> None:
+    visitor = asking.visitor(served=judged_by(ASKED))
+    visitor.says("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    stream = asking.stream
+    stream.read()
+    stream.deliver(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert b" 101 " in visitor.hears()
+    asking.catalogs.swap(asking.catalog("http/1.1", OTHERS))
+    assert let_go(asking.context.connections, asking.catalogs.current) == 1
+    for _ in range(2):
+        visitor.says(b"ping")
+        assert stream.read() == b"ping"
+        stream.deliver(b"pong")
+        assert visitor.hears() == b"pong"
+    visitor.end_reading()
+    stream.end_reading()
+    assert visitor.disconnected or visitor.write_closed

@@ -353,3 +353,16 @@ def test_reload(house: House, origin: Origin) -> None:
     other.tls.close()
     with pytest.raises((ssl.SSLError, ConnectionError)):
         ask(house, people.context(), OTHER, OTHER)
+
+    # and the versions of TLS
+    carl.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert ask(house, carl, APP, APP)[0] == 200
+    house.config["tls"]["policy"] = "modern"
+    house.write()
+    mark = edge.mark()
+    edge.send(signal.SIGHUP)
+    edge.wait_for("configuration reloaded", after=mark)
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
+        ask(house, carl, APP, APP)
+    carl.maximum_version = ssl.TLSVersion.TLSv1_3
+    assert ask(house, carl, APP, APP)[0] == 200
