@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import _support
-from wormhole_tw.cli import new_files
+from wormhole_tw.cli import edge_init, new_files
 from wormhole_tw.cli.main import main
 from wormhole_tw.cli.new_files import NewFile, write_new
 from wormhole_tw.cli.units import CONFIG_FILE, PROGRAM, edge_unit
@@ -270,7 +271,7 @@ def test_a_full_disk_leaves_nothing(fits: int, tmp_path: Path, monkeypatch: pyte
 KILLED = """
 import os, signal
 from pathlib import Path
-from wormhole_tw.cli import new_files
+from wormhole_tw.cli import edge_init, new_files
 
 files = [new_files.NewFile(name, name.encode(), 0o644, "") for name in ("one", "two", "three")]
 
@@ -348,3 +349,23 @@ def test_the_unit_names_what_its_user_can_reach(tmp_path: Path, capsys: pytest.C
     assert init(*DEV, "--directory", "other", "--program", "/srv/bin/wormhole-tw") == 0
     assert "ExecStart=/srv/bin/wormhole-tw edge" in Path("other", "wormhole-edge.service").read_text()
     assert "python3 -m venv" not in capsys.readouterr().out
+
+
+def test_the_unit_starts_this_program_where_everybody_can_reach_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(edge_init, "_open_to_all", lambda path: True)  # this Python may well be in somebody's home
+    assert init(*ACME) == 0
+    assert "pip install" not in capsys.readouterr().out
+    (program,) = re.findall(r"^ExecStart=(\S+) ", Path("wormhole-edge.service").read_text(), re.MULTILINE)
+    assert program == edge_init._own_program()
+    monkeypatch.setitem(sys.modules, "acme", None)
+    assert init(*ACME, "--directory", "other") == 0
+    assert f"     {shlex.quote(sys.executable)} -m pip install 'wormhole-tw[acme]'" in capsys.readouterr().out
+
+
+def test_who_can_reach_a_program(tmp_path: Path) -> None:
+    assert edge_init._open_to_all(Path("/usr/bin/env"))
+    assert not edge_init._open_to_all(Path("/root"))
+    assert not edge_init._open_to_all(Path("/usr/no/such/program"))
+    assert not edge_init._open_to_all(tmp_path)  # what is in /tmp, a service with a /tmp of its own does not see

@@ -326,7 +326,7 @@ def _root_commands(plan: _Plan, files: Sequence[NewFile], to_install: str | None
         yield f"python3 -m venv {venv}"
         extra = "[acme]" if plan.acme is not None else ""
         yield f"{venv}/bin/pip install '{wheel}{extra}'   # `make wheel` puts it into dist"
-    elif plan.acme is not None and importlib.util.find_spec("acme") is None:
+    elif plan.acme is not None and plan.options.program is None and importlib.util.find_spec("acme") is None:
         yield f"{shlex.quote(sys.executable)} -m pip install 'wormhole-tw[acme]'"
     if plan.unit_config == CONFIG_FILE and plan.directory != Path(CONFIG_FILE).parent:
         read = [file.name for file in files if file.name in (CONFIG, CA)]
