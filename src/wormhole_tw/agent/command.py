@@ -135,14 +135,14 @@ class Command(ProcessProtocol):
             for number, stream in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)):
                 # One that was closed when we started has become something of ours: a connection to an edge, maybe.
                 streams[number] = "r" if self._log_output and number else number if stream is not None else nothing
-            process = self._reactor.spawnProcess(
-                self, sys.executable, arguments, env=self._environ, path=None, childFDs=streams
-            )
+            self._reactor.spawnProcess(self, sys.executable, arguments, env=self._environ, path=None, childFDs=streams)
         finally:
             os.close(nothing)
-        self.pid = process.pid
 
     # ProcessProtocol
+
+    def connectionMade(self) -> None:
+        self.pid = cast(Any, self.transport).pid
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         if childFD == REPORT:
