@@ -25,8 +25,6 @@ from tests.end_to_end.ca_proxy import CaProxy
 from tests.end_to_end.house import House, open_house, with_tests
 from tests.end_to_end.pebble import Pebble
 from tests.end_to_end.programs import Program, free_port, programs
-from wormhole_tw.control.acme import AcmeConfig
-from wormhole_tw.edge.certificates.acme_client import AcmeClient
 
 EDGE = "edge.example.com"
 
@@ -299,33 +297,6 @@ def test_a_refused_challenge(town: Town) -> None:
     edge = town.hasty()
     edge.wait_for(issued("bad.example.com"))
     town.served("bad.example.com", context)
-
-
-def test_a_closed_account_is_replaced(town: Town) -> None:
-    edge = town.hasty()
-    edge.wait_for(issued("app.example.com"))
-    edge.wait_for(issued(EDGE))
-    edge.stop()
-    key: Any = load_pem_private_key((town.state / "account.key").read_bytes(), None)
-    account = json.loads((town.state / "account.json").read_text())
-    client = AcmeClient(
-        AcmeConfig(directory=town.ca.directory, directory_ca_file=town.ca.ca_file), key, source="the test"
-    )
-    client.open()
-    client.use(account["uri"])
-    client.close_account()
-
-    # One that is not a day old is not replaced: somebody has just closed it.
-    town.sites("app.example.com", "new.example.com")
-    edge = town.hasty()
-    edge.wait_for("the CA has closed account .* which is not a day old")
-    edge.stop()
-    (town.state / "account.json").write_text(json.dumps({**account, "created": account["created"] - 90000}))
-    edge = town.hasty()
-    edge.wait_for("the CA has closed account .*: a new one is made")
-    edge.wait_for(issued("new.example.com"))
-    assert len(list(town.state.glob("account.key.closed-*"))) == 1
-    assert json.loads((town.state / "account.json").read_text())["uri"] != account["uri"]
 
 
 def test_a_clock_that_is_years_ahead(town: Town) -> None:

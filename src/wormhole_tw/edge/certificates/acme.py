@@ -268,8 +268,8 @@ class AcmeCertificates:
 
     def _begin(self, batch: Batch, now: float) -> None:
         record = OrderRecord(secrets.token_hex(8), batch.names, now, new_key_pem())
-        log.info("ordering a certificate for {names}", names=_listed(batch.names))
         self._walk(record, batch.replaces, begin=True)
+        log.info("ordering a certificate for {names}", names=_listed(batch.names))
 
     def _walk(self, record: OrderRecord, replaces: Stored | None, *, begin: bool) -> None:
         # It may come to its end at once: it is entered before.
@@ -317,11 +317,11 @@ class AcmeCertificates:
         for name in record.names:
             self._status.names[name] = NameRecord(issued_at=now)
         self._status.ca = CaRecord()
+        self._changed()
         until = shown_time(stored.ends)
         log.info("a certificate for {names}, valid until {until}", names=_listed(record.names), until=until)
         if not stored.begins <= now < stored.ends:
             log.warn("this machine's clock is wrong, or the CA's: the new certificate is not valid by ours")
-        self._changed()
         self._orders.pop(record.id, None)
         await self._disk(self._store.drop_order, record)
         await self._tidy(now)
