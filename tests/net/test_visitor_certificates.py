@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gc
 import ssl
+import weakref
 from pathlib import Path
 
 import pytest
@@ -389,3 +390,16 @@ def test_the_last_key_is_kept_where_not_every_name_has_a_certificate_yet(
     first = Shaken(server.tls, made, "open.test")
     server.tls.rotate_tickets()
     assert resumed(server, made, "open.test", first.session).resumed
+
+
+def test_a_server_that_is_over_is_gone(authority: DevCa) -> None:
+    """With its keys, though OpenSSL calls back to it."""
+    policy = VisitorPolicy([CA.certificate])
+    certificates = CertificateMap([authority.certificate_for(["closed.test"])])
+    tls = ServerTls(certificates, [b"h2"], visitors=VisitorPolicies({"closed.test": policy}))
+    made = ssl.create_default_context(cadata=authority.ca_pem.decode())
+    assert Shaken(tls, made, "closed.test").refusal is not None
+    over = weakref.ref(tls)
+    del tls
+    gc.collect()
+    assert over() is None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.logger import Logger
@@ -13,9 +12,6 @@ __all__ = ["choose_by_name"]
 
 _TAKEN, _REFUSED, _UNRECOGNIZED_NAME = 0, 2, 112
 """SSL_TLSEXT_ERR_OK, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_AD_UNRECOGNIZED_NAME."""
-
-_callbacks: WeakKeyDictionary[SSL.Context, object] = WeakKeyDictionary()
-"""What OpenSSL calls lives as long as the context."""
 
 log = Logger()
 
@@ -48,4 +44,5 @@ def choose_by_name(context: SSL.Context, choose: Callable[[SSL.Connection], bool
 
     callback = ffi.callback("int (*)(SSL *, int *, void *)", by_name)
     set_callback(inside, callback)
-    _callbacks[context] = callback
+    # What OpenSSL calls lives as long as the context, and no longer: it stands where pyOpenSSL keeps its own.
+    cast(Any, context)._tlsext_servername_callback = callback
