@@ -339,7 +339,7 @@ def test_without_a_limit_only_who_does_not_take_the_last_words_is_ended(house: H
 # Who may come, and how many.
 
 
-def test_who_may_come(house: House) -> None:
+def test_who_may_come(house: House, log_lines: LogLines) -> None:
     port = Port(
         house,
         allow=Trusted((ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")), unix=True),
@@ -356,6 +356,8 @@ def test_who_may_come(house: House) -> None:
     for peer in (PROXY, IPv4Address("TCP", "192.0.2.9", 1), IPv6Address("TCP", "::1", 1)):
         assert port.arrive(peer) is None, peer
     assert port.reasons == ["not-allowed"] * 3
+    levels = [event["log_level"].name for event in log_lines.events if event.get("who") and event.get("name") == "db"]
+    assert levels == ["debug"] * 3, "a port that is scanned all day would fill the log"
     denying = Port(house, deny=Trusted(unix=True))
     assert denying.arrive(UNIXAddress(b"/x")) is None
     denying.connect(PROXY).lose()

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
 from wormhole_tw.edge.complaints import Lines
 from wormhole_tw.edge.metrics import Histogram
 from wormhole_tw.edge.passage import Course, Passage
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.facts import ConnectionFacts
 
 __all__ = ["PassageTraffic", "Passages"]
+
+log = Logger()
 
 _WHAT = {"tcp": "TCP service", "passthrough": "site"}
 
@@ -28,7 +32,6 @@ _TROUBLE = {
     "service-failed": "the service of backend {backend} failed",
     "service-busy": "as many connections as it may have are there",
     "too-many-connections": "as many connections as one address may have are there",
-    "not-allowed": "this address may not connect",
     "removed": "the service is no longer in the configuration",
 }
 """What the operator is told of connections that were closed before they reached a service."""
@@ -95,7 +98,11 @@ class Passages:
     def ended(self, passage: Passage) -> None:
         """It is over, or was never let in."""
         self.of(passage.course).over(passage)
-        if not passage.joined and passage.reason in _TROUBLE:
+        if passage.reason == "not-allowed":
+            # every public port is scanned all day: a list that does what it is for is no trouble
+            course, who = passage.course, passage.facts.address
+            log.debug("TCP service {name}: {who} may not connect", name=course.name, who=who)
+        elif not passage.joined and passage.reason in _TROUBLE:
             self._complain(passage)
         if self.on_done is not None:
             self.on_done(passage)
