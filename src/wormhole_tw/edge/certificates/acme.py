@@ -172,11 +172,6 @@ class AcmeCertificates:
         """How each name stands now."""
         return acme_statuses(self._config, self._stored, self._status, self._busy, self._wall())
 
-    @property
-    def ca_error(self) -> str:
-        """Why the CA cannot be had, or an empty string."""
-        return self._status.ca.error
-
     # Life.
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -127,9 +127,3 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {word}"
     return f"{seconds:.0f} seconds"
-
-
-def summary(statuses: Sequence[NameStatus]) -> str:
-    """How many names are how, for one line."""
-    counts = {state: sum(status.state == state for status in statuses) for state in ("valid", "expired", "missing")}
-    return ", ".join(f"{number} {state}" for state, number in counts.items() if number) or "no public name"
