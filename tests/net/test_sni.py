@@ -92,11 +92,11 @@ def test_the_alert_says_why(version: int) -> None:
 
 
 def test_where_the_library_is_another_it_is_refused_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SSL.Connection, "_reverse_mapping", None)
-    context = SSL.Context(SSL.TLS_METHOD)
-    before = dict(sni._callbacks)
-    sni.choose_by_name(context, lambda _connection: False)
-    assert dict(sni._callbacks) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(SSL.Connection, "_reverse_mapping", None)
+        tls = ServerTls(certificates("new.test"), [b"http/1.1"])
+    assert "handshake failure" in heard(tls, b"new.test", SSL.TLS1_3_VERSION)
+    assert heard(tls, b"app.test", SSL.TLS1_3_VERSION) == "app"
 
 
 def test_a_bug_in_choosing_is_one_visitors(logged_failures: Any) -> None:
