@@ -87,6 +87,7 @@ def test_octets_go_both_ways_and_are_counted(house: House) -> None:
     house.stream.deliver(b"answer!")
     assert visitor.hears() == b"answer!"
     assert (port.traffic.received, port.traffic.sent, len(port.traffic.open)) == (8, 7, 1)
+    assert sum(port.traffic.connect.counts) == 1
     visitor.end_reading()
     house.stream.end_reading()
     house.stream.lose()

@@ -223,6 +223,7 @@ class Passage:
             return
         self.joined = self._silent_since = self._context.timers.seconds()
         self._timer = self._context.timers.start((self.course.idle or LAST_WORDS) / LOOKS, self._look)
+        self._context.passages.joined(self)
 
     def _dial_failed(self, failure: Failure) -> None:
         self._dialling = None

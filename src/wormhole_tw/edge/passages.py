@@ -70,8 +70,6 @@ class PassageTraffic:
         self._received += passage.received
         self._sent += passage.sent
         self.ended[passage.reason] += 1
-        if passage.joined:
-            self.connect.observe(passage.joined - passage.began)
 
 
 class Passages:
@@ -94,6 +92,10 @@ class Passages:
     def begun(self, passage: Passage) -> None:
         """Here is one."""
         self.of(passage.course).open.add(passage)
+
+    def joined(self, passage: Passage) -> None:
+        """It has reached its service."""
+        self.of(passage.course).connect.observe(passage.joined - passage.began)
 
     def ended(self, passage: Passage) -> None:
         """It is over, or was never let in."""
