@@ -23,7 +23,16 @@ PACKAGE = "wormhole_tw"
 
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(floor.split())
-    for floor in ("errors _version", "wire http", "control net", "tunnel", "edge agent", "admin", "cli")
+    for floor in (
+        "errors _version pure_structs",
+        "structs",
+        "wire http",
+        "control net",
+        "tunnel",
+        "edge agent",
+        "admin",
+        "cli",
+    )
 )
 """Ground up.  Rooms of one floor do not know each other."""
 

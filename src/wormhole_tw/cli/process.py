@@ -294,9 +294,10 @@ def _end() -> None:
 
 def freeze_garbage() -> None:
     """Put everything imported and built so far out of the collector's sight: it would look at it again and again, and
-    a full collection then costs a busy process 6–30 ms."""
+    a full collection then costs a busy process 6–30 ms. PyPy's collector is another one, and has no such thing."""
     gc.collect()
-    gc.freeze()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
 
 
 def keep_freed_memory() -> None:

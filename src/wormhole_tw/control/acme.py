@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-import msgspec
-
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.structs import Struct
 
 from .dns import DnsConfig, check_provable, read_dns
 
@@ -56,7 +55,7 @@ ACME_KEYS = ("email", "directory", "directory_ca_file", "agree_tos", "external_a
 Challenge = Literal["http-01", "dns-01"]
 
 
-class ExternalAccountTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExternalAccountTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tls.external_account]``: an account that one has at the CA already (RFC 8555 section 7.3.4)."""
 
     key_id: str

@@ -14,10 +14,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
-from msgspec import Meta
-
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.structs import Meta, Struct
 
 from .names import MAX_HOSTNAME, normalise_hostname
 from .tsig import TsigAlgorithm, TsigKey, read_key_file
@@ -54,7 +52,7 @@ _ADDRESS_WITH_PORT = re.compile(r"\[([^\]]*)\](?::(.*))?", re.DOTALL)
 _ONE_OF_TWO = '[tls.dns] hook = ["/path/to/program"] or [tls.dns.rfc2136]'
 
 
-class UpdateTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UpdateTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tls.dns.rfc2136]``."""
 
     server: str
@@ -66,7 +64,7 @@ class UpdateTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout: Annotated[float, Meta(gt=0, le=60)] = 5
 
 
-class DnsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DnsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tls.dns]``."""
 
     hook: list[str] | None = None

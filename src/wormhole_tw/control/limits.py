@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
-from msgspec import Meta
+from wormhole_tw.structs import Meta, Struct, replace
 
 __all__ = ["Count", "CountOrOff", "Limits", "Seconds", "SecondsOrOff", "SiteLimits"]
 
@@ -26,7 +25,7 @@ Count = Annotated[int, Meta(ge=1, le=_HUGE)]
 CountOrOff = Annotated[int, Meta(ge=0, le=_HUGE)]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ``[limits]`` table."""
 
     #: Octets of a request's or an answer's head, first line and fields: browsers send 2–8 KiB, 16 with single sign-on.
@@ -103,7 +102,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     failed_authentications: Count = 30
 
 
-class SiteLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SiteLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ``[sites.limits]`` table: the limits of requests, which are known to be for the site; None is the edge's own.
 
     What counts before that (heads, handshakes, connections) and what belongs to a connection, which may carry requests
@@ -125,4 +124,4 @@ class SiteLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         :param limits: the edge's
         """
         own = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
-        return msgspec.structs.replace(limits, **own)
+        return replace(limits, **own)

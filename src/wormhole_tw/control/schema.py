@@ -10,16 +10,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
-
-import msgspec
-from msgspec import inspect
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.structs import Struct, ValidationError, convert, fields
 
 __all__ = ["check_table", "closest", "place"]
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T", bound=Struct)
 
 _AT = re.compile(r" - at `(\$[^`]*)`$")
 _TYPES = re.compile(r"`([^`]+)`")
@@ -69,32 +68,34 @@ def check_table(raw: Mapping[str, object], kind: type[T], source: str) -> T:
     :raises ConfigError: an unknown key, a missing one, or a value of the wrong type or out of bounds; values that were
         given are never repeated, for one may be a secret in the wrong place
     """
-    _check(raw, inspect.type_info(kind), "$", source)
+    _check(raw, kind, "$", source)
     try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
+        return convert(raw, kind)
+    except ValidationError as error:
         raise _translate(str(error), source) from None
 
 
-def _check(raw: object, kind: inspect.Type, path: str, source: str) -> None:
-    """Walk over what msgspec would refuse with fewer words: unknown keys, wrong choices, infinities."""
-    if isinstance(kind, inspect.UnionType):
-        kind = next(option for option in kind.types if not isinstance(option, inspect.NoneType))
-    if isinstance(kind, inspect.StructType) and isinstance(raw, Mapping):
-        fields = {field.encode_name: field.type for field in kind.fields}
+def _check(raw: object, kind: Any, path: str, source: str) -> None:
+    """Walk over what :func:`convert` would refuse with fewer words: unknown keys, wrong choices, infinities."""
+    origin = get_origin(kind)
+    if origin in (Annotated, Union, UnionType):
+        # of alternatives, the first that is not "null"
+        _check(raw, next(option for option in get_args(kind) if option is not NoneType), path, source)
+    elif isinstance(kind, type) and issubclass(kind, Struct) and isinstance(raw, Mapping):
+        hints = {field.encode_name: field.type for field in fields(kind)}
         for name, value in raw.items():
             where = f"{path}.{name if _BARE_KEY.fullmatch(name) else repr(name)}"
-            if name not in fields:
-                guess = closest(name, fields)
+            if name not in hints:
+                guess = closest(name, hints)
                 raise ConfigError(source, where, "unknown key" + (f"; did you mean {guess}?" if guess else ""))
-            _check(value, fields[name], where, source)
-    elif isinstance(kind, inspect.ListType) and isinstance(raw, list):
+            _check(value, hints[name], where, source)
+    elif origin is list and isinstance(raw, list):
         for index, value in enumerate(raw):
-            _check(value, kind.item_type, f"{path}[{index}]", source)
-    elif isinstance(kind, inspect.LiteralType) and raw not in kind.values:
-        choices = ", ".join(f'"{value}"' for value in kind.values)
+            _check(value, get_args(kind)[0], f"{path}[{index}]", source)
+    elif origin is Literal and raw not in get_args(kind):
+        choices = ", ".join(f'"{value}"' for value in sorted(get_args(kind)))
         raise ConfigError(source, path, f"expected one of {choices}")
-    elif isinstance(kind, inspect.FloatType) and isinstance(raw, float) and not math.isfinite(raw):
+    elif kind is float and isinstance(raw, float) and not math.isfinite(raw):
         raise ConfigError(source, path, "expected a finite number")
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-import msgspec
-from msgspec import Meta
-
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.structs import Meta, Struct
 
 from .model import AddedFields, Security
 
@@ -38,7 +36,7 @@ ReferrerPolicy = Literal[
 ]
 
 
-class HstsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HstsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``hsts``: Strict-Transport-Security (RFC 6797)."""
 
     max_age: Annotated[int, Meta(ge=0, le=_TEN_YEARS)]
@@ -46,7 +44,7 @@ class HstsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     preload: bool = False
 
 
-class SecurityTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SecurityTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[sites.security]``."""
 
     hsts: HstsTable | None = None

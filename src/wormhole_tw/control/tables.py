@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
+from wormhole_tw.structs import Struct
 
 from .acme import ExternalAccountTable
 from .dns import DnsTable
@@ -44,7 +44,7 @@ DEFAULT_TCP_IDLE = 3600.0
 TrustedHeader = Literal["x-forwarded-for", "forwarded"]
 
 
-class ListenerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ListenerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[edge.listeners]]``."""
 
     endpoint: str
@@ -56,7 +56,7 @@ class ListenerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tunnels: bool | None = None
 
 
-class EdgeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EdgeTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[edge]``."""
 
     name: str | None = None
@@ -72,14 +72,14 @@ class EdgeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     state: str = DEFAULT_STATE
 
 
-class CertificateTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CertificateTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[tls.certificates]]``."""
 
     certificate: str
     key: str
 
 
-class TlsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TlsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[tls]``."""
 
     mode: Literal["dev", "files", "acme"] = "dev"
@@ -94,14 +94,14 @@ class TlsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dns: DnsTable | None = None
 
 
-class AccessLogTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AccessLogTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[access_log]``."""
 
     path: str
     format: Literal["json", "combined"] = "json"
 
 
-class BackendTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BackendTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[backends]]``."""
 
     name: str
@@ -111,14 +111,14 @@ class BackendTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     protocol: Literal["http/1.1", "h2c"] = "http/1.1"
 
 
-class RouteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RouteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[sites.routes]]``."""
 
     path: str
     backend: str
 
 
-class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SiteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[sites]]``."""
 
     hostnames: list[str]
@@ -133,7 +133,7 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     client_fingerprints: list[str] | None = None
 
 
-class TcpTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TcpTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[tcp]]``."""
 
     listen: str
@@ -149,7 +149,7 @@ class TcpTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trusted: list[str] | None = None
 
 
-class EdgeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EdgeFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     edge: EdgeTable = EdgeTable()

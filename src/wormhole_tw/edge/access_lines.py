@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from wormhole_tw.http.memo import remember
 
@@ -52,7 +51,10 @@ FIELDS = (
 )
 """The fields of a line of JSON, in their order; docs/observability.md says what they are."""
 
-_encode = msgspec.json.Encoder().encode
+
+def as_json(value: object) -> bytes:
+    """As JSON; seldom asked for, as most of a line is known from before."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 @lru_cache(maxsize=4)
@@ -122,7 +124,7 @@ def _head_json(head: RequestHead) -> bytes:
     together = b"".join(values)
     if len(together) <= MAX_VALUE and not together.translate(None, _PLAIN):
         return _HEAD % values
-    return _HEAD % tuple(_encode(_text(value))[1:-1] for value in values)
+    return _HEAD % tuple(as_json(_text(value))[1:-1] for value in values)
 
 
 def _json_of(head: RequestHead) -> bytes:
@@ -138,7 +140,7 @@ def _json_of(head: RequestHead) -> bytes:
 
 def _json(names: Iterable[str], values: Iterable[str | None]) -> bytes:
     """Members of an object, without its braces."""
-    return _encode(dict(zip(names, values, strict=True)))[1:-1]
+    return as_json(dict(zip(names, values, strict=True)))[1:-1]
 
 
 _CONNECTION = FIELDS[2:6]
@@ -185,7 +187,7 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
         place,
         exchange.attempts,
         exchange.status or LEFT,
-        _encode(exchange.reason) if exchange.reason else b'""',
+        as_json(exchange.reason) if exchange.reason else b'""',
         exchange.received,
         exchange.sent,
         b"%.6f" % (first_byte - began) if first_byte > began else b"0.0" if first_byte else b"null",

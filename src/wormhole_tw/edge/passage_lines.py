@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from wormhole_tw.edge.access_lines import LEFT, clf_second, shown_second
+from wormhole_tw.edge.access_lines import LEFT, as_json, clf_second, shown_second
 from wormhole_tw.edge.answers import ANSWERS
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ FIELDS = (
 )
 """The members of a line of JSON, in their order; docs/observability.md says what they are."""
 
-_encode = msgspec.json.Encoder().encode
 
 _JOINED = 200
 _STATUS = {"not-allowed": 403, "visitor-gone": LEFT, "service-busy": 503, "too-many-connections": 429}
@@ -66,7 +63,7 @@ def json_line(passage: Passage, ended: float, wall: float) -> bytes:
         round(max(passage.joined - passage.began, 0.0), 6) if passage.joined else None,
         round(max(ended - passage.began, 0.0), 6),
     )
-    return _encode(dict(zip(FIELDS, values, strict=True))) + b"\n"
+    return as_json(dict(zip(FIELDS, values, strict=True))) + b"\n"
 
 
 def combined_line(passage: Passage, ended: float, wall: float) -> bytes:

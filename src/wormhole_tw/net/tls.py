@@ -40,7 +40,7 @@ from wormhole_tw.net.pem import KeyMaterial, load_ca_certificates, normal_name, 
 from wormhole_tw.net.sni import choose_by_name
 from wormhole_tw.net.tickets import TICKET_LIFETIME, Front, OwnConnection
 from wormhole_tw.net.tls_failure import CertificateRejected, explain_tls_failure
-from wormhole_tw.net.tls_policy import INTERMEDIATE, NO_RENEGOTIATION, TlsPolicy
+from wormhole_tw.net.tls_policy import INTERMEDIATE, TlsPolicy, refuse_renegotiation
 from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport, tls_connection_of, wrap_client_tls
 from wormhole_tw.net.visitor_certificates import NOBODY_ASKED, VisitorCertificate, VisitorPolicies, VisitorPolicy
 
@@ -400,7 +400,7 @@ class _VerifiedClient:
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection: SSL.Connection = self._options.clientConnectionForTLS(protocol)
-        connection.set_options(NO_RENEGOTIATION)
+        refuse_renegotiation(connection)
         told = [protocol]  # emptied when it is judged, or connection and protocol would hold each other for good
 
         def judge(_connection: SSL.Connection, certificate: crypto.X509, _code: int, depth: int, good: bool) -> bool:
@@ -432,7 +432,7 @@ class _UnverifiedClient:
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection: SSL.Connection = self._options.clientConnectionForTLS(protocol)
-        connection.set_options(NO_RENEGOTIATION)
+        refuse_renegotiation(connection)
         if self._server_name is not None:
             connection.set_tlsext_host_name(self._server_name)
         return connection

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from OpenSSL import SSL
 from twisted.internet.ssl import AcceptableCiphers, TLSVersion
 
-__all__ = ["INTERMEDIATE", "MODERN", "NO_RENEGOTIATION", "POLICIES", "PolicyName", "TlsPolicy"]
+__all__ = ["INTERMEDIATE", "MODERN", "POLICIES", "PolicyName", "TlsPolicy", "refuse_renegotiation"]
 
 TLS12_CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
@@ -26,7 +26,7 @@ GROUPS = (b"?X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
 opens, where OpenSSL has it; one older than 3.5 does not know the question mark. OpenSSL's own list has X448 and P-521
 besides, which cost a visitor's first message more of our time and are asked for by nobody."""
 
-NO_RENEGOTIATION: int = getattr(SSL, "OP_NO_RENEGOTIATION", 0)
+_NO_RENEGOTIATION: int = getattr(SSL, "OP__NO_RENEGOTIATION", 0)
 """A peer that asks for a second handshake (up to TLS 1.2) is told no: it costs us more than it, and has been a hole."""
 
 PolicyName = Literal["intermediate", "modern"]
@@ -57,7 +57,7 @@ class TlsPolicy:
 
         :param alpn: protocols in the order of preference; whoever offers others alone is refused
         """
-        context.set_options(NO_RENEGOTIATION)
+        context.set_options(_NO_RENEGOTIATION)
         set_tls13_ciphersuites = getattr(context, "set_tls13_ciphersuites", None)
         if set_tls13_ciphersuites is not None:
             set_tls13_ciphersuites(TLS13_CIPHERS)
@@ -93,3 +93,11 @@ def _limit_groups(context: SSL.Context) -> None:
         raise SSL.Error([("SSL routines", "", "none of the groups for key exchange are known")])  # pragma: no cover
     if lib is not None:
         lib.ERR_clear_error()  # of the list that was refused
+
+
+def refuse_renegotiation(connection: SSL.Connection) -> None:
+    """Nothing of ours renegotiates; TLS 1.2's invites attacks (CVE-2009-3555)."""
+    if hasattr(connection, "set_options"):
+        connection.set_options(_NO_RENEGOTIATION)
+    else:  # before pyOpenSSL 26
+        connection.get_context().set_options(_NO_RENEGOTIATION)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from wormhole_tw.errors import TunnelProtocolError
+from wormhole_tw.structs import replace
 from wormhole_tw.wire.codes import GoawayCode, broken
 from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.messages import Hello, Limits, Welcome, decode

@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, TypeVar
 
-import msgspec
-from msgspec import Meta, Struct
-
 from wormhole_tw.errors import MisuseError, TunnelProtocolError
+from wormhole_tw.structs import Meta, MsgspecError, Struct, field, msgpack
 from wormhole_tw.wire.codes import GoawayCode
 
 __all__ = [
@@ -71,7 +69,7 @@ class Service(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """One private service of an agent: a name, and the kinds of stream it takes."""
 
     name: _Name = "default"
-    kinds: _Names = msgspec.field(default_factory=lambda: ["http", "tcp"])
+    kinds: _Names = field(default_factory=lambda: ["http", "tcp"])
 
 
 class Release(Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -105,9 +103,9 @@ class Hello(Struct, kw_only=True, frozen=True, omit_defaults=True):
     host: _Text = ""
     software: _Text = ""
     release: Release | None = None
-    services: Annotated[list[Service], Meta(max_length=MAX_LIST)] = msgspec.field(default_factory=list)
+    services: Annotated[list[Service], Meta(max_length=MAX_LIST)] = field(default_factory=list)
     initial_credit: _Credit = INITIAL_CREDIT
-    options: _Names = msgspec.field(default_factory=list)
+    options: _Names = field(default_factory=list)
     hostname: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
 
     def __repr__(self) -> str:
@@ -138,11 +136,11 @@ class Welcome(Struct, kw_only=True, frozen=True, omit_defaults=True):
     edge: _Text = ""
     region: _Text = ""
     version: _Count = 1
-    urls: Annotated[list[_Long], Meta(max_length=MAX_LIST)] = msgspec.field(default_factory=list)
+    urls: Annotated[list[_Long], Meta(max_length=MAX_LIST)] = field(default_factory=list)
     limits: Limits = Limits()
     timers: Timers = Timers()
     initial_credit: _Credit = INITIAL_CREDIT
-    granted: _Names = msgspec.field(default_factory=list)
+    granted: _Names = field(default_factory=list)
 
 
 class Status(Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -228,9 +226,9 @@ Message = Hello | Welcome | Status | Open | Opened | Reset | Goaway
 
 _M = TypeVar("_M", Hello, Welcome, Status, Open, Opened, Reset, Goaway)
 
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODERS: dict[type, msgspec.msgpack.Decoder[Message]] = {
-    cls: msgspec.msgpack.Decoder(cls) for cls in (Hello, Welcome, Status, Open, Opened, Reset, Goaway)
+_ENCODER = msgpack.Encoder()
+_DECODERS: dict[type, msgpack.Decoder[Message]] = {
+    cls: msgpack.Decoder(cls) for cls in (Hello, Welcome, Status, Open, Opened, Reset, Goaway)
 }
 _WHERE = re.compile(r"at `(?:key in )?(\$[\w.\[\]]*)`|field `(\w+)`")
 
@@ -243,7 +241,7 @@ def decode(cls: type[_M], payload: bytes) -> _M:
     """
     try:
         return _DECODERS[cls].decode(payload)  # type: ignore[return-value]
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (MsgspecError, ValueError, RecursionError) as error:
         raise TunnelProtocolError(GoawayCode.PROTOCOL_ERROR, _explain(cls, error)) from None
 
 
@@ -257,7 +255,7 @@ def encode(message: Message) -> bytes:
         raise MisuseError(f"{type(message).__name__} is {len(payload)} bytes long; the limit is {MAX_MESSAGE}")
     try:
         _DECODERS[type(message)].decode(payload)
-    except msgspec.MsgspecError as error:
+    except MsgspecError as error:
         raise MisuseError(_explain(type(message), error)) from None
     return payload
 

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -42,6 +41,7 @@ from twisted.logger import Logger
 
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.pem import KeyMaterial, load_key_material
+from wormhole_tw.structs import MsgspecError, convert
 
 __all__ = [
     "AccountRecord",
@@ -335,12 +335,12 @@ class CertificateStore:
 
     def _read(self, path: Path, kind: type[T]) -> T | None:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            return convert(json.loads(path.read_bytes()), kind)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise ConfigError(self._source, "", f"{path} cannot be read: {error.strerror or error}") from None
-        except msgspec.MsgspecError:
+        except (ValueError, MsgspecError):  # no JSON, or not that of such a record
             log.error("{path} is damaged, and left out", path=path)
             return None
 
