@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Annotated, Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,7 +129,7 @@ def put(value: Any, path: tuple[Any, ...], other: Any) -> Any:
 @needs_both
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_good_message_is_the_same_through_both(kind: str) -> None:
-    payload = msgspec.msgpack.encode(GOOD[kind])
+    payload = pure_structs.msgpack.encode(GOOD[kind])
     theirs = decoded(messages, kind, payload)
     assert isinstance(theirs, dict), theirs
     assert decoded(PURE_MESSAGES, kind, payload) == theirs
@@ -149,7 +148,7 @@ def test_a_good_message_is_the_same_through_both(kind: str) -> None:
 def test_a_message_with_something_else_in_one_place(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(KINDS))
     where = data.draw(st.sampled_from(list(places(GOOD[kind]))))
-    payload = msgspec.msgpack.encode(put(GOOD[kind], where, data.draw(VALUES)))
+    payload = pure_structs.msgpack.encode(put(GOOD[kind], where, data.draw(VALUES)))
     assert decoded(PURE_MESSAGES, kind, payload) == decoded(messages, kind, payload)
 
 
@@ -157,7 +156,7 @@ def test_a_message_with_something_else_in_one_place(data: st.DataObject) -> None
 @settings(max_examples=300)
 @given(st.sampled_from(KINDS), st.binary(max_size=40), st.integers(0, 200), st.integers(0, 255))
 def test_octets_that_are_no_message(kind: str, noise: bytes, at: int, octet: int) -> None:
-    payload = bytearray(msgspec.msgpack.encode(GOOD[kind]))
+    payload = bytearray(pure_structs.msgpack.encode(GOOD[kind]))
     payload[at % len(payload)] = octet
     for broken in (noise, bytes(payload), bytes(payload[: at % len(payload)])):
         ours, theirs = decoded(PURE_MESSAGES, kind, broken), decoded(messages, kind, broken)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 
-import msgspec
 import pytest
 
 from tests._support import ROOT
+from wormhole_tw import structs
 from wormhole_tw.control import tables
 from wormhole_tw.control.acme import ExternalAccountTable
 from wormhole_tw.control.catalog import build_catalog
@@ -47,7 +47,7 @@ def rows(heading: str) -> list[list[str]]:
         ("`[sites.limits]`", SiteLimits),
     ],
 )
-def test_every_key_is_there(heading: str, table: type[msgspec.Struct]) -> None:
+def test_every_key_is_there(heading: str, table: type[structs.Struct]) -> None:
     assert {row[0] for row in rows(heading)} == set(table.__struct_fields__)
 
 

@@ -3,22 +3,22 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.control._sample import sample
+from wormhole_tw import structs
 from wormhole_tw.control.schema import check_table, closest, place
 from wormhole_tw.control.tables import EdgeFile
 from wormhole_tw.errors import ConfigError
 
 
-class Inner(msgspec.Struct, forbid_unknown_fields=True):
+class Inner(structs.Struct, forbid_unknown_fields=True):
     size: int | str = 0
 
 
-class Outer(msgspec.Struct, forbid_unknown_fields=True):
+class Outer(structs.Struct, forbid_unknown_fields=True):
     name: str
     inner: Inner | None = None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.links import HELLO
+from wormhole_tw import structs
 from wormhole_tw.errors import MisuseError, TunnelProtocolError
 from wormhole_tw.wire.codes import GoawayCode, ResetCode
 from wormhole_tw.wire.messages import (
@@ -31,11 +31,11 @@ from wormhole_tw.wire.messages import (
     encode,
 )
 
-pack = msgspec.msgpack.encode
+pack = structs.msgpack.encode
 
 ALL: list[Message] = [
     HELLO,
-    msgspec.structs.replace(
+    structs.replace(
         HELLO,
         slot=3,
         previous="draining",
@@ -114,12 +114,12 @@ def test_a_token_is_nowhere_in_errors_or_repr() -> None:
         decode(Hello, pack(bad))
     assert secret not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert secret not in repr(msgspec.structs.replace(HELLO, token=secret))
+    assert secret not in repr(structs.replace(HELLO, token=secret))
 
 
 def test_our_own_mistakes_are_ours() -> None:
     with pytest.raises(MisuseError, match=r"HELLO is not valid at \$.slot"):
-        encode(msgspec.structs.replace(HELLO, slot=-1))
+        encode(structs.replace(HELLO, slot=-1))
     with pytest.raises(MisuseError, match="limit is 16384"):
         encode(Welcome(session="s", urls=["x" * 1024] * 20))
 

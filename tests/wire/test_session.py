@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from tests.wire.links import HELLO, HTTP, WELCOME, Link, frames, joined, octets, of
 from wormhole_tw.errors import MisuseError
+from wormhole_tw.structs import replace
 from wormhole_tw.wire.codes import GoawayCode, ResetCode
 from wormhole_tw.wire.events import (
     DataReceived,

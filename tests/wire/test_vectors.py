@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tests.wire.links import Link, frames, joined, of
+from wormhole_tw import structs
 from wormhole_tw.wire import messages
 from wormhole_tw.wire.codes import GoawayCode, ResetCode
 from wormhole_tw.wire.events import LinkFailed, StreamWasReset
@@ -45,7 +45,7 @@ def message_of(meaning: dict[str, Any]) -> Any:
     fields = dict(meaning["fields"])
     if "instance" in fields:
         fields["instance"] = bytes.fromhex(fields["instance"])
-    return msgspec.convert(fields, CLASSES[meaning["type"]])
+    return structs.convert(fields, CLASSES[meaning["type"]])
 
 
 def named(vector: dict[str, Any]) -> str:
@@ -234,13 +234,13 @@ def test_types_and_codes() -> None:
 )
 def test_fields_and_defaults(heading: str, cls: Any) -> None:
     said = {row[0]: row[2] for row in rows(heading)}
-    fields = {field.name: field for field in msgspec.structs.fields(cls)}
+    fields = {field.name: field for field in structs.fields(cls)}
     assert list(said) == list(fields)
     words = {"": "empty", None: "nil", True: "true", False: "false"}
     for name, field in fields.items():
         if field.required:
             assert said[name] == "required"
-        elif field.default is not msgspec.NODEFAULT and not isinstance(field.default, msgspec.Struct):
+        elif field.default is not structs.NODEFAULT and not isinstance(field.default, structs.Struct):
             default = field.default
             named_so = default is None or (isinstance(default, bool | str) and not default) or default is True
             spelled = words[default] if named_so else str(default)
@@ -249,7 +249,7 @@ def test_fields_and_defaults(heading: str, cls: Any) -> None:
 
 def test_release_fields() -> None:
     text = PAGE[PAGE.index("`release`, every field") :].split("\n\n")[0]
-    assert set(re.findall(r"`(\w+)`", text)) - {"release"} == {f.name for f in msgspec.structs.fields(messages.Release)}
+    assert set(re.findall(r"`(\w+)`", text)) - {"release"} == {f.name for f in structs.fields(messages.Release)}
 
 
 def test_states_of_a_stream() -> None:
