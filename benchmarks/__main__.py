@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--agents", type=int, help=f"that are idle (default: {_ALL.agents})")
     add("--visitors", type=int, help=f"that are idle (default: {_ALL.visitors})")
     add("--streams", type=int, help=f"that are idle (default: {_ALL.streams})")
+    add("--warm-up", type=float, help="seconds of each contender before the rounds, uncounted, for a JIT (default: 0)")
     add("--quick", action="store_true", help="one short round, to see that everything runs; its figures say nothing")
     add("--json", type=Path, metavar="FILE", help="write all figures of all rounds")
     add("--svg", type=Path, metavar="FILE", help="write a chart")
@@ -72,8 +73,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         QUICK if arguments.quick else _ALL, **{name: value for name, value in given.items() if value is not None}
     )
     for name in Options.__dataclass_fields__:
-        if getattr(options, name) <= 0:
-            raise SystemExit(f"--{name} must be more than 0")
+        if getattr(options, name) <= 0 and not (name == "warm_up" and options.warm_up == 0):
+            raise SystemExit(f"--{name.replace('_', '-')} must be more than 0")
     return options
 
 

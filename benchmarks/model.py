@@ -77,7 +77,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much is measured: of each contender, in each round."""
+    """How much is measured: of each contender, in each round.
+
+    :ivar warm_up: seconds for which each contender is run before the rounds, uncounted: a JIT compiler learns in them
+    """
 
     rounds: int = 5
     seconds: float = 5.0
@@ -85,6 +88,7 @@ class Options:
     agents: int = 1000
     visitors: int = 1000
     streams: int = 10_000
+    warm_up: float = 0.0
 
 
 Runner = Callable[[], Reading]

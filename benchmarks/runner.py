@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import ssl
@@ -56,6 +57,8 @@ def measure(
             world = World(running, options, wanted=wanted, say=say)
             try:
                 runners = dict(scenario.prepare(world))
+                if options.warm_up:
+                    _warm_up(runners, options.warm_up, say)
                 _run_rounds(result, runners, options.rounds, say)
             finally:
                 result.absent = {**world.absent, **result.absent}
@@ -64,6 +67,17 @@ def measure(
         say(f"failed: {failure}")
     result.seconds = time.monotonic() - begin
     return result
+
+
+def _warm_up(runners: Mapping[str, Callable[[], Reading]], seconds: float, say: Callable[[str], object]) -> None:
+    """Run each contender for so long. Who fails here fails in the rounds again, and is named there."""
+    for name, run in runners.items():
+        say(f"warming up {name}")
+        until = time.monotonic() + seconds
+        with contextlib.suppress(Failed):
+            run()
+            while time.monotonic() < until:
+                run()
 
 
 def _run_rounds(
@@ -151,7 +165,7 @@ def machine() -> dict[str, object]:
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),
-        "python": ".".join(map(str, sys.version_info[:3])),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
         "openssl": ssl.OPENSSL_VERSION,
         "environment": {name: value for name, value in clean_environment().items() if name.startswith("WORMHOLE_")},
         "load_average": [round(load, 2) for load in os.getloadavg()],

@@ -54,6 +54,13 @@ def test_contenders_are_measured_in_turn() -> None:
     assert "round 2 of 3, nginx: requests 1,000 a second" in lines
 
 
+def test_a_warm_up_comes_before_the_rounds_and_counts_nothing() -> None:
+    asked: list[str] = []
+    result = measure(scenario(asked=asked), Options(rounds=2, warm_up=1e-9))
+    assert asked == ["ours", "nginx", "haproxy"] * 3
+    assert {len(readings) for readings in result.readings.values()} == {2}
+
+
 def test_a_peer_that_breaks_has_no_figures() -> None:
     asked: list[str] = []
     result = measure(scenario(fails="nginx", asked=asked), Options(rounds=3))
