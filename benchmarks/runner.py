@@ -164,7 +164,7 @@ def machine() -> dict[str, object]:
     """What it ran on. Figures of two machines are not to be compared, ratios hardly."""
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "openssl": ssl.OPENSSL_VERSION,
         "environment": {name: value for name, value in clean_environment().items() if name.startswith("WORMHOLE_")},
