@@ -102,6 +102,7 @@ def test_sigterm_lets_running_requests_finish(house: House, origin: Origin, who:
         stopping.wait_for("finishing what runs")
         if who == "agent":
             # The edge gives it nothing new; the requests that run go on.
+            edge.wait_for("leaves when what runs has finished")
             answer = house.get("/", timeout=15)
             assert (answer.status, answer.reason) == (503, "no-agent")
         else:

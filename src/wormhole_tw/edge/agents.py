@@ -165,6 +165,12 @@ class AgentSession:
         stream.reset(ResetCode.UNSUPPORTED_KIND, "an agent opens no streams towards its edge", delivered=False)
 
     def goaway_received(self, link: LinkProtocol, goaway: Goaway) -> None:
+        if self.admitted and not self.draining:
+            log.info(
+                "agent {session} of backend {backend} leaves when what runs has finished",
+                session=self.facts.session_id,
+                backend=self.facts.backend,
+            )
         self._set_draining()
 
     def drained(self, link: LinkProtocol) -> None:
