@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import ssl
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

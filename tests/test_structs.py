@@ -207,6 +207,7 @@ def test_records_are_values() -> None:
     assert point.tags is not Point(1).tags
     assert repr(point) == "Point(x=1, y=1, tags=[])"
     assert pure_structs.replace(point, x=5) == Point(5)
+    assert point.__struct_fields__ == ("x", "y", "tags")
     with pytest.raises(AttributeError, match="immutable type: 'Point'"):
         point.x = 2  # type: ignore[misc]
     hash(Pair(1))

@@ -125,7 +125,9 @@ def field(*, default: Any = NODEFAULT, default_factory: Any = NODEFAULT) -> Any:
 
 
 class _StructType(type):
-    __struct_fields__: tuple[Field, ...]
+    __struct_entries__: tuple[Field, ...]
+    __struct_fields__: tuple[str, ...]
+    __struct_config__: SimpleNamespace
 
     def __new__(
         cls,
@@ -140,12 +142,13 @@ class _StructType(type):
     ) -> _StructType:
         made = super().__new__(cls, name, bases, namespace)
         known: dict[str, Field] = {
-            entry.name: entry for base in reversed(bases) for entry in getattr(base, "__struct_fields__", ())
+            entry.name: entry for base in reversed(bases) for entry in getattr(base, "__struct_entries__", ())
         }
         for key, hint in namespace.get("__annotations__", {}).items():
             if "ClassVar" not in str(hint):
                 known[key] = _field_of(key, namespace.get(key, NODEFAULT), made)
-        made.__struct_fields__ = tuple(known.values())
+        made.__struct_entries__ = tuple(known.values())
+        made.__struct_fields__ = tuple(known)
         made.__struct_config__ = SimpleNamespace(
             frozen=frozen, kw_only=kw_only, forbid_unknown_fields=forbid_unknown_fields, omit_defaults=omit_defaults
         )
@@ -166,12 +169,13 @@ def _field_of(name: str, default: Any, owner: type) -> Field:
 class Struct(metaclass=_StructType):
     """A record with the fields that its class is annotated with."""
 
-    __struct_fields__: ClassVar[tuple[Field, ...]]
+    __struct_entries__: ClassVar[tuple[Field, ...]]
+    __struct_fields__: ClassVar[tuple[str, ...]]
     __struct_config__: ClassVar[SimpleNamespace]
 
     def __init__(self, *args: Any, **values: Any) -> None:
         kind = type(self)
-        entries = kind.__struct_fields__
+        entries = kind.__struct_entries__
         if args:
             if kind.__struct_config__.kw_only or len(args) > len(entries):
                 raise TypeError("Extra positional arguments provided")
@@ -198,27 +202,27 @@ class Struct(metaclass=_StructType):
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(getattr(self, entry.name) == getattr(other, entry.name) for entry in self.__struct_fields__)
+        return all(getattr(self, entry.name) == getattr(other, entry.name) for entry in self.__struct_entries__)
 
     def __hash__(self) -> int:
         if not type(self).__struct_config__.frozen:
             raise TypeError(f"unhashable type: '{type(self).__name__}'")
-        return hash((type(self), *(getattr(self, entry.name) for entry in self.__struct_fields__)))
+        return hash((type(self), *(getattr(self, entry.name) for entry in self.__struct_entries__)))
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{entry.name}={getattr(self, entry.name)!r}" for entry in self.__struct_fields__)
+        values = ", ".join(f"{entry.name}={getattr(self, entry.name)!r}" for entry in self.__struct_entries__)
         return f"{type(self).__name__}({values})"
 
 
 def fields(kind: Any) -> tuple[Field, ...]:
     """The fields of a record or its class."""
-    found: tuple[Field, ...] = kind.__struct_fields__
+    found: tuple[Field, ...] = kind.__struct_entries__
     return found
 
 
 def replace(record: Any, /, **changes: Any) -> Any:
     """A copy with other values; unchecked, as making a record is."""
-    values = {entry.name: getattr(record, entry.name) for entry in record.__struct_fields__}
+    values = {entry.name: getattr(record, entry.name) for entry in record.__struct_entries__}
     return type(record)(**{**values, **changes})
 
 
@@ -423,7 +427,7 @@ def _record(value: Any, kind: type[Struct], path: str) -> Any:
             values[name] = convert(each, hints[name], _path=f"{path}.{name}")
         elif kind.__struct_config__.forbid_unknown_fields:
             raise ValidationError(f"Object contains unknown field `{name}`{_at(path)}")
-    for entry in kind.__struct_fields__:
+    for entry in kind.__struct_entries__:
         if entry.required and entry.name not in values:
             raise ValidationError(f"Object missing required field `{entry.name}`{_at(path)}")
     return kind(**values)
@@ -465,7 +469,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Struct):
         omits = type(value).__struct_config__.omit_defaults
         out = {}
-        for entry in value.__struct_fields__:
+        for entry in value.__struct_entries__:
             each = getattr(value, entry.name)
             if not (omits and entry.is_default(each)):
                 out[entry.name] = _plain(each)
@@ -502,10 +506,9 @@ def _unpack(data: bytes) -> Any:
         raise DecodeError(f"MessagePack data is malformed: {error}") from None
 
 
-msgpack = SimpleNamespace(
-    Decoder=_Decoder,
-    Encoder=_Encoder,
-    decode=lambda data, type=Any: _Decoder(type).decode(data),
-    encode=_Encoder().encode,
-)
+def _decode(data: bytes, type: Any = Any) -> Any:
+    return _Decoder(type).decode(data)
+
+
+msgpack = SimpleNamespace(Decoder=_Decoder, Encoder=_Encoder, decode=_decode, encode=_Encoder().encode)
 """As ``msgspec.msgpack``."""
