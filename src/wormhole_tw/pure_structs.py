@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
+import operator
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -437,13 +438,14 @@ def _constrain(value: Any, meta: Meta, path: str) -> None:
     at = _at(path)
     name = _name_of(value)
     for sign, bound, good in (
-        (">=", meta.ge, lambda bound: value >= bound),
-        (">", meta.gt, lambda bound: value > bound),
-        ("<=", meta.le, lambda bound: value <= bound),
-        ("<", meta.lt, lambda bound: value < bound),
+        (">=", meta.ge, operator.ge),
+        (">", meta.gt, operator.gt),
+        ("<=", meta.le, operator.le),
+        ("<", meta.lt, operator.lt),
     ):
-        if bound is not None and not good(bound):
-            raise ValidationError(f"Expected `{name}` {sign} {bound}{at}")
+        if bound is not None and not good(value, bound):
+            shown = float(bound) if name == "float" else bound
+            raise ValidationError(f"Expected `{name}` {sign} {shown}{at}")
     if meta.min_length is not None and len(value) < meta.min_length:
         raise ValidationError(f"Expected `{name}` of length >= {meta.min_length}{at}")
     if meta.max_length is not None and len(value) > meta.max_length:
