@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.control._sample import sample
-from wormhole_tw import pure_structs, structs
+from wormhole_tw import pure_convert, pure_structs, structs
 from wormhole_tw.control import schema, tables
 from wormhole_tw.errors import ConfigError, MisuseError, TunnelProtocolError
 from wormhole_tw.wire import messages
@@ -26,7 +27,8 @@ REBUILT = ("wormhole_tw.control", "wormhole_tw.wire")
 def _rebuilt(*names: str) -> list[ModuleType]:
     """Modules of the package once more, with the records of PyPy."""
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(REBUILT)}
-    sys.modules["wormhole_tw.structs"] = pure_structs
+    sys.modules["wormhole_tw.structs"] = both = ModuleType("wormhole_tw.structs")
+    vars(both).update(vars(pure_structs) | vars(pure_convert))
     parents = {name: vars(sys.modules["wormhole_tw"]).get(name.rpartition(".")[2]) for name in REBUILT}
     try:
         made = [importlib.import_module(name) for name in names]
@@ -129,7 +131,7 @@ def put(value: Any, path: tuple[Any, ...], other: Any) -> Any:
 @needs_both
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_good_message_is_the_same_through_both(kind: str) -> None:
-    payload = pure_structs.msgpack.encode(GOOD[kind])
+    payload = pure_convert.msgpack.encode(GOOD[kind])
     theirs = decoded(messages, kind, payload)
     assert isinstance(theirs, dict), theirs
     assert decoded(PURE_MESSAGES, kind, payload) == theirs
@@ -148,7 +150,7 @@ def test_a_good_message_is_the_same_through_both(kind: str) -> None:
 def test_a_message_with_something_else_in_one_place(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(KINDS))
     where = data.draw(st.sampled_from(list(places(GOOD[kind]))))
-    payload = pure_structs.msgpack.encode(put(GOOD[kind], where, data.draw(VALUES)))
+    payload = pure_convert.msgpack.encode(put(GOOD[kind], where, data.draw(VALUES)))
     assert decoded(PURE_MESSAGES, kind, payload) == decoded(messages, kind, payload)
 
 
@@ -156,7 +158,7 @@ def test_a_message_with_something_else_in_one_place(data: st.DataObject) -> None
 @settings(max_examples=300)
 @given(st.sampled_from(KINDS), st.binary(max_size=40), st.integers(0, 200), st.integers(0, 255))
 def test_octets_that_are_no_message(kind: str, noise: bytes, at: int, octet: int) -> None:
-    payload = bytearray(pure_structs.msgpack.encode(GOOD[kind]))
+    payload = bytearray(pure_convert.msgpack.encode(GOOD[kind]))
     payload[at % len(payload)] = octet
     for broken in (noise, bytes(payload), bytes(payload[: at % len(payload)])):
         ours, theirs = decoded(PURE_MESSAGES, kind, broken), decoded(messages, kind, broken)
@@ -256,14 +258,41 @@ def test_records_take_their_fields_and_no_others(make: Any, text: str) -> None:
 )
 def test_what_is_wrong_is_said_with_its_place(value: Any, kind: Any, text: str) -> None:
     with pytest.raises(pure_structs.ValidationError) as caught:
-        pure_structs.convert(value, kind)
+        pure_convert.convert(value, kind)
     assert str(caught.value) == text
 
 
+@dataclasses.dataclass
+class Order:
+    names: tuple[str, ...]
+    shown: tuple[str, int] = ("", 0)
+    later: dict[str, Pair] = dataclasses.field(default_factory=dict)
+
+
+def test_dataclasses_and_tuples_too() -> None:
+    for convert in (pure_convert.convert, structs.convert):
+        assert convert({"names": ["a", "b"], "shown": ["x", 2], "more": 1}, Order) == Order(("a", "b"), ("x", 2))
+    for value, text in (
+        ({}, "Object missing required field `names`"),
+        ({"names": 1}, "Expected `array`, got `int` - at `$.names`"),
+        ({"names": [1]}, "Expected `str`, got `int` - at `$.names[0]`"),
+        ({"names": [], "shown": ["x"]}, "Expected `array` of length 2"),
+        ([], "Expected `object`, got `array`"),
+    ):
+        for convert, error in (
+            (pure_convert.convert, pure_structs.ValidationError),
+            (structs.convert, structs.ValidationError),
+        ):
+            with pytest.raises(error) as caught:
+                convert(value, Order)
+            assert str(caught.value).startswith(text), convert
+    assert pure_convert.convert({"names": [], "later": {"k": {"x": 1}}}, Order).later == {"k": Pair(1)}
+
+
 def test_what_is_right_is_taken() -> None:
-    made = pure_structs.convert({"a": "s", "b": {"k": 1}, "c": [object]}, Loose)
+    made = pure_convert.convert({"a": "s", "b": {"k": 1}, "c": [object]}, Loose)
     assert (made.a, made.b, made.c) == ("s", {"k": 1.0}, [object])
-    assert pure_structs.convert(Pair(3), Pair) == Pair(3)
+    assert pure_convert.convert(Pair(3), Pair) == Pair(3)
 
 
 def test_a_message_that_is_too_long_or_out_of_range_is_our_own_mistake() -> None:

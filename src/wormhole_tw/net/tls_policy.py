@@ -26,7 +26,7 @@ GROUPS = (b"?X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
 opens, where OpenSSL has it; one older than 3.5 does not know the question mark. OpenSSL's own list has X448 and P-521
 besides, which cost a visitor's first message more of our time and are asked for by nobody."""
 
-_NO_RENEGOTIATION: int = getattr(SSL, "OP__NO_RENEGOTIATION", 0)
+_NO_RENEGOTIATION: int = getattr(SSL, "OP_NO_RENEGOTIATION", 0)
 """A peer that asks for a second handshake (up to TLS 1.2) is told no: it costs us more than it, and has been a hole."""
 
 PolicyName = Literal["intermediate", "modern"]
