@@ -25,6 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(floor.split())
     for floor in (
         "errors _version pure_structs",
+        "pure_convert",
         "structs",
         "wire http",
         "control net",
