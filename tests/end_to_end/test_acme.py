@@ -21,7 +21,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from tests._support import FULL, program_environment, sized
-from tests.end_to_end.ca_proxy import CaProxy
 from tests.end_to_end.house import House, open_house, with_tests
 from tests.end_to_end.pebble import Pebble
 from tests.end_to_end.programs import Program, free_port, programs
@@ -287,16 +286,6 @@ def test_a_refused_challenge(town: Town) -> None:
     edge.send(signal.SIGHUP)
     edge.wait_for(issued("other.example.com"))
     assert ca.orders() == orders + 1
-    edge.stop()
-
-    # And it comes back by itself.
-    status = json.loads((town.state / "status.json").read_text())
-    status["names"]["bad.example.com"]["next_try"] -= 3600
-    (town.state / "status.json").write_text(json.dumps(status))
-    ca.point("bad.example.com", "127.0.0.1")
-    edge = town.hasty()
-    edge.wait_for(issued("bad.example.com"))
-    town.served("bad.example.com", context)
 
 
 def test_a_clock_that_is_years_ahead(town: Town) -> None:
@@ -310,35 +299,6 @@ def test_a_clock_that_is_years_ahead(town: Town) -> None:
     edge.send(signal.SIGHUP)
     edge.wait_for(issued("later.example.com"))
     assert edge.count("ordering a certificate") == 3
-
-
-def test_what_the_ca_says_of_renewal_and_of_its_limits(town: Town) -> None:
-    house, ca = town.house, town.ca
-    with CaProxy(ca, house.folder) as proxy:
-        house.config["tls"]["directory"] = proxy.directory
-        house.write()
-        proxy.limit_orders = 1
-        edge = town.hasty()
-        edge.wait_for(r"no certificate for .*: too many, says the test \(rateLimited\); again at")
-        edge.wait_for(issued("app.example.com"))
-        edge.wait_for(issued(EDGE))
-        context = town.trust()
-        first = town.served("app.example.com", context)
-        # It wants them renewed at once, though they live for years.
-        edge.stop()
-        proxy.renew = True
-        for path in town.state.glob("status.json"):
-            status = json.loads(path.read_text())
-            status["renewals"] = {}
-            for name in status["names"].values():
-                name["issued_at"] -= 90000
-            path.write_text(json.dumps(status))
-        edge = town.hasty()
-        edge.wait_for(issued("app.example.com"))
-        edge.wait_for(issued(EDGE))
-        assert town.served("app.example.com", context) != first
-        assert len(proxy.replaced) >= 2
-        assert all(re.fullmatch(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", one) for one in proxy.replaced)
 
 
 DEATHS = (

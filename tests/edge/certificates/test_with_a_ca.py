@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import pytest_twisted
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.end_to_end.ca_proxy import CaProxy
 from tests.end_to_end.hasty_edge import PACE
 from tests.end_to_end.pebble import Pebble
 from tests.end_to_end.programs import free_port, programs
@@ -21,7 +23,7 @@ from wormhole_tw.control.interfaces import Snapshot
 from wormhole_tw.edge.certificates.acme_client import AcmeClient
 from wormhole_tw.edge.service import EdgeService
 
-pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(90)]
+pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(60)]
 
 EDGE = "edge.example.com"
 
@@ -78,6 +80,20 @@ class House:
         material = self.edge.certificates.tls.certificates.choose(name)
         assert material is not None
         assert material.covers(name)
+
+    async def all_is_written(self) -> None:
+        """Wait until every certificate is on the disk, what the CA says of it too, and no order is left."""
+        assert self.edge is not None
+        acme = self.edge.certificates.acme
+        assert acme is not None
+        quiet = 0
+        while quiet < 5:  # each turn may still bring a last line to be written
+            await acme._disk(lambda: None)
+            file = self.state / "status.json"
+            asked = json.loads(file.read_text())["renewals"] if file.exists() else {}
+            kept = {path.stem for path in self.state.glob("certificates/*.pem")}
+            orders = list(self.state.glob("orders/*.json"))
+            quiet = quiet + 1 if kept and set(asked) == kept and not orders else 0
 
     @property
     def state(self) -> Path:
@@ -159,3 +175,32 @@ async def test_an_order_is_given_up_with_its_name_and_stopped_with_the_edge(hous
     # What had begun goes on with the next start, or had not begun.
     house.start("late.example.com")
     await house.has("late.example.com")
+
+
+async def test_what_the_ca_says_of_its_limits_and_of_renewal(house: House, log_lines: Any) -> None:
+    with CaProxy(house.ca, house.folder) as proxy:
+        proxy.limit_orders = 1
+        edge = house.start("app.example.com", directory=proxy.directory)
+        event = await log_lines.wait_for("no certificate for ")
+        assert str(event["error"]) == "too many, says the test (rateLimited)"
+        await house.has("app.example.com")
+        await house.has(EDGE)
+        await house.all_is_written()
+        first = edge.certificates.tls.certificates.choose("app.example.com")
+        assert proxy.replaced == []
+        await house.stop()
+        # It wants them renewed at once, though they live for years; what was had just now would wait a day.
+        proxy.renew = True
+        file = house.state / "status.json"
+        status = json.loads(file.read_text())
+        status["renewals"] = {}
+        for name in status["names"].values():
+            name["issued_at"] -= 90_000
+        file.write_text(json.dumps(status))
+        edge = house.start("app.example.com", directory=proxy.directory)
+        await house.has("app.example.com")
+        await house.has(EDGE)
+        assert edge.certificates.tls.certificates.choose("app.example.com") is not first
+        assert len(set(proxy.replaced)) == 2
+        assert all(re.fullmatch(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", one) for one in proxy.replaced)
+        await house.stop()
