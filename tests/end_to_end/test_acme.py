@@ -30,6 +30,9 @@ EDGE = "edge.example.com"
 pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(sized(90, 600))]
 
 
+NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has no name for."""
+
 PATIENCE = 60.0
 """Seconds for what takes two on a machine that has nothing else to do."""
 
@@ -199,6 +202,8 @@ def test_renewal_disturbs_no_handshake(house: House) -> None:
     edge.wait_for(issued("app.example.com"))
     edge.wait_for(issued(EDGE))
     context = town.trust()
+    # They live for nine seconds; a machine that is busy for three of them is not what this is about.
+    context.verify_flags |= NO_CHECK_TIME
     seen: list[str] = []
     failed: list[BaseException] = []
     over = threading.Event()
