@@ -34,10 +34,12 @@ test: $(STAMP) ## the whole test suite, with coverage (PYTEST_ARGS='tests/wire -
 	@rm -f .coverage .coverage.*
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@set -e; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	trap 'kill $$plain; exit 1' INT TERM; \
-	$(BIN)/coverage run --parallel-mode --concurrency=thread -m pytest --lane=plain >"$$said" 2>&1 & plain=$$!; \
-	status=0; $(BIN)/coverage run --parallel-mode -m pytest --lane=reactor || status=$$?; \
-	wait $$plain || status=$$?; \
+	lane() { $(BIN)/coverage run --parallel-mode --concurrency=$$2 -m pytest --lane=$$1 & wait $$!; }; \
+	( trap 'kill $$!; exit 1' TERM; status=0; \
+	lane plain thread || status=$$?; lane reactor greenlet,thread || status=$$?; exit $$status ) >"$$said" 2>&1 & beside=$$!; \
+	trap 'kill $$beside; exit 1' INT TERM; \
+	status=0; $(BIN)/coverage run --parallel-mode -m pytest --lane=programs || status=$$?; \
+	wait $$beside || status=$$?; \
 	cat "$$said"; exit $$status
 	@$(BIN)/coverage combine --quiet
 else
@@ -49,7 +51,12 @@ ifeq ($(strip $(PYTEST_ARGS)),)
 endif
 
 test-twisted: $(STAMP) ## every test that has sockets, over Twisted's own transports instead of ours
-	$(BIN)/python -m pytest --transports=twisted $(PYTEST_ARGS)
+	@set -e; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+	$(BIN)/python -m pytest --transports=twisted --lane=reactor $(PYTEST_ARGS) >"$$said" 2>&1 & beside=$$!; \
+	trap 'kill $$beside; exit 1' INT TERM; \
+	status=0; $(BIN)/python -m pytest --transports=twisted --lane=programs $(PYTEST_ARGS) || test $$? = 5 || status=1; \
+	wait $$beside || test $$? = 5 || status=1; \
+	cat "$$said"; exit $$status  # 5: PYTEST_ARGS names tests of one part alone
 
 test-full: $(STAMP) ## the suite with full sizes and counts; takes long
 	WORMHOLE_FULL=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

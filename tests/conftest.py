@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -32,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as a shell starts what runs beside; programs that the tests start would ignore it too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _transports.choose(config)
     config.addinivalue_line("markers", "deadline(seconds): how long a test may take, 30 s unless told")
     config.addinivalue_line("markers", "background(reason): the test may leave the reactor busy (module-wide fixtures)")
