@@ -87,11 +87,13 @@ class Chromium:
             target = self._ask("Target.createTarget", {"url": "about:blank"})["targetId"]
             self._session = self._ask("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
             self._ask("Page.enable", {})
+            self._ask("Page.setLifecycleEventsEnabled", {"enabled": True})
         self._events.clear()
         gone = self._ask("Page.navigate", {"url": url})
         assert "errorText" not in gone, gone
         until = time.monotonic() + ANSWERED_SOON
-        while not any(event.get("method") == "Page.loadEventFired" for event in self._events):
+        # this page's event: that of an error's page may still be on its way
+        while not any(_is_loaded(event, gone["loaderId"]) for event in self._events):
             self._events.append(self._message(until))
 
     def evaluate(self, expression: str) -> Any:
@@ -155,3 +157,8 @@ def chromium(folder: Path, certificate: bytes, hosts: tuple[str, ...], *options:
         yield browser
     finally:
         browser.end()
+
+
+def _is_loaded(event: dict[str, Any], loader: str) -> bool:
+    told = event.get("params", {})
+    return event.get("method") == "Page.lifecycleEvent" and (told["loaderId"], told["name"]) == (loader, "load")

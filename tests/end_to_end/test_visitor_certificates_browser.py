@@ -100,7 +100,8 @@ def test_without_one(people: People, tmp_path: Path) -> None:
     with chromium(tmp_path, certificate_of(people), (APP, OTHER, CHOICE, "unknown.example.test")) as browser:
         assert shown(browser, house.url("/", OTHER)) == {}
         assert shown(browser, house.url("/", CHOICE)) == {}
-        with pytest.raises(AssertionError, match="ERR_BAD_SSL_CLIENT_AUTH_CERT"):
+        # the refusal comes behind its handshake (TLS 1.3): the second where its first request is sooner
+        with pytest.raises(AssertionError, match=r"ERR_BAD_SSL_CLIENT_AUTH_CERT|ERR_SOCKET_NOT_CONNECTED"):
             browser.open(house.url("/", APP))
         browser.open(house.url("/", "unknown.example.test"))
         assert "No site of that name" in browser.evaluate("document.body.innerText")
