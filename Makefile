@@ -33,14 +33,15 @@ demo: $(STAMP) ## serve a sample page through a tunnel over https, until Ctrl-C
 test: $(STAMP) ## the whole test suite, with coverage (PYTEST_ARGS='tests/wire -x' for a part)
 	@rm -f .coverage .coverage.*
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@set -e; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	lane() { $(BIN)/coverage run --parallel-mode --concurrency=$$2 -m pytest --lane=$$1 & wait $$!; }; \
+	@set -e; said=$$(mktemp -d); trap 'rm -rf "$$said"' EXIT; \
+	lane() { $(BIN)/coverage run --parallel-mode --concurrency=$$2 -m pytest --lane=$$1 >"$$said/$$1" 2>&1 & wait $$!; }; \
 	( trap 'kill $$!; exit 1' TERM; status=0; \
-	lane plain thread || status=$$?; lane reactor greenlet,thread || status=$$?; exit $$status ) >"$$said" 2>&1 & beside=$$!; \
-	trap 'kill $$beside; exit 1' INT TERM; \
-	status=0; $(BIN)/coverage run --parallel-mode -m pytest --lane=programs || status=$$?; \
-	wait $$beside || status=$$?; \
-	cat "$$said"; exit $$status
+	lane plain thread || status=$$?; lane reactor greenlet,thread || status=$$?; exit $$status ) & first=$$!; \
+	( trap 'kill $$!; exit 1' TERM; lane programs greenlet,thread ) & second=$$!; \
+	trap 'kill $$first $$second; exit 1' INT TERM; \
+	status=0; $(BIN)/coverage run --parallel-mode -m pytest --lane=end_to_end || status=$$?; \
+	wait $$first || status=$$?; wait $$second || status=$$?; \
+	cat "$$said"/*; exit $$status
 	@$(BIN)/coverage combine --quiet
 else
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
@@ -52,10 +53,12 @@ endif
 
 test-twisted: $(STAMP) ## every test that has sockets, over Twisted's own transports instead of ours
 	@set -e; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	$(BIN)/python -m pytest --transports=twisted --lane=reactor $(PYTEST_ARGS) >"$$said" 2>&1 & beside=$$!; \
+	( status=0; for lane in reactor programs; do \
+	$(BIN)/python -m pytest --transports=twisted --lane=$$lane $(PYTEST_ARGS) || test $$? = 5 || status=1; \
+	done; exit $$status ) >"$$said" 2>&1 & beside=$$!; \
 	trap 'kill $$beside; exit 1' INT TERM; \
-	status=0; $(BIN)/python -m pytest --transports=twisted --lane=programs $(PYTEST_ARGS) || test $$? = 5 || status=1; \
-	wait $$beside || test $$? = 5 || status=1; \
+	status=0; $(BIN)/python -m pytest --transports=twisted --lane=end_to_end $(PYTEST_ARGS) || test $$? = 5 || status=1; \
+	wait $$beside || status=1; \
 	cat "$$said"; exit $$status  # 5: PYTEST_ARGS names tests of one part alone
 
 test-full: $(STAMP) ## the suite with full sizes and counts; takes long

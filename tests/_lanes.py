@@ -1,8 +1,8 @@
-"""The suite in three parts, of which ``make test`` runs two at once: plain and reactor in turn, beside programs.
+"""The suite in four parts: ``make test`` runs plain and reactor in turn, beside programs and end_to_end.
 
-The tests of programs mostly wait for them; the others are a matter of CPU, and fill that time.  Nothing in the plain
-part enters the reactor, so that coverage need not ask at every call which greenlet it is in: that takes twice the time
-of the tests themselves.
+The last two mostly wait for programs; the others are a matter of CPU, and fill that time.  Nothing in the plain part
+enters the reactor, so that coverage need not ask at every call which greenlet it is in: that takes twice the time of
+the tests themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from tests import _transports
 
-CHOICES = ("all", "plain", "reactor", "programs")
+CHOICES = ("all", "plain", "reactor", "programs", "end_to_end")
 
 _FOLDER = Path(__file__).parent
 
@@ -26,15 +26,8 @@ def add_option(parser: pytest.Parser) -> None:
         "--lane",
         choices=CHOICES,
         default="all",
-        help="plain: tests outside the reactor; reactor: tests in it; programs: those that start programs",
+        help="plain: tests outside the reactor; reactor: tests in it; programs, end_to_end: those that start programs",
     )
-
-
-def in_order(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
-    """With the end-to-end tests at the end of their part: some hold times, and the other parts are over sooner."""
-    if config.getoption("--lane") != "programs":
-        return items
-    return sorted(items, key=lambda item: "end_to_end" in item.path.parts)
 
 
 def chosen(config: pytest.Config, item: pytest.Item) -> bool:
@@ -44,6 +37,9 @@ def chosen(config: pytest.Config, item: pytest.Item) -> bool:
 
 def lane_of(item: pytest.Item) -> str:
     """The part that a test is of, as far as its folder and its kind say."""
-    if not item.path.is_relative_to(_FOLDER) or item.path.relative_to(_FOLDER).parts[0] not in _FLOORS:
+    room = item.path.relative_to(_FOLDER).parts[0] if item.path.is_relative_to(_FOLDER) else ""
+    if room == "end_to_end":
+        return room
+    if room not in _FLOORS:
         return "programs"
     return "reactor" if _transports.is_coroutine(item) else "plain"

@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if _support.FULL or item.get_closest_marker("full") is None]
     if config.getoption("--transports") == "twisted":
         kept = [item for item in kept if _transports.touches_sockets(item)]
-    kept = _lanes.in_order(config, [item for item in kept if _lanes.chosen(config, item)])
+    kept = [item for item in kept if _lanes.chosen(config, item)]
     if len(kept) < len(items):
         staying = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in staying])

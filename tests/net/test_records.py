@@ -133,6 +133,19 @@ def test_views_are_the_same_octets(make: Callable[[SSL.Connection], Records]) ->
     assert pair.heard() == b"and more"
 
 
+def test_where_views_cost_more_than_copies_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_module, "_VIEWS", False)
+    pair = Pair(MAKERS["direct"])
+    pair.client.write(b"a question")
+    assert pair.records.look(pair.outgoing.read()) == b"a question"
+    assert pair.records.peek() == b""
+    assert pair.records.write(memoryview(b"an answer")) == 9
+    answer = pair.records.peek()
+    assert type(answer) is bytes
+    pair.incoming.write(answer)
+    assert pair.heard() == b"an answer"
+
+
 def test_ciphertext_in_single_octets(make: Callable[[SSL.Connection], Records]) -> None:
     pair = Pair(make)
     pair.client.write(b"slowly")

@@ -8,6 +8,7 @@ is missing :class:`PublicRecords` does the work.  Both behave alike, errors incl
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol, cast
 
 from OpenSSL import SSL
@@ -134,6 +135,10 @@ class PublicRecords:
 
 _lib: Any = getattr(SSL, "_lib", None)
 _ffi: Any = getattr(SSL, "_ffi", None)
+_unpack: Any = getattr(_ffi, "unpack", None)
+
+_VIEWS = sys.implementation.name != "pypy"
+"""Whether a view costs less than a copy: PyPy moves what is behind one octet by octet."""
 
 
 class Scratch:
@@ -168,16 +173,16 @@ class DirectRecords:
             raise MemoryError("OpenSSL has no room for what came from the network")
 
     def read(self) -> bytes:
-        return bytes(self._read())
+        return cast(bytes, _unpack(self._scratch.clear, self._read()))
 
-    def look(self, ciphertext: bytes) -> memoryview:
+    def look(self, ciphertext: bytes) -> bytes | memoryview:
         if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
             raise MemoryError("OpenSSL has no room for what came from the network")
-        return self._read()
+        size = self._read()
+        return self._scratch.clear_view[:size] if _VIEWS else cast(bytes, _unpack(self._scratch.clear, size))
 
-    def _read(self) -> memoryview:
-        scratch = self._scratch
-        ssl, clear, ssl_read = self._ssl, scratch.clear, _lib.SSL_read
+    def _read(self) -> int:
+        ssl, clear, ssl_read = self._ssl, self._scratch.clear, _lib.SSL_read
         size = 0
         self.emptied = False
         while size <= CLEAR_SIZE - RECORD_SIZE:
@@ -193,12 +198,12 @@ class DirectRecords:
                     self.emptied = True
                 break
             size += got
-        return scratch.clear_view[:size]
+        return size
 
     def open(self, ciphertext: bytes) -> bytes:
         if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
             raise MemoryError("OpenSSL has no room for what came from the network")
-        return bytes(self._read())
+        return cast(bytes, _unpack(self._scratch.clear, self._read()))
 
     def write(self, data: memoryview) -> int:
         ssl, ssl_write = self._ssl, _lib.SSL_write
@@ -216,9 +221,11 @@ class DirectRecords:
 
     def take(self) -> bytes:
         got = _lib.BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
-        return bytes(self._scratch.cipher_view[:got]) if got > 0 else b""
+        return cast(bytes, _unpack(self._scratch.cipher, got)) if got > 0 else b""
 
-    def peek(self) -> memoryview:
+    def peek(self) -> bytes | memoryview:
+        if not _VIEWS:
+            return self.take()
         got = _lib.BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
         return self._scratch.cipher_view[: max(got, 0)]
 
@@ -229,9 +236,8 @@ class DirectRecords:
             if _lib.SSL_get_error(ssl, sent) != _lib.SSL_ERROR_WANT_READ:
                 self._raise(sent)
             return b""
-        scratch = self._scratch
-        got = _lib.BIO_read(self._from_ssl, scratch.cipher, CIPHER_SIZE)
-        return bytes(scratch.cipher_view[:got])
+        cipher = self._scratch.cipher
+        return cast(bytes, _unpack(cipher, _lib.BIO_read(self._from_ssl, cipher, CIPHER_SIZE)))
 
     def _raise(self, result: int) -> None:
         cast(Any, self._connection)._raise_ssl_error(self._ssl, result)
