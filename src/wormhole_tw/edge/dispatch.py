@@ -10,8 +10,7 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.registry import Registry
-    from wormhole_tw.edge.interfaces import IBalancer, IUpstream, IWaiter
-    from wormhole_tw.edge.upstreams.agents import AgentUpstreams
+    from wormhole_tw.edge.interfaces import IBalancer, IUpstream, IUpstreams, IWaiter
     from wormhole_tw.net.timers import Timer, TimerWheel
 
 __all__ = ["Dispatch"]
@@ -26,7 +25,7 @@ class Dispatch:
     """
 
     def __init__(
-        self, registry: Registry, upstreams: AgentUpstreams, balancer: IBalancer, timers: TimerWheel, limits: Limits
+        self, registry: Registry, upstreams: IUpstreams, balancer: IBalancer, timers: TimerWheel, limits: Limits
     ) -> None:
         self._registry = registry
         self._upstreams = upstreams
@@ -42,7 +41,7 @@ class Dispatch:
 
         :param avoid: keys of upstreams that failed this request already
         """
-        candidates = self._upstreams.candidates(backend)
+        candidates = self._upstreams.for_backend(backend)
         if avoid:
             candidates = tuple(upstream for upstream in candidates if upstream.key not in avoid)
         if not candidates:

@@ -25,6 +25,7 @@ __all__ = [
     "IDrainable",
     "IUpstream",
     "IUpstreamRequest",
+    "IUpstreams",
     "IVisitor",
     "IWaiter",
 ]
@@ -43,6 +44,8 @@ class IUpstream(Interface):
         "its open streams less the requests on them: those that lie idle, and below zero where they carry several; "
         "written by the pool's connections alone"
     )
+    weight: float = Attribute("its share of requests beside the others of its backend, 1 where nobody says otherwise")
+    region: str = Attribute("where it is; empty where nobody says")
 
     def endpoint(facts: ConnectionFacts | None, host: str) -> IStreamClientEndpoint:
         """How to reach it.
@@ -56,6 +59,13 @@ class IUpstream(Interface):
 
         :param host: the host name that its TLS asks for, or an empty string
         """
+
+
+class IUpstreams(Interface):
+    """The upstreams of every backend: its agents' sessions, and its origins on the web."""
+
+    def for_backend(name: str) -> Sequence[IUpstream]:
+        """Those that take a new request now; the same tuple until something changes, so that identity tells."""
 
 
 class IBalancer(Interface):

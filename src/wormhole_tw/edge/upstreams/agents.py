@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from wormhole_tw.control.interfaces import IAgentSession
 from wormhole_tw.control.model import HTTP1
-from wormhole_tw.edge.interfaces import IUpstream
+from wormhole_tw.edge.interfaces import IUpstream, IUpstreams
 from wormhole_tw.wire.messages import Open
 
 if TYPE_CHECKING:
@@ -30,14 +30,16 @@ class AgentUpstream:
     :ivar proxy_protocol: its service gets a header of this version, and so each visitor's connection streams of its own
     """
 
-    __slots__ = ("backend", "idle", "key", "per_visitor", "protocol", "proxy_protocol", "session")
+    __slots__ = ("backend", "idle", "key", "per_visitor", "protocol", "proxy_protocol", "region", "session")
 
     proxy_protocol: Literal["v1", "v2"] | None
+    weight: float = 1.0
 
     def __init__(self, session: IAgentSession) -> None:
         self.session = session
         self.key = session.facts.session_id
         self.backend = session.facts.backend
+        self.region = session.facts.region
         self.idle = 0
 
     def configure(self, catalog: Catalog) -> AgentUpstream:
@@ -73,6 +75,7 @@ class AgentUpstream:
         return self.session.dial(Open(kind="tcp", dedicated=True, visitor=visitor, proxy_protocol=self.proxy_protocol))
 
 
+@implementer(IUpstreams)
 class AgentUpstreams:
     """The upstreams of a backend, made once for each session and kept for as long as the registry lists it."""
 
@@ -86,26 +89,26 @@ class AgentUpstreams:
         self._able: dict[str, tuple[tuple[IAgentSession, ...], tuple[AgentUpstream, ...]]] = {}
         self._every: dict[str, dict[IAgentSession, AgentUpstream]] = {}
 
-    def candidates(self, backend: str) -> tuple[AgentUpstream, ...]:
-        """Those that take a new request now."""
+    def for_backend(self, name: str) -> tuple[AgentUpstream, ...]:
+        """See IUpstreams; agents alone."""
         if self._catalogs.current is not self._catalog:
             self._reload()
-        sessions = self._registry.candidates(backend)
-        known = self._able.get(backend)
+        sessions = self._registry.candidates(name)
+        known = self._able.get(name)
         if known is not None and known[0] is sessions:
             return known[1]
-        listed = self._registry.sessions(backend)
+        listed = self._registry.sessions(name)
         if not listed:
-            self._able.pop(backend, None)
-            self._every.pop(backend, None)
+            self._able.pop(name, None)
+            self._every.pop(name, None)
             return ()
         # one that is not ready for a while still has its connections, and with them what counts for its load
-        old = self._every.get(backend, {})
-        every = self._every[backend] = {
+        old = self._every.get(name, {})
+        every = self._every[name] = {
             session: old.get(session) or AgentUpstream(session).configure(self._catalog) for session in listed
         }
         able = tuple(upstream for session in sessions if (upstream := every[session]).able)
-        self._able[backend] = (sessions, able)
+        self._able[name] = (sessions, able)
         return able
 
     def _reload(self) -> None:
