@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 
 from .limits import SiteLimits
 
@@ -18,9 +18,12 @@ __all__ = [
     "Backend",
     "ClientCertificates",
     "ErrorPages",
+    "GateSettings",
+    "LocalAnswer",
     "Release",
     "Route",
     "Security",
+    "Selection",
     "ServiceOffer",
     "SessionFacts",
     "Site",
@@ -57,6 +60,50 @@ class Security:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalAnswer:
+    """An answer that the edge gives itself because the configuration says so.
+
+    :ivar fields: what it says besides Date and the framing of its body
+    :ivar body: None for the page that the edge, or the site, shows for such a status
+    :ivar reason: a token for programs: ``X-Wormhole-Error`` of errors, the access log; empty for none
+    :ivar message: one sentence for people, for that page
+    """
+
+    status: int
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes | None = None
+    reason: str = ""
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of a backend's upstreams the requests of a route may go to.
+
+    :ivar branch: agents of this release branch and no others; None for the rest
+    :ivar apart: for the rest: branches that other routes name for the backend, whose agents get nothing else
+    """
+
+    branch: str | None = None
+    apart: frozenset[str] = frozenset()
+
+    def takes(self, branch: str) -> bool:
+        """Say whether an upstream of this release branch (empty for one without) may be taken."""
+        return branch not in self.apart if self.branch is None else branch == self.branch
+
+
+class GateSettings(Protocol):
+    """What a gate of a route is made of: a frozen value, equal where it says the same.
+
+    :cvar kind: the name of the module in ``edge/gates`` that makes it
+    """
+
+    kind: ClassVar[str]
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One row of a site: requests whose path begins with ``path`` go to ``backend``.
 
@@ -68,6 +115,10 @@ class Route:
     :ivar backend: the name of the backend
     :ivar limits: of its site, where that has limits of its own
     :ivar security: what its site's answers get besides; None for nothing
+    :ivar selection: which of the backend's upstreams its requests may go to; None for any
+    :ivar gates: the settings of what is asked before a request goes on, in order; None for nothing
+    :ivar name: what logs call it; an empty string for its path
+    :ivar label: what it is called: its name, or its path
     :ivar below: the prefix of every path that is below ``path`` (it ends in ``/``); compiled once
     """
 
@@ -76,9 +127,14 @@ class Route:
     backend: str
     limits: SiteLimits | None = None
     security: Security | None = None
+    selection: Selection | None = None
+    gates: tuple[GateSettings, ...] | None = None
+    name: str = ""
+    label: str = field(init=False, repr=False, compare=False)
     below: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.name or self.path)
         object.__setattr__(self, "below", self.path if self.path.endswith("/") else self.path + "/")
 
     def takes(self, path: str) -> bool:

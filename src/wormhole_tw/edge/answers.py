@@ -16,7 +16,7 @@ from wormhole_tw.edge.pages import error_page
 from wormhole_tw.http.events import Fields, Framing, ResponseHead
 
 if TYPE_CHECKING:
-    from wormhole_tw.control.model import ErrorPages
+    from wormhole_tw.control.model import ErrorPages, LocalAnswer
 
 __all__ = [
     "ANSWERS",
@@ -25,6 +25,7 @@ __all__ = [
     "challenge_answer",
     "error_answer",
     "head_timeout",
+    "local_answer",
     "options_answer",
     "plain_http_on_tls_port",
     "redirect_answer",
@@ -192,6 +193,20 @@ def redirect_answer(location: bytes, date: bytes) -> tuple[ResponseHead, bytes]:
         (b"Content-Type", b"text/plain; charset=utf-8"),
     ]
     return ResponseHead(308, b"Permanent Redirect", fields, framing=Framing.LENGTH, length=len(body)), body
+
+
+def local_answer(answer: LocalAnswer, body: bytes, date: bytes) -> tuple[ResponseHead, bytes]:
+    """What a route or a gate of it says by itself, where it brings its own body.
+
+    :param body: its body
+    """
+    status = answer.status
+    fields: Fields = [(b"Date", date), *answer.fields]
+    if answer.reason and status >= 400:
+        fields.append((b"X-Wormhole-Error", answer.reason.encode("ascii")))
+    if status in (204, 304):  # RFC 9110 §15.3.5, §15.4.5: these have none
+        return ResponseHead(status, _phrase(status).encode("ascii"), fields), b""
+    return ResponseHead(status, _phrase(status).encode("ascii"), fields, framing=Framing.LENGTH, length=len(body)), body
 
 
 def challenge_answer(value: bytes, date: bytes) -> tuple[ResponseHead, bytes]:

@@ -13,6 +13,7 @@ from wormhole_tw.edge.answers import HttpDate
 from wormhole_tw.edge.balancers import DEFAULT, balancer
 from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
+from wormhole_tw.edge.gates import Gates
 from wormhole_tw.edge.inflight import InFlight, Requests
 from wormhole_tw.edge.pace import LOOKS
 from wormhole_tw.edge.passages import Passages
@@ -90,6 +91,7 @@ class EdgeContext:
     :ivar public_port: the port that visitors reach with https; set it when the listener is bound, if it was not known
     :ivar door: where agents come in by WebSocket, or None
     :ivar draining: connections take no new request
+    :ivar gates: what routes ask before a request goes on
     :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
     :ivar request_ids: gives each request its name
     :ivar in_flight: requests, where they have a limit
@@ -109,6 +111,7 @@ class EdgeContext:
         "dispatch",
         "door",
         "draining",
+        "gates",
         "h2_limits",
         "http_limits",
         "idle_look",
@@ -179,6 +182,7 @@ class EdgeContext:
         self.request_ids = RequestIds(random.randbytes)
         self.door: TunnelDoor | None = None
         self.on_exchange_done: Callable[[Exchange], None] | None = None
+        self.gates = Gates(self)
 
     def date_line(self) -> tuple[bytes, bytes]:
         """The ``Date`` of now."""
@@ -199,6 +203,7 @@ class EdgeContext:
         """End every visitor's and every upstream's connection, and every wait, now."""
         self.draining = True
         self.dispatch.close()
+        self.gates.close()
         for connection in list(self.connections):
             connection.abort()
         self.pool.abort()

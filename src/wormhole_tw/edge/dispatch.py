@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
+    from wormhole_tw.control.model import Selection
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.interfaces import IBalancer, IUpstream, IUpstreams, IWaiter
     from wormhole_tw.net.timers import Timer, TimerWheel
@@ -36,12 +37,17 @@ class Dispatch:
         self._queues: dict[str, dict[IWaiter, Timer]] = {}
         self._unsubscribe: Callable[[], None] | None = registry.subscribe(self._changed)
 
-    def pick(self, backend: str, avoid: Collection[Hashable] = ()) -> IUpstream | None:
+    def pick(
+        self, backend: str, avoid: Collection[Hashable] = (), selection: Selection | None = None
+    ) -> IUpstream | None:
         """An upstream for a request now, or None.
 
         :param avoid: keys of upstreams that failed this request already
+        :param selection: which of them its route leads to; None for any
         """
         candidates = self._upstreams.for_backend(backend)
+        if selection is not None:
+            candidates = tuple(upstream for upstream in candidates if selection.takes(upstream.branch))
         if avoid:
             candidates = tuple(upstream for upstream in candidates if upstream.key not in avoid)
         if not candidates:
@@ -89,11 +95,16 @@ class Dispatch:
 
     def _changed(self, backend: str) -> None:
         queue = self._queues.get(backend)
-        while queue:
-            upstream = self.pick(backend)
+        if not queue:
+            return
+        for waiter in list(queue):
+            upstream = self.pick(backend, (), waiter.selection)
             if upstream is None:
-                return
-            waiter = next(iter(queue))
+                if waiter.selection is None:
+                    return  # none for anybody
+                continue
+            if waiter not in queue:
+                continue  # what another was given has ended it
             self.forget(backend, waiter)
             try:
                 waiter.upstream_ready(upstream)

@@ -11,40 +11,27 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from wormhole_tw.control.model import H2C
+from wormhole_tw.edge.answering import Answering
 from wormhole_tw.edge.answers import challenge_answer, options_answer, redirect_answer
 from wormhole_tw.edge.certificates.challenges import awaited_value
-from wormhole_tw.edge.flow import Flow
+from wormhole_tw.edge.gating import GateWalk
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
 from wormhole_tw.edge.refusals import refusal
 from wormhole_tw.edge.request_ids import given_id
 from wormhole_tw.edge.router import Way, redirect_location, route_request
 from wormhole_tw.edge.search import Search, kept_stream
-from wormhole_tw.edge.states import BEFORE_ANSWER, MOVES, State
+from wormhole_tw.edge.states import BEFORE_ANSWER, State
 from wormhole_tw.errors import HttpError
-from wormhole_tw.http.added import add_fields
-from wormhole_tw.http.events import (
-    Body,
-    End,
-    Framing,
-    InformationalHead,
-    RequestHead,
-    ResponseHead,
-)
-from wormhole_tw.http.forwarding import (
-    answer_towards_visitor,
-    ends_here,
-    interim_towards_visitor,
-    request_towards_origin,
-    trailers_onwards,
-)
+from wormhole_tw.http.events import Body, End, Framing, RequestHead
+from wormhole_tw.http.forwarding import ends_here, request_towards_origin, trailers_onwards
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
-    from wormhole_tw.control.model import AddedFields
+    from wormhole_tw.control.model import Selection
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.inflight import Counted
+    from wormhole_tw.http.added import Lines
     from wormhole_tw.net.timers import Timer
 
 __all__ = ["REPLAY_LIMIT", "Exchange"]
@@ -59,50 +46,35 @@ REPLAY_LIMIT = 64 * 1024
 
 
 @implementer(IAnswerHandler)
-class Exchange(Flow):
+class Exchange(Answering):
     """One request and its answer.
 
-    :ivar head: the request as it came; None where the head itself was refused
-    :ivar backend: where it was routed, or an empty string
-    :ivar status: the status of the answer, or 0 while there is none
-    :ivar reason: why the edge answered itself (``X-Wormhole-Error``) or the answer is not whole; else empty
     :ivar attempts: how often it was sent
     :ivar began: the wheel's clock when the head was there
-    :ivar received: octets of the request's body
-    :ivar sent: octets of the answer's body
     :ivar upstream: the last one it was sent to
     :ivar facts: what is known of the visitor and its connection; ``facts.address`` is *the* visitor's address
     :ivar host: the host name that was asked for, normalised
     :ivar limits: those of its site, once it is known, and the edge's before
     :ivar forward: the request as it goes to the upstream; None before it was routed
-    :ivar added: what its answer gets besides, as its site wants it; None for nothing
-    :ivar request_id: its name
+    :ivar selection: which of the backend's upstreams it may go to; None for any
     :ivar site: the name of its site, or an empty string
-    :ivar route: the prefix of its route, or an empty string
-    :ivar first_byte: the wheel's clock when its answer began, or 0; kept only where ``on_exchange_done`` is set
+    :ivar route: the name of its route, or its path where it has none, or an empty string
     """
 
     __slots__ = (
-        "_context",
         "_counted",
-        "_held",
         "_held_size",
         "_search",
-        "_trailers",
+        "_walk",
         "_whole",
-        "added",
         "attempts",
-        "backend",
         "began",
         "facts",
-        "first_byte",
         "forward",
-        "head",
         "host",
         "limits",
-        "reason",
-        "request_id",
         "route",
+        "selection",
         "site",
         "upstream",
     )
@@ -114,9 +86,9 @@ class Exchange(Flow):
         self.limits: Limits = context.limits
         self.host = ""
         self.forward: RequestHead | None = None
-        self.added: AddedFields | None = None
+        self.added = None
         self.state = State.NEW
-        self.head: RequestHead | None = None
+        self.head = None
         self.backend = ""
         self.status = 0
         self.reason = ""
@@ -129,24 +101,19 @@ class Exchange(Flow):
         self.received = 0
         self.sent = 0
         self.upstream: IUpstream | None = None
+        self.selection: Selection | None = None
         self._counted: Counted | None = None
         self._connection: IUpstreamRequest | None = None
         self._search: Search | None = None
-        # the body so far, for the connection to come and for another try; None once it cannot be sent again
-        self._held: list[bytes] | None = []
+        self._walk: GateWalk | None = None
+        self._held = []
         self._held_size = 0
-        self._trailers: End | None = None
+        self._trailers = None
         self._untaken = 0  # octets of the request that the visitor's codec still counts
         self._unread = 0  # octets of the answer that the upstream's codec still counts
         self._raw_in_ended = False
         self._raw_out_ended = False
         self._whole: Timer | None = None
-
-    def move(self, state: State) -> None:
-        """Go to a state; the table allows it, or there is a bug here."""
-        if state not in MOVES[self.state]:
-            raise AssertionError(f"an exchange does not go from {self.state.value} to {state.value}")
-        self.state = state
 
     # what the visitor's connection calls
 
@@ -181,12 +148,24 @@ class Exchange(Flow):
         route = way.route
         self.host = way.host
         self.site = route.site
-        self.route = route.path
+        self.route = route.label
         self.backend = route.backend
-        forward = self.forward = way.forward
-        upstream = context.dispatch.pick(self.backend)
+        self.forward = way.forward
+        self.selection = route.selection
+        if way.gates is None:
+            self.proceed()
+        else:
+            self._walk = GateWalk(self, way.gates)
+            self._walk.go_on()
+
+    def proceed(self) -> None:
+        """Nothing stands in its way any more: send it on."""
+        context = self._context
+        forward = self.forward
+        assert forward is not None
+        upstream = context.dispatch.pick(self.backend, (), self.selection)
         if upstream is not None and forward.upgrade is None:
-            connection = kept_stream(context, upstream, facts, forward.method)
+            connection = kept_stream(context, upstream, self.facts, forward.method)
             if connection is not None:
                 # as most requests go: nothing to search, nothing to wait for
                 self.upstream = upstream
@@ -223,20 +202,12 @@ class Exchange(Flow):
             self._answer(*options_answer(context.date.at(context.wall())))
             return None
         forward = request_towards_origin(head, routed.target, facts.forwarding)
-        way = Way(head, catalog, routed.host, route, forward, limits, self.added)
+        gates = None if route.gates is None else context.gates.of(route)
+        way = Way(head, catalog, routed.host, route, forward, limits, self.added, gates)
         if head.common:
             # who repeats a request on its connection (a poller, an API's client) has the same way again
             facts.way = way
         return way
-
-    @property
-    def carries_messages(self) -> bool:
-        """It is gRPC, for a service that is said to speak HTTP/2: its body is messages, with any silence in between."""
-        head = self.head
-        backend = self._context.catalogs.current.backends.get(self.backend)
-        if head is None or backend is None or backend.protocol != H2C:
-            return False
-        return any(value.startswith(b"application/grpc") for name, value in head.fields if name == b"content-type")
 
     def request_body(self, event: Body) -> None:
         """A piece of the request's body."""
@@ -341,54 +312,6 @@ class Exchange(Flow):
 
     # what the upstream connection calls
 
-    def on_informational(self, head: InformationalHead) -> None:
-        """See IAnswerHandler."""
-        if self.state is State.SENDING:
-            self._visitor.send(interim_towards_visitor(head))
-
-    def on_head(self, head: ResponseHead) -> None:
-        """See IAnswerHandler."""
-        self._held = None
-        self.status = head.status
-        if self._context.on_exchange_done is not None:
-            self.first_byte = self._context.timers.seconds()
-        answer = answer_towards_visitor(head, self._context.date_line)
-        if head.status == 101:
-            self.move(State.SWITCHED)
-        else:
-            self.move(State.ANSWERING)
-            if self.added is not None:
-                add_fields(answer, self.added.defaults, self.added.besides)
-            if head.status >= 400 and self._much_is_left():
-                # an early refusal: the rest of the body is of no use, and the visitor is told so
-                answer.keep_alive = False
-        self._visitor.send(answer)
-
-    def on_end(self, event: End) -> None:
-        """See IAnswerHandler."""
-        self._connection = None
-        self._visitor.send(End(trailers_onwards(event.trailers)) if event.trailers else event)
-        self._done()
-        self._visitor.exchange_done()
-
-    def on_answer(self, head: ResponseHead, body: bytes) -> None:
-        """See IAnswerHandler."""
-        self.move(State.ANSWERING)
-        self._connection = None
-        self.status = head.status
-        self.sent = len(body)
-        if self._context.on_exchange_done is not None:
-            self.first_byte = self._context.timers.seconds()
-        answer = answer_towards_visitor(head, self._context.date_line)
-        if self.added is not None:
-            add_fields(answer, self.added.defaults, self.added.besides)
-        if head.status >= 400 and self._much_is_left():
-            answer.keep_alive = False
-        visitor = self._visitor
-        visitor.answer(answer, body)
-        self._done()
-        visitor.flush()
-
     def on_failure(self, error: Exception, begun: bool) -> None:
         """See IAnswerHandler."""
         connection, self._connection = self._connection, None
@@ -400,10 +323,6 @@ class Exchange(Flow):
             self._search = Search(self._context, self)
         self._search.failed(error, reused=connection is not None and connection.reused, begun=begun)
         self.flush()
-
-    def on_turn_end(self) -> None:
-        """See IAnswerHandler."""
-        self._visitor.flush()
 
     # ends
 
@@ -424,10 +343,12 @@ class Exchange(Flow):
         message: str | None = None,
         close: bool = False,
         code: int | None = None,
+        fields: Lines = (),
     ) -> None:
         """Answer with an error, or end visibly where the answer has begun.
 
         :param code: the HTTP/2 error code that the service gave
+        :param fields: what an answer says besides
         """
         if self.state is State.DONE:
             return
@@ -437,32 +358,12 @@ class Exchange(Flow):
             connection.cancel()
         if self.state in BEFORE_ANSWER:
             close = close or self._much_is_left()
-            self._answer(*refusal(self._context, self, reason, status=status, message=message, close=close))
+            head, body = refusal(self._context, self, reason, status=status, message=message, close=close)
+            head.fields += fields
+            self._answer(head, body)
         else:
             self._done()
             self._visitor.truncate(code)
-
-    def _much_is_left(self) -> bool:
-        """Whether more of the body is to come than a codec would read only to throw it away."""
-        head = self.head
-        if self._trailers is not None or head is None or head.framing is Framing.NONE:
-            return False
-        return head.length is None or head.length - self.received > self._context.http_limits.drain
-
-    def _answer(self, head: ResponseHead, body: bytes) -> None:
-        visitor = self._visitor
-        if self.added is not None:
-            add_fields(head, self.added.defaults, self.added.besides)
-        self.status = head.status
-        self.sent = len(body)
-        self.first_byte = self._context.timers.seconds()
-        self._took_body()
-        visitor.send(head)
-        if body:
-            visitor.send(Body(body))
-        visitor.send(End())
-        self._done()
-        visitor.exchange_done()
 
     def _took_too_long(self) -> None:
         self.give_up("service-timeout")
@@ -472,6 +373,8 @@ class Exchange(Flow):
         self.move(State.DONE)
         if self._search is not None:
             self._search.stop()
+        elif self._walk is not None:
+            self._walk.stop()
         self._held = None
         if self._whole is not None:
             self._whole.cancel()

@@ -1,7 +1,8 @@
 """What the parts of the edge know of one another.
 
 Only what may have several implementations stands here: where requests go (:class:`IUpstream`), who chooses
-(:class:`IBalancer`), who waits for a choice (:class:`IWaiter`), the two ends of an exchange
+(:class:`IBalancer`), who waits for a choice (:class:`IWaiter`), what is asked before
+(:class:`IGate`), the two ends of an exchange
 (:class:`IVisitor` above it, :class:`IUpstreamRequest` below it, which sees it as an :class:`IAnswerHandler`).
 """
 
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 
     from wormhole_tw.control.limits import Limits
+    from wormhole_tw.control.model import LocalAnswer, Selection
+    from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.events import Body, End, Event, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
 
@@ -23,6 +27,7 @@ __all__ = [
     "IAnswerHandler",
     "IBalancer",
     "IDrainable",
+    "IGate",
     "IUpstream",
     "IUpstreamRequest",
     "IUpstreams",
@@ -36,6 +41,7 @@ class IUpstream(Interface):
 
     key: Hashable = Attribute("what tells it from every other upstream for as long as it lives")
     backend: str = Attribute("the name of the backend it serves")
+    branch: str = Attribute("the release branch that runs there, as it says; empty where it says nothing")
     protocol: str = Attribute('what it speaks to requests that begin now, ``"http/1.1"`` or ``"h2c"``')
     per_visitor: bool = Attribute("each visitor connection gets streams of its own, which carry that visitor's facts")
     load: int = Attribute("requests in flight there, ours and others'")
@@ -78,11 +84,34 @@ class IBalancer(Interface):
 class IWaiter(Interface):
     """A request that waits for an upstream to appear.  Exactly one of the two is called, once."""
 
+    selection: Selection | None = Attribute("which upstreams it can go to; None for any of its backend")
+
     def upstream_ready(upstream: IUpstream) -> None:
         """Here is one."""
 
     def upstream_missing() -> None:
         """None came in time."""
+
+
+class IGate(Interface):
+    """What a route asks before a request goes on.
+
+    Made when a catalog is taken over, by :mod:`wormhole_tw.edge.gates`; it stays the same object, with its state, over
+    reloads in which its route's name and its settings stay the same.
+    """
+
+    def check(exchange: Exchange) -> LocalAnswer | Deferred[LocalAnswer | None] | None:
+        """Judge a request: None lets it on, an answer ends it.
+
+        A Deferred makes it wait: nothing of its body is read on meanwhile.  It is this request's own, with an end in
+        bounded time; it is cancelled when the visitor leaves.  Failing with
+        :class:`~wormhole_tw.errors.HttpError` refuses the request; any other failure is a 500, and logged.
+
+        :raises HttpError: the request is refused
+        """
+
+    def close() -> None:
+        """No catalog has it any more: let go of timers and connections.  It may still be asked for older requests."""
 
 
 class IDrainable(Interface):

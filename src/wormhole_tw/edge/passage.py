@@ -185,6 +185,8 @@ class Passage:
 
     # IWaiter
 
+    selection = None
+
     def upstream_ready(self, upstream: IUpstream) -> None:
         """See IWaiter."""
         try:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.model import AddedFields, Route, Site
     from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.interfaces import IGate
     from wormhole_tw.http.events import RequestHead
 
 __all__ = ["Routed", "Way", "host_of", "redirect_location", "route_request", "site_of"]
@@ -42,6 +43,7 @@ class Way(NamedTuple):
     :ivar forward: as it goes on
     :ivar limits: those of its site
     :ivar added: fields that its answer gets, or None
+    :ivar gates: who is asked before it goes on, in order; None for nobody
     """
 
     head: RequestHead
@@ -51,6 +53,7 @@ class Way(NamedTuple):
     forward: RequestHead
     limits: Limits
     added: AddedFields | None
+    gates: tuple[IGate, ...] | None
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -21,6 +21,7 @@ from wormhole_tw.http.methods import is_idempotent
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from wormhole_tw.control.model import Selection
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.facts import ConnectionFacts
@@ -75,11 +76,11 @@ class Search:
 
     def find(self) -> None:
         """Look for an upstream now; what comes of it, the exchange is told, perhaps before this returns."""
-        pick, backend = self._context.dispatch.pick, self._exchange.backend
-        upstream = pick(backend, self._avoid)
+        pick, backend, selection = self._context.dispatch.pick, self._exchange.backend, self._exchange.selection
+        upstream = pick(backend, self._avoid, selection)
         if upstream is None and self._refused:
             # a service that refused this one, or left with its connection, may well take the next
-            upstream = pick(backend)
+            upstream = pick(backend, (), selection)
         if upstream is not None:
             self.use(upstream)
         else:
@@ -133,6 +134,11 @@ class Search:
             dialling.cancel()
 
     # IWaiter
+
+    @property
+    def selection(self) -> Selection | None:
+        """See IWaiter."""
+        return self._exchange.selection
 
     def upstream_ready(self, upstream: IUpstream) -> None:
         """See IWaiter."""

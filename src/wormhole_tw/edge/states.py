@@ -4,7 +4,8 @@
 
     NEW ──→ WAITING ──→ DIALLING ──→ SENDING ──→ ANSWERING ──→ DONE
      │          └────────────┴──────────┤   └──→ SWITCHED ──────┘
-     └── (an idle stream) ──────────────┘         (101)
+     ├── (an idle stream) ──────────────┘         (101)
+     └── CHECKING (a gate that takes its time), and from there as from NEW
 
 A failure before the answer has begun leads from SENDING back to DIALLING or WAITING, or to another idle stream, where
 the request may be sent again; and from anywhere to DONE.
@@ -24,6 +25,8 @@ class State(Enum):
     __hash__ = object.__hash__
 
     NEW = "new"
+    CHECKING = "checking"
+    """a gate of its route is asked, and takes its time"""
     WAITING = "waiting"
     """no upstream is there; one is expected"""
     DIALLING = "dialling"
@@ -38,7 +41,8 @@ class State(Enum):
 
 
 MOVES: dict[State, frozenset[State]] = {
-    State.NEW: frozenset({State.WAITING, State.DIALLING, State.SENDING, State.DONE}),
+    State.NEW: frozenset({State.CHECKING, State.WAITING, State.DIALLING, State.SENDING, State.DONE}),
+    State.CHECKING: frozenset({State.WAITING, State.DIALLING, State.SENDING, State.DONE}),
     State.WAITING: frozenset({State.DIALLING, State.SENDING, State.DONE}),
     State.DIALLING: frozenset({State.SENDING, State.WAITING, State.DIALLING, State.DONE}),
     State.SENDING: frozenset(
@@ -50,5 +54,5 @@ MOVES: dict[State, frozenset[State]] = {
 }
 """Every move there is."""
 
-BEFORE_ANSWER = frozenset({State.NEW, State.WAITING, State.DIALLING, State.SENDING})
+BEFORE_ANSWER = frozenset({State.NEW, State.CHECKING, State.WAITING, State.DIALLING, State.SENDING})
 """The visitor has heard no final head: an error can still be an answer."""

@@ -9,7 +9,7 @@ from wormhole_tw.http.memo import remember
 if TYPE_CHECKING:
     from wormhole_tw.http.events import Fields, ResponseHead
 
-__all__ = ["add_fields"]
+__all__ = ["Lines", "add_fields"]
 
 Lines = tuple[tuple[bytes, bytes], ...]
 

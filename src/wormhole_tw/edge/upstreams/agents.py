@@ -27,10 +27,11 @@ _SHARED = Open(kind="http")
 class AgentUpstream:
     """One session.
 
+    :ivar branch: the release branch that it runs, as it says
     :ivar proxy_protocol: its service gets a header of this version, and so each visitor's connection streams of its own
     """
 
-    __slots__ = ("backend", "idle", "key", "per_visitor", "protocol", "proxy_protocol", "region", "session")
+    __slots__ = ("backend", "branch", "idle", "key", "per_visitor", "protocol", "proxy_protocol", "region", "session")
 
     proxy_protocol: Literal["v1", "v2"] | None
     weight: float = 1.0
@@ -40,6 +41,8 @@ class AgentUpstream:
         self.key = session.facts.session_id
         self.backend = session.facts.backend
         self.region = session.facts.region
+        release = session.facts.release
+        self.branch = "" if release is None else release.branch
         self.idle = 0
 
     def configure(self, catalog: Catalog) -> AgentUpstream:

@@ -1,0 +1,158 @@
+"""The answer of an exchange: what its upstream says, or what the edge says itself, as its visitor hears it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wormhole_tw.control.model import H2C
+from wormhole_tw.edge.answers import local_answer
+from wormhole_tw.edge.flow import Flow
+from wormhole_tw.edge.states import MOVES, State
+from wormhole_tw.http.added import add_fields
+from wormhole_tw.http.events import Body, End, Framing, InformationalHead, RequestHead, ResponseHead
+from wormhole_tw.http.forwarding import answer_towards_visitor, interim_towards_visitor, trailers_onwards
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.model import AddedFields, LocalAnswer
+    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.http.added import Lines
+
+__all__ = ["Answering"]
+
+
+class Answering(Flow):
+    """What an exchange does with its answer.
+
+    :ivar head: the request as it came; None where the head itself was refused
+    :ivar backend: where it was routed, or an empty string
+    :ivar reason: why the edge answered itself (``X-Wormhole-Error``) or the answer is not whole; else empty
+    :ivar first_byte: the wheel's clock when its answer began, or 0; kept only where ``on_exchange_done`` is set
+    :ivar request_id: its name
+    :ivar added: what its answer gets besides, as its site wants it; None for nothing
+    """
+
+    __slots__ = ("_context", "_held", "_trailers", "added", "backend", "first_byte", "head", "reason", "request_id")
+
+    _context: EdgeContext
+    # the body so far, for the connection to come and for another try; None once it cannot be sent again
+    _held: list[bytes] | None
+    _trailers: End | None
+    added: AddedFields | None
+    backend: str
+    first_byte: float
+    head: RequestHead | None
+    reason: str
+    request_id: bytes
+
+    def give_up(
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        message: str | None = None,
+        close: bool = False,
+        code: int | None = None,
+        fields: Lines = (),
+    ) -> None:
+        """Answer with an error."""
+        raise NotImplementedError
+
+    def move(self, state: State) -> None:
+        """Go to a state; the table allows it, or there is a bug here."""
+        if state not in MOVES[self.state]:
+            raise AssertionError(f"an exchange does not go from {self.state.value} to {state.value}")
+        self.state = state
+
+    @property
+    def carries_messages(self) -> bool:
+        """It is gRPC, for a service that is said to speak HTTP/2: its body is messages, with any silence in between."""
+        head = self.head
+        backend = self._context.catalogs.current.backends.get(self.backend)
+        if head is None or backend is None or backend.protocol != H2C:
+            return False
+        return any(value.startswith(b"application/grpc") for name, value in head.fields if name == b"content-type")
+
+    def on_informational(self, head: InformationalHead) -> None:
+        """See IAnswerHandler."""
+        if self.state is State.SENDING:
+            self._visitor.send(interim_towards_visitor(head))
+
+    def on_head(self, head: ResponseHead) -> None:
+        """See IAnswerHandler."""
+        self._held = None
+        self.status = head.status
+        if self._context.on_exchange_done is not None:
+            self.first_byte = self._context.timers.seconds()
+        answer = answer_towards_visitor(head, self._context.date_line)
+        if head.status == 101:
+            self.move(State.SWITCHED)
+        else:
+            self.move(State.ANSWERING)
+            if self.added is not None:
+                add_fields(answer, self.added.defaults, self.added.besides)
+            if head.status >= 400 and self._much_is_left():
+                # an early refusal: the rest of the body is of no use, and the visitor is told so
+                answer.keep_alive = False
+        self._visitor.send(answer)
+
+    def on_end(self, event: End) -> None:
+        """See IAnswerHandler."""
+        self._connection = None
+        self._visitor.send(End(trailers_onwards(event.trailers)) if event.trailers else event)
+        self._done()
+        self._visitor.exchange_done()
+
+    def on_answer(self, head: ResponseHead, body: bytes) -> None:
+        """See IAnswerHandler."""
+        self.move(State.ANSWERING)
+        self._connection = None
+        self.status = head.status
+        self.sent = len(body)
+        if self._context.on_exchange_done is not None:
+            self.first_byte = self._context.timers.seconds()
+        answer = answer_towards_visitor(head, self._context.date_line)
+        if self.added is not None:
+            add_fields(answer, self.added.defaults, self.added.besides)
+        if head.status >= 400 and self._much_is_left():
+            answer.keep_alive = False
+        visitor = self._visitor
+        visitor.answer(answer, body)
+        self._done()
+        visitor.flush()
+
+    def on_turn_end(self) -> None:
+        """See IAnswerHandler."""
+        self._visitor.flush()
+
+    def _much_is_left(self) -> bool:
+        """Whether more of the body is to come than a codec would read only to throw it away."""
+        head = self.head
+        if self._trailers is not None or head is None or head.framing is Framing.NONE:
+            return False
+        return head.length is None or head.length - self.received > self._context.http_limits.drain
+
+    def answer_locally(self, answer: LocalAnswer) -> None:
+        """Answer without asking a service."""
+        body = answer.body
+        if body is None:
+            self.give_up(answer.reason, status=answer.status, message=answer.message, fields=answer.fields)
+            return
+        self.reason = answer.reason
+        head, body = local_answer(answer, body, self._context.date.at(self._context.wall()))
+        head.keep_alive = not self._much_is_left()
+        self._answer(head, body)
+
+    def _answer(self, head: ResponseHead, body: bytes) -> None:
+        visitor = self._visitor
+        if self.added is not None:
+            add_fields(head, self.added.defaults, self.added.besides)
+        self.status = head.status
+        self.sent = len(body)
+        self.first_byte = self._context.timers.seconds()
+        self._took_body()
+        visitor.send(head)
+        if body:
+            visitor.send(Body(body))
+        visitor.send(End())
+        self._done()
+        visitor.exchange_done()

@@ -1,0 +1,94 @@
+"""The gates of a route, one after the other, before its request goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from wormhole_tw.edge.states import State
+from wormhole_tw.errors import HttpError
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from wormhole_tw.control.model import LocalAnswer
+    from wormhole_tw.edge.exchange import Exchange
+    from wormhole_tw.edge.interfaces import IGate
+
+__all__ = ["GateWalk"]
+
+log = Logger()
+
+
+class GateWalk:
+    """One exchange's way through its route's gates: the first that has an answer ends it."""
+
+    __slots__ = ("_asked", "_exchange", "_gates", "_next")
+
+    def __init__(self, exchange: Exchange, gates: tuple[IGate, ...]) -> None:
+        self._exchange = exchange
+        self._gates = gates
+        self._next = 0
+        self._asked: Deferred[LocalAnswer | None] | None = None
+
+    def go_on(self) -> None:
+        """Ask the gates that are left; behind the last one the exchange proceeds."""
+        exchange, gates = self._exchange, self._gates
+        while self._next < len(gates):
+            gate = gates[self._next]
+            self._next += 1
+            try:
+                verdict = gate.check(exchange)
+            except HttpError as error:
+                exchange.give_up(error.reason, status=error.status, message=error.message)
+                return
+            if verdict is None:
+                continue
+            if isinstance(verdict, Deferred):
+                self._wait(verdict)
+            else:
+                exchange.answer_locally(verdict)
+            return
+        exchange.proceed()
+
+    def stop(self) -> None:
+        """The exchange is over."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.cancel()
+
+    def _wait(self, asked: Deferred[LocalAnswer | None]) -> None:
+        if self._exchange.state is State.NEW:
+            self._exchange.move(State.CHECKING)
+        self._asked = asked
+        asked.addCallbacks(self._told, self._failed).addErrback(self._crashed)
+
+    def _told(self, verdict: LocalAnswer | None) -> None:
+        self._asked = None
+        exchange = self._exchange
+        if exchange.state is not State.CHECKING:
+            return
+        if verdict is None:
+            self.go_on()
+        else:
+            exchange.answer_locally(verdict)
+        exchange.flush()
+
+    def _failed(self, failure: Failure) -> None:
+        self._asked = None
+        exchange = self._exchange
+        if exchange.state is not State.CHECKING:
+            return  # cancelled, or as good as that
+        error = failure.value
+        if not isinstance(error, HttpError):
+            log.failure("a gate of route {route} failed", failure, route=exchange.route)
+            exchange.crashed()
+            return
+        exchange.give_up(error.reason, status=error.status, message=error.message)
+        exchange.flush()
+
+    def _crashed(self, failure: Failure) -> None:
+        log.failure("an exchange failed behind its gates", failure)
+        self._exchange.crashed()
