@@ -44,6 +44,7 @@ ALIKE = frozenset(
         "end_to_end/test_tls_configuration.py",
         "end_to_end/test_visitor_certificates.py",
         "end_to_end/test_visitor_certificates_browser.py",
+        "end_to_end/test_watch.py",
     }
 )
 """Those of them that tell of options, files and rules, whoever moves the bytes: with full sizes alone. The transports'

@@ -32,7 +32,7 @@ class Options(TwistdOptions):
     synopsis = "[options]"
     longdesc = (
         "The public side of the tunnel: ends TLS, takes agents in, routes requests to them by host name and path. "
-        "SIGHUP reads the file again; SIGUSR1 opens the access log anew; "
+        "SIGHUP reads the file again (--watch does so by itself); SIGUSR1 opens the access log anew; "
         "SIGTERM finishes what runs, then ends with status 0."
     )
     optParameters = [
@@ -41,6 +41,8 @@ class Options(TwistdOptions):
         ["log-level", None, None, f"one of {', '.join(LEVELS)} (default: info)"],
         ["log-format", None, None, f"one of {', '.join(FORMATS)}: lines for people, or JSON (default: text)"],
     ]
+
+    optFlags = [["watch", None, "read the file again whenever it changes, or one that it names (edge.watch)"]]
 
     def parseArgs(self, *args: str) -> None:
         if args:
@@ -96,7 +98,8 @@ def makeService(options: Options) -> IService:
         overrides = environment_overrides(os.environ)
         if options["state"]:
             overrides["edge.state"] = Override(os.path.abspath(options["state"]), "--state")
-
+        if options["watch"]:
+            overrides["edge.watch"] = Override(value=True, source="--watch")
         store = FileStore(options["config"], overrides)
         config, _ = store.load()
     except ConfigError as error:

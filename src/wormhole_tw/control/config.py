@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 import socket
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from wormhole_tw.errors import ConfigError, NotAvailableError
 from .acme import AcmeConfig, check_names, read_acme, refuse_acme_keys
 from .client_certificates import read_client_certificates
 from .endpoints import check_endpoint, endpoint_port
+from .files import read_toml
 from .limits import Limits, SiteLimits
 from .listeners import Listener, read_listeners
 from .model import Backend, Route, Site
@@ -107,6 +107,7 @@ class EdgeConfig:
     :ivar state: folder for what the edge makes; absolute
     :ivar access_log: None where requests are not written down
     :ivar tcp: public TCP ports that lead to backends as they are
+    :ivar watch: reload when a file of the configuration changes
     """
 
     source: str
@@ -123,6 +124,7 @@ class EdgeConfig:
     sites: tuple[Site, ...]
     access_log: AccessLogConfig | None = None
     tcp: tuple[TcpService, ...] = ()
+    watch: bool = False
 
     @property
     def terminated(self) -> tuple[Site, ...]:
@@ -141,19 +143,7 @@ class EdgeConfig:
         :raises NotAvailableError: it asks for what this version does not have
         """
         source = str(path) if source is None else source
-        try:
-            with open(path, "rb") as file:
-                raw = tomllib.load(file)
-        except OSError as error:
-            raise ConfigError(source, "", f"cannot be read: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(source, "", f"not UTF-8 text (octet {error.start})") from error
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(source, "", f"not valid TOML: {error}") from error
-        except RecursionError as error:
-            raise ConfigError(source, "", "not valid TOML: nested too deeply") from error
-        except ValueError as error:  # from Python itself: a number of thousands of digits
-            raise ConfigError(source, "", f"not valid TOML: {error}") from error
+        raw = read_toml(path, source)
         return cls.from_dict(raw, source=source, folder=Path(path).parent, overrides=overrides)
 
     @classmethod
@@ -228,6 +218,7 @@ class _Resolver:
             sites=sites,
             access_log=self._access_log(table.access_log),
             tcp=tcp,
+            watch=edge.watch,
         )
 
     # [edge]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .catalog import Catalog
     from .config import EdgeConfig
+    from .files import Look
     from .model import SessionFacts
     from .registry import Registry
 
@@ -70,6 +71,12 @@ class IStore(Interface):
 
     def read(reactor: IReactorThreads) -> Deferred[Snapshot]:
         """:meth:`load` for a running process: the same, without holding up the reactor; fails with the same errors."""
+
+    def look() -> Look:
+        """Look whether the files that it is made of are what they were when it was last read. It blocks.
+
+        Nothing has changed, and there is no folder, where it is not made of files.
+        """
 
 
 class IFeed(Interface):

@@ -70,6 +70,7 @@ class EdgeTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     public_https_port: int | None = None
     admin: str | None = None
     state: str = DEFAULT_STATE
+    watch: bool = False
 
 
 class CertificateTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

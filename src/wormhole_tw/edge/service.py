@@ -27,6 +27,7 @@ from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.observer import Observer
 from wormhole_tw.edge.tcp import TcpPorts
 from wormhole_tw.edge.trust import Trust
+from wormhole_tw.edge.watching import ReloadWatch
 from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.listening import open_port
@@ -91,6 +92,7 @@ class EdgeService(Service):
         self._reloading: Deferred[None] | None = None
         self._reload_wanted = False
         self._stopping: Deferred[None] | None = None
+        self._watch = ReloadWatch(reactor, store, self.reload)
 
     # Starting.
 
@@ -126,6 +128,7 @@ class EdgeService(Service):
             )
         assert self._tcp is not None
         self._tcp.say(self.config.name)
+        self._watch.adopt(self.config)
 
     def _open(self) -> None:
         if self._ports:
@@ -378,6 +381,8 @@ class EdgeService(Service):
             log.info("{left} connections end after their requests: their site asks for other certificates", left=left)
         if restart:
             log.warn("only a restart changes {keys}", keys=", ".join(restart))
+        if self.running:
+            self._watch.adopt(merged)
 
     # Stopping.
 
@@ -406,7 +411,7 @@ class EdgeService(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
     async def _stop(self) -> None:
-        closing = self._close_ports()
+        closing, watching = self._close_ports(), self._watch.stop()
         context, agents, keeper = self._context, self._agents, self._keeper
         if keeper is not None:
             keeper.stop()
@@ -421,6 +426,7 @@ class EdgeService(Service):
         await closing
         if self._observer is not None:
             await self._observer.stop()
+        await watching
         if self._reloading is not None:
             await _tell_when(self._reloading)  # its thread; what it reads is not applied any more
         self._forget()

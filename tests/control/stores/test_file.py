@@ -43,3 +43,27 @@ class TestFileStore(StoreContract):
     def test_a_file_that_is_not_there(self, where: Path) -> None:
         with pytest.raises(ConfigError, match="No such file"):
             FileStore(where).load()
+
+    def test_a_change_is_seen_until_it_is_read_though_it_be_a_broken_one(self, where: Path) -> None:
+        self.put(where, sample())
+        store = FileStore(where)
+        store.load()
+        assert store.look().changed == ()
+        where.write_text("[edge")
+        assert store.look().changed == (where,)
+        with pytest.raises(ConfigError, match="not valid TOML"):
+            store.load()
+        assert store.look().changed == ()
+        where.write_text("[edge]\n")
+        assert store.look().changed == (where,)
+
+    def test_a_file_that_a_refused_configuration_names_is_waited_for(self, where: Path) -> None:
+        pages = where.with_name("404.html")
+        self.put(where, sample(**{"sites.0.error_pages": {"404": pages.name}}))
+        store = FileStore(where)
+        with pytest.raises(ConfigError, match="cannot be read"):
+            store.load()
+        pages.write_text("<p>not here</p>")
+        assert store.look().changed == (pages,)
+        store.load()
+        assert store.look().changed == ()
