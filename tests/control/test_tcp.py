@@ -160,6 +160,8 @@ def test_a_site_that_is_passed_through() -> None:
     ("changes", "key", "reason"),
     [
         ({"tls": "terminate"}, "tls", 'expected one of "passthrough"'),
+        ({"hostnames": ["a.example.test", "192.0.2.1"]}, "hostnames[1]", "192.0.2.1 is an address: TLS names none"),
+        ({"hostnames": ["[2001:db8::1]"]}, "hostnames[0]", "2001:db8::1 is an address"),
         ({"routes": [{"path": "/a", "backend": "app"}]}, "routes[0].path", "sees no path"),
         ({"routes": [{"path": "/", "backend": "app"}, {"path": "/a", "backend": "app"}]}, "routes[1].path", "no path"),
         (

@@ -13,6 +13,7 @@ from tests.edge.house import House, Visitor
 from tests.edge.test_accept import Door, TlsVisitor, chop
 from tests.edge.test_proxy_header import PROXY, V1, VISITOR
 from tests.edge.test_proxy_header import Door as ProxiedDoor
+from tests.net.test_client_hello import extensions, server_name
 from wormhole_tw.control.catalog import Catalog
 from wormhole_tw.control.limits import SiteLimits
 from wormhole_tw.control.model import Backend, Route, Site
@@ -124,6 +125,32 @@ def test_names_are_the_catalogs(passing: House, name: str) -> None:
     socket.lose()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"a\nforged line.vault.test",
+        b"a b.vault.test",
+        b"a\0b.vault.test",
+        b"\xff\xfe.vault.test",
+        b'".vault.test',
+        b"*.vault.test",
+        b"-.vault.test",
+        b"vault.test..",
+        b"vault.test:443",
+        b"a" * 300 + b".vault.test",
+        b"a" * 12_000 + b".vault.test",
+    ],
+)
+def test_what_is_no_host_name_is_no_name_of_a_wildcard(passing: House, name: bytes) -> None:
+    """It would go on into logs and to the service; OpenSSL has the alert for it."""
+    socket = sent(passing, [extensions(server_name((0, name)))])
+    passing.clock.advance(0)
+    assert socket.hears()[:2] == b"\x15\x03"
+    assert passing.streams == []
+    assert not passing.context.passages.traffic
+    socket.abortConnection()
+
+
 @pytest.mark.parametrize("name", ["app.test", "unknown.test", "edge.test", "a.b.vault.test", None])
 def test_others_are_ended_here(passing: House, name: str | None) -> None:
     data = hello(name)
@@ -208,22 +235,30 @@ def test_the_limits_of_the_site(build: Build) -> None:
     third.lose()
 
 
-def test_the_limits_of_an_address(build: Build) -> None:
-    house = build(requests_per_address=1)
+@pytest.mark.parametrize(
+    ("limits", "counted"),
+    [
+        ({"requests_per_address": 1}, ""),
+        ({"connections_per_address": 1}, "address"),
+        ({"connections": 1}, "full"),
+    ],
+)
+def test_the_limits_of_the_edge(build: Build, limits: dict[str, int], counted: str) -> None:
+    house = build(**{"connections_per_address": 0, "requests_per_address": 0, "requests_per_site": 0, **limits})
     house.catalogs.swap(catalog())
     first = sent(house, [HELLO])
     second = Door(house, tls=True).connect()
     second.says(HELLO)
     assert second.disconnected
+    assert house.context.counters.refused == ({counted: 1} if counted else {})
+    assert not first.disconnected
     first.lose()
-    house = build(connections_per_address=1, requests_per_address=0, requests_per_site=0)
-    house.catalogs.swap(catalog())
-    first = sent(house, [HELLO])
-    second = Door(house, tls=True).connect()
-    second.says(HELLO)
-    assert second.disconnected
-    assert house.context.counters.refused["address"] == 1
-    first.lose()
+    house.stream.lose()
+    # and there is room again
+    house.sessions[0].streams.clear()
+    third = sent(house, [HELLO])
+    assert house.stream.read() == HELLO
+    third.lose()
 
 
 def test_nothing_is_counted_where_there_are_no_limits(build: Build) -> None:
@@ -231,17 +266,6 @@ def test_nothing_is_counted_where_there_are_no_limits(build: Build) -> None:
     house.catalogs.swap(catalog())
     first = sent(house, [HELLO])
     assert not house.context.addresses
-    first.lose()
-
-
-def test_there_is_no_room(build: Build) -> None:
-    house = build(connections=1)
-    house.catalogs.swap(catalog())
-    first = sent(house, [HELLO])
-    second = Door(house, tls=True).connect()
-    second.says(HELLO)
-    assert second.disconnected
-    assert house.context.counters.refused["full"] == 1
     first.lose()
 
 

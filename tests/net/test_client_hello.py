@@ -98,6 +98,8 @@ def test_extensions() -> None:
         extensions(server_name((0, b"a.test"), (0, b"b.test"))),  # OpenSSL takes one name only
         extensions(server_name((1, b"a.test"))),
         extensions(server_name((0, b"a.test"), behind=b"x")),
+        extensions(server_name((0, b"a\0.test"))),
+        extensions(server_name((0, b"a" * 256))),
         extensions(server_name((0, b"a.test")), server_name((0, b"b.test"))),
         extensions(server_name((0, b"a.test")), behind=b"x"),
         extensions((0, b"\0\5\0\0\x09")),

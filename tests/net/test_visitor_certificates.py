@@ -167,8 +167,7 @@ def test_fingerprints(server: Server, tmp_path: Path, spoken: ssl.TLSVersion, li
     if listed is CA:
         assert anne.served is not None
     else:
-        # pyOpenSSL lets nobody choose the alert
-        assert (anne.served, anne.refusal) == (None, "TLSV1_ALERT_INTERNAL_ERROR")
+        assert (anne.served, anne.refusal) == (None, "SSLV3_ALERT_BAD_CERTIFICATE")
     # what the visitor sends besides is no part of its chain
     smuggled = Shaken(server.tls, context(server, tmp_path, spoken, ANNE, BETWEEN), "closed.test")
     assert (smuggled.served is None) is (listed is not CA)
@@ -403,3 +402,16 @@ def test_a_server_that_is_over_is_gone(authority: DevCa) -> None:
     del tls
     gc.collect()
     assert over() is None
+
+
+def test_where_the_library_is_another_who_is_not_listed_is_refused_all_the_same(
+    server: Server, tmp_path: Path, spoken: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = VisitorPolicy([CA.certificate], fingerprints=frozenset([BERT.fingerprint]))
+    server.ask(closed=listed)
+    with monkeypatch.context() as patch:
+        patch.setattr("wormhole_tw.net.visitor_certificates._say_why", lambda *_: None)
+        bert = Shaken(server.tls, context(server, tmp_path, spoken, BERT, BETWEEN), "closed.test")
+    assert bert.served is not None
+    anne = Shaken(server.tls, context(server, tmp_path, spoken, ANNE), "closed.test")
+    assert (anne.served, anne.refusal) == (None, "TLSV1_ALERT_INTERNAL_ERROR")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from wormhole_tw.errors import ConfigError
 
 from .model import ClientCertificates
+from .names import is_address
 
 if TYPE_CHECKING:
     from .tables import SiteTable
@@ -46,7 +46,7 @@ def read_client_certificates(
                 raise ConfigError(source, f"{key}.{name}", reason)
         return None
     for index, hostname in enumerate(hostnames):
-        if _is_address(hostname):
+        if is_address(hostname):
             reason = (
                 f"{hostname} is an address: TLS names none (RFC 6066 §3), so that nobody could be asked by client_ca"
             )
@@ -86,14 +86,6 @@ def _read(folder: Path, name: str, source: str, key: str) -> list[x509.Certifica
         return x509.load_pem_x509_certificates(data)
     except ValueError:
         raise ConfigError(source, key, f"a certificate in {name} is damaged") from None
-
-
-def _is_address(hostname: str) -> bool:
-    try:
-        ip_address(hostname)
-    except ValueError:
-        return False
-    return True
 
 
 def _fingerprint(text: str, source: str, key: str) -> bytes:

@@ -375,7 +375,7 @@ class _Resolver:
             if not routes:
                 raise self._error(f"{key}.routes", "a site needs a route")
             if table.tls is not None:
-                check_passthrough(table, self._source, key)
+                check_passthrough(table, hostnames, self._source, key)
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
             asked = read_client_certificates(table, hostnames, self._folder, self._source, key)

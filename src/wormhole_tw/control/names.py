@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Address, ip_address
 
-__all__ = ["normalise_hostname", "normalise_prefix"]
+__all__ = ["is_address", "normalise_hostname", "normalise_prefix"]
 
 #: The longest host name and label in octets (RFC 1035 §2.3.4), without the root's dot.
 MAX_HOSTNAME = 253
@@ -95,3 +95,12 @@ def normalise_prefix(text: str) -> str:
 def _canonical_escape(match: re.Match[str]) -> str:
     octet = int(match[0][1:], 16)
     return chr(octet) if octet in _UNRESERVED else match[0].upper()
+
+
+def is_address(hostname: str) -> bool:
+    """Whether a normalised host name is an IP address."""
+    try:
+        ip_address(hostname)
+    except ValueError:
+        return False
+    return True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wormhole_tw.errors import ConfigError
+
+from .names import is_address
 
 if TYPE_CHECKING:
     from .tables import SiteTable
@@ -15,11 +18,17 @@ __all__ = ["check_passthrough"]
 _LIMITS = frozenset({"connect", "upgrade_idle", "requests_per_site"})
 
 
-def check_passthrough(table: SiteTable, source: str, key: str) -> None:
+def check_passthrough(table: SiteTable, hostnames: Sequence[str], source: str, key: str) -> None:
     """Refuse what would have no effect.
 
-    :raises ConfigError: routes that want to see a path, or anything that is for answers of the edge
+    :param hostnames: the site's, normalised
+    :raises ConfigError: an address for a host name, routes that want to see a path, or anything that is for answers of
+        the edge
     """
+    for index, hostname in enumerate(hostnames):
+        if is_address(hostname):
+            reason = f"{hostname} is an address: TLS names none (RFC 6066 §3), so that nobody would be passed through"
+            raise ConfigError(source, f"{key}.hostnames[{index}]", reason)
     first = table.routes[0].backend
     for index, route in enumerate(table.routes):
         where = f"{key}.routes[{index}]"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from wormhole_tw.edge.passage import Course, Passage
 from wormhole_tw.errors import HttpError
+from wormhole_tw.http.targets import normalise_host
 from wormhole_tw.net.client_hello import read_client_hello
-from wormhole_tw.net.pem import normal_name
 
 if TYPE_CHECKING:
     from wormhole_tw.control.model import Site
@@ -21,17 +21,20 @@ def passed_site(context: EdgeContext, data: bytes) -> tuple[Site, str] | None:
     """The site that a ClientHello asks for, and the host name, where its TLS is not ended here.
 
     Encrypted ClientHello is not looked into: its outer name counts, as its sender wants it (RFC 9849 §10.10).  What is
-    no ClientHello, or names nobody, is for whoever ends TLS here.
+    no ClientHello, or has no valid host name, is for whoever ends TLS here: a wildcard would take any octets before its
+    dot, and they go on into logs and to the service.
 
     :param data: the first octets of a connection
     """
     try:
         hello = read_client_hello(data)
-    except ValueError:
+        if hello is None or not hello.server_name:
+            return None
+        name, port = normalise_host(hello.server_name)
+    except (ValueError, HttpError):
         return None
-    if hello is None or not hello.server_name:
+    if port is not None:
         return None
-    name = normal_name(hello.server_name.decode("ascii", "replace"))
     site = context.catalogs.current.site_for(name)
     return (site, name) if site is not None and site.passthrough else None
 

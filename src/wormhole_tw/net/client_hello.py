@@ -16,6 +16,9 @@ _SERVER_NAME = b"\0\0"
 _PRE_SHARED_KEY = b"\0\x29"
 _HOST_NAME = 0
 
+MAX_NAME = 255
+"""Octets of a server name; OpenSSL refuses a longer one, and one with a zero in it (``unrecognized_name``)."""
+
 MAX_RECORD = 16384
 """Octets of clear text in a record (RFC 8446 section 5.1)."""
 
@@ -119,6 +122,8 @@ def _server_name(content: bytes) -> bytes:
     """The one name of the list: OpenSSL takes no second, and no other kind."""
     name = content[5:]
     if _length(content, 0) != len(content) - 2 or content[2] != _HOST_NAME or _length(content, 3) != len(name):
+        raise IndexError
+    if len(name) > MAX_NAME or b"\0" in name:
         raise IndexError
     return name
 

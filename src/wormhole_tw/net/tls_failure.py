@@ -21,6 +21,8 @@ _SELF_SIGNED = 18
 _UNKNOWN_CA = frozenset({2, _SELF_SIGNED, 19, 20, 21})
 _REVOKED = 23
 _WRONG_PURPOSE = 26
+CERT_REJECTED = 28
+"""What a verify callback says that does not like a certificate which is good in itself: alert ``bad_certificate``."""
 
 _NOT_TLS = ("wrong version number", "http request", "unknown protocol", "packet length too long", "record too small")
 
@@ -92,8 +94,10 @@ def explain_tls_failure(
     return f"no TLS connection to {peer}: {exception or type(exception).__name__}"
 
 
+_NOT_LISTED = "its certificate is none of those that are listed (client_fingerprints)"
 _VISITORS = {
-    1: "its certificate is none of those that are listed (client_fingerprints)",  # X509_V_ERR_UNSPECIFIED
+    1: _NOT_LISTED,  # X509_V_ERR_UNSPECIFIED, where nobody could say CERT_REJECTED
+    CERT_REJECTED: _NOT_LISTED,
     _NOT_YET_VALID: "its certificate is not valid yet",
     _EXPIRED: "its certificate has expired",
     _WRONG_PURPOSE: "its certificate is not one for clients",

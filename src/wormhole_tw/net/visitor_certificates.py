@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from wormhole_tw.net.pem import normal_name
+from wormhole_tw.net.tls_failure import CERT_REJECTED
 
 __all__ = ["NOBODY_ASKED", "VisitorCertificate", "VisitorPolicies", "VisitorPolicy"]
 
@@ -108,6 +109,8 @@ class VisitorPolicy:
         """Let the connections that begin on a context ask for a certificate."""
         mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if self.required else 0)
         context.set_verify(mode, self._judge if self.fingerprints else None)
+        if self.fingerprints:
+            _say_why(context, mode)
         context.set_verify_depth(MAX_DEPTH)
 
     def trust(self, context: SSL.Context) -> None:
@@ -149,6 +152,34 @@ class VisitorPolicy:
                 del self._known[next(iter(self._known))]
         self._known[key] = known
         return known
+
+
+def _say_why(context: SSL.Context, mode: int) -> None:
+    """Let who is refused by a callback be told that it is for its certificate (the alert ``bad_certificate``).
+
+    pyOpenSSL's own way leaves it open why, and OpenSSL makes ``internal_error`` of that.  Where its inside is not what
+    we know, it stays so.
+    """
+    lib: Any = getattr(SSL, "_lib", None)
+    ffi: Any = getattr(SSL, "_ffi", None)
+    inside: Any = getattr(context, "_context", None)
+    judge: Any = getattr(context, "_verify_callback", None)
+    set_error: Any = getattr(lib, "X509_STORE_CTX_set_error", None)
+    set_callback: Any = getattr(lib, "SSL_CTX_set_verify", None)
+    if None in (ffi, inside, judge, set_error, set_callback):
+        return
+
+    def verify(good: int, store: Any) -> int:
+        verdict: int = judge(good, store)
+        if good and not verdict:
+            set_error(store, CERT_REJECTED)
+        return verdict
+
+    callback = ffi.callback("int (*)(int, X509_STORE_CTX *)", verify)
+    set_callback(inside, mode, callback)
+    # What OpenSSL calls lives as long as the context, and no longer: it stands where pyOpenSSL keeps its own, which it
+    # holds.
+    cast(Any, context)._verify_callback = callback
 
 
 class VisitorPolicies:
