@@ -20,6 +20,7 @@ from tests.edge.house import House, Visitor, judged
 from tests.net.certificates import Person
 from tests.net.peers import self_signed
 from wormhole_tw.edge.accept import ALPN, FIRST_BYTES, AcceptFactory
+from wormhole_tw.edge.first_bytes import HANDSHAKE_BYTES
 from wormhole_tw.edge.room import SPARE
 from wormhole_tw.net.tls import CertificateMap, ServerTls
 from wormhole_tw.net.visitor_certificates import NOBODY_ASKED, VisitorPolicies, VisitorPolicy
@@ -346,10 +347,10 @@ def test_a_handshake_of_endless_length(house: House) -> None:
     socket = Door(house, tls=True).connect()
     # a ClientHello that says it has 128 KiB, in records of 16 KiB
     socket.says(b"\x16\x03\x01\x40\x00\x01\x01\xff\xfc" + b"\x03\x03" + b"x" * 16000)
-    for _ in range(3):
+    for _ in range(HANDSHAKE_BYTES // 16384 + 1):
         socket.says(b"x" * 16384)
     assert socket.disconnected
-    assert FIRST_BYTES == 16384
+    assert (FIRST_BYTES, HANDSHAKE_BYTES) == (16384, 65536)
 
 
 def test_a_failed_handshake_is_nobodys_error(house: House, log_lines: LogLines) -> None:
@@ -514,9 +515,19 @@ def test_a_refusal_arrives(house: House, asked: VisitorPolicies, log_lines: LogL
 
 def test_who_was_refused_says_no_more_than_a_handshake_has(house: House, asked: VisitorPolicies) -> None:
     visitor = TlsVisitor(Door(house, tls=True, visitors=asked)).handshake()
-    for _ in range(3):
+    visitor.socket.says(b"x" * FIRST_BYTES)
+    assert not visitor.socket.disconnected, "its alert would be lost"
+    for _ in range(HANDSHAKE_BYTES // FIRST_BYTES + 1):
         visitor.socket.says(b"x" * FIRST_BYTES)
     assert visitor.socket.disconnected
+
+
+def test_a_chain_that_is_longer_than_a_hello_may_be(house: House, asked: VisitorPolicies, tmp_path: Path) -> None:
+    """As with post-quantum keys, whose certificates have 5 KiB and more."""
+    long = Person("anne", AUTHORITY, filler=2 * FIRST_BYTES)
+    visitor = TlsVisitor(Door(house, tls=True, visitors=asked), alpn=["http/1.1"], shows=long.write(tmp_path))
+    visitor.handshake().says(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+    assert house.stream.read().startswith(b"GET / ")
 
 
 @pytest.mark.parametrize(

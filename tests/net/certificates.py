@@ -28,6 +28,7 @@ class Person:
     :param signer: who signed it; itself by default
     :param ends: days from now
     :param purpose: what it is for, and nothing else
+    :param filler: octets of an extension that means nothing
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Person:
         ca: bool = False,
         ends: int = 30,
         purpose: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.CLIENT_AUTH,
+        filler: int = 0,
     ) -> None:
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -54,6 +56,9 @@ class Person:
         )
         if not ca and purpose is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        if filler:
+            nothing = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.999.1"), bytes(filler))
+            builder = builder.add_extension(nothing, critical=False)
         self.certificate = builder.sign(signer.key if signer else self.key, hashes.SHA256())
         self.der = self.certificate.public_bytes(Encoding.DER)
         self.fingerprint = hashlib.sha256(self.der).digest()

@@ -4,7 +4,8 @@ On a listener with ``proxy_protocol`` a trusted peer begins with a header of tha
 connection is; from then on its addresses take the place of the socket's.
 
 One table of rows for each kind of port; the first row whose judge says yes takes the connection, bytes intact.  A judge
-that needs more bytes makes the connection wait, for ``limits.handshake`` at the most and :data:`FIRST_BYTES` octets.
+that needs more bytes makes the connection wait, for ``limits.handshake`` at the most and :data:`FIRST_BYTES` octets; a
+handshake may have :data:`HANDSHAKE_BYTES`.
 After TLS, ALPN decides where it was agreed on, and the bytes within decide otherwise.
 """
 
@@ -29,7 +30,15 @@ from zope.interface import implementer
 from wormhole_tw.edge.answers import plain_http_on_tls_port
 from wormhole_tw.edge.arrivals import connection_facts, named_by
 from wormhole_tw.edge.complaints import HeaderComplaints, host_of
-from wormhole_tw.edge.first_bytes import FIRST_BYTES, PASSING_PORT, PLAIN_PORT, TLS_PORT, WITHIN_TLS, Rows
+from wormhole_tw.edge.first_bytes import (
+    FIRST_BYTES,
+    HANDSHAKE_BYTES,
+    PASSING_PORT,
+    PLAIN_PORT,
+    TLS_PORT,
+    WITHIN_TLS,
+    Rows,
+)
 from wormhole_tw.edge.h2_listener import H2VisitorConnection
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.listener import VisitorConnection
@@ -121,7 +130,7 @@ class _Accept:
     def dataReceived(self, data: bytes) -> None:
         if self._next is not None:
             # a TLS handshake under way (or a transport that keeps us): what it takes is bounded, too
-            if self._timer is not None and self._fed > FIRST_BYTES:
+            if self._timer is not None and self._fed > HANDSHAKE_BYTES:
                 self.abort()
                 return
             self._fed += len(data)

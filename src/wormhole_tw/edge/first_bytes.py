@@ -8,10 +8,14 @@ from wormhole_tw.net.client_hello import client_hello_is_whole
 from wormhole_tw.net.proxy_protocol import begins_like_header
 from wormhole_tw.wire.frames import PREFACE_NAME
 
-__all__ = ["FIRST_BYTES", "PASSING_PORT", "PLAIN_PORT", "TLS_PORT", "WITHIN_TLS", "Judge", "Rows"]
+__all__ = ["FIRST_BYTES", "HANDSHAKE_BYTES", "PASSING_PORT", "PLAIN_PORT", "TLS_PORT", "WITHIN_TLS", "Judge", "Rows"]
 
 FIRST_BYTES = 16 * 1024
 """Octets that a stranger may send before it is known what it is: a ClientHello with post-quantum shares has 2 KiB."""
+
+HANDSHAKE_BYTES = 64 * 1024
+"""Octets of a TLS handshake, and of what a client says before it hears that it is refused: a chain of certificates has
+20 KiB where they are signed with post-quantum keys, and who is refused in the middle of an upload shall hear why."""
 
 
 def _is_client_hello(data: bytes) -> bool | None:
