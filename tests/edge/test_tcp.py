@@ -364,6 +364,13 @@ def test_who_may_come(house: House, log_lines: LogLines) -> None:
     denying.connect(PROXY).lose()
 
 
+def test_the_zone_of_an_address_leads_round_no_list(house: House) -> None:
+    link_local = IPv6Address("TCP", "fe80::1%eth0", 1)
+    for network in ("fe80::/10", "::/0"):
+        assert Port(house, deny=Trusted((ip_network(network),))).arrive(link_local) is None
+        Port(house, allow=Trusted((ip_network(network),))).connect(link_local).lose()
+
+
 def test_how_many(house: House) -> None:
     port = Port(house, connections=3, connections_per_address=2)
     sockets = [port.connect(), port.connect()]

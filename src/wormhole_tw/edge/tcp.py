@@ -40,7 +40,10 @@ log = Logger()
 
 
 class _Who:
-    """A list of networks, and whether who has no address (on a Unix socket) is in it."""
+    """A list of networks, and whether who has no address (on a Unix socket) is in it.
+
+    The zone of a link-local address is left out, which no network has: who is denied must not come in by it.
+    """
 
     __slots__ = ("_networks", "_unix")
 
@@ -49,7 +52,7 @@ class _Who:
         self._unix = listed.unix
 
     def __contains__(self, address: str) -> bool:
-        return address in self._networks if address else self._unix
+        return address.partition("%")[0] in self._networks if address else self._unix
 
 
 @implementer(IProtocol, IDrainable)
