@@ -74,7 +74,7 @@ def test_who_is_trusted_is_the_edges_unless_said_otherwise() -> None:
         ([{"backend": "app"}], "$.tcp[0].listen", "missing"),
         ([{"listen": "tcp:5432"}], "$.tcp[0].backend", "missing"),
         ([{**APP, "listen": "5432"}], "$.tcp[0].listen", "an endpoint description"),
-        ([{**APP, "listen": "ssl:5432"}], "$.tcp[0].listen", "without TLS"),
+        ([{**APP, "listen": "ssl:5432"}], "$.tcp[0].listen", "ends no TLS on a TCP service"),
         ([{**APP, "listen": "tcp:8443"}], "$.tcp[0].listen", r"is taken by \$\.edge\.https\[0\]"),
         ([APP, {**APP, "name": "again"}], "$.tcp[1].listen", r"is taken by \$\.tcp\[0\]"),
         ([APP, {**APP, "listen": "tcp:1"}], "$.tcp[1].name", "two TCP services named app"),

@@ -75,6 +75,9 @@ def read_tcp(tables: Sequence[TcpTable], source: str, general: Trusted, checks: 
     services: dict[str, TcpService] = {}
     for number, table in enumerate(tables):
         key = f"$.tcp[{number}]"
+        if table.listen.startswith(("ssl:", "tls:")):
+            reason = 'the edge ends no TLS on a TCP service: write "tcp:5432", and let the service itself speak TLS'
+            raise ConfigError(source, f"{key}.listen", reason)
         checks.endpoint(f"{key}.listen", table.listen)
         checks.backend(f"{key}.backend", table.backend)
         name = table.backend if table.name is None else checks.name(f"{key}.name", table.name)
