@@ -14,6 +14,9 @@ from wormhole_tw.net.immediate import immediate_port
 
 __all__ = ["FakeProxy", "Names", "connect_rules", "socks_rules"]
 
+NOWHERE = ("127.0.0.1", 0)
+"""Where no connection leads to: the proxy's client is dropped."""
+
 Rules = Callable[[bytes], "tuple[bytes, int, tuple[str, int] | None] | None"]
 """What came so far → what to say, how much of it is used up, and where to connect (None: nowhere yet)."""
 
@@ -40,8 +43,11 @@ def connect_rules(answer: bytes = b"HTTP/1.1 200 OK\r\n\r\n", *, authorization: 
     return judge
 
 
-def socks_rules(seen: list[bytes], reply: int = 0) -> Rules:
-    """A SOCKS5 proxy for everybody; ``seen`` gets the addresses as they were asked for."""
+def socks_rules(seen: list[bytes], reply: int | None = 0) -> Rules:
+    """A SOCKS5 proxy for everybody; ``seen`` gets the addresses as they were asked for.
+
+    :param reply: its answer; 0 where it connects, None for an end of the connection, which is what ``ssh -D`` says
+    """
     greeted = False
 
     def judge(data: bytes) -> tuple[bytes, int, tuple[str, int] | None] | None:
@@ -58,6 +64,8 @@ def socks_rules(seen: list[bytes], reply: int = 0) -> Rules:
             return None
         where, port = data[3 : 4 + size], int.from_bytes(data[4 + size : 6 + size], "big")
         seen.append(where)
+        if reply is None:
+            return b"", 6 + size, NOWHERE
         answer = bytes([5, reply, 0, 1, 0, 0, 0, 0, 0, 0])
         return answer, 6 + size, None if reply else ("127.0.0.1", port)
 

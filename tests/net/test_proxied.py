@@ -134,9 +134,10 @@ async def test_through_socks_with_our_own_names(reactor: Any, service: int, prox
     await hang_up(caller)
 
 
-async def test_each_address_of_a_name_is_tried(reactor: Any, service: int, proxies: MakeProxy) -> None:
+@pytest.mark.parametrize("no", [5, None], ids=["says no", "hangs up, as ssh -D"])
+async def test_each_address_of_a_name_is_tried(reactor: Any, service: int, proxies: MakeProxy, no: int | None) -> None:
     seen: list[bytes] = []
-    proxy = await proxies(lambda: socks_rules(seen, reply=0 if len(seen) else 5))
+    proxy = await proxies(lambda: socks_rules(seen, reply=0 if len(seen) else no))
     settings = parse_proxy(f"socks5://127.0.0.1:{proxy.number}")
     with Names(reactor, {"edge.test": ["192.0.2.1", "192.0.2.2"]}):
         caller: Any = await ProxiedEndpoint(reactor, settings, "edge.test", service).connect(callers())

@@ -190,6 +190,29 @@ def test_socks_refused(url: str, answers: list[bytes], sentence: str) -> None:
     assert str(refusal(socks(url), *answers)) == sentence
 
 
+def test_a_proxy_that_closes_or_is_silent() -> None:
+    for dialogue in connect(), socks():
+        dialogue.begin()
+        assert (
+            str(dialogue.closed())
+            == f"the proxy {dialogue.proxy} closed the connection without an answer; is it a proxy?"
+        )
+        assert str(dialogue.late(2.5)) == f"the proxy {dialogue.proxy} did not answer within 2.5 s"
+        assert dialogue.closed().status is dialogue.late(1.0).status is None
+
+
+def test_a_socks_proxy_that_closes_or_is_silent_when_it_has_to_connect() -> None:
+    dialogue = socks()
+    dialogue.begin()
+    dialogue.feed(b"\x05\x00")  # it is one
+    no = "the proxy socks5h://proxy:1080 does not connect to edge.example:443"
+    for error, sentence, status in (
+        (dialogue.closed(), f"{no}: it closed the connection instead", 1),
+        (dialogue.late(10.0), f"{no}: no answer within 10 s", 6),
+    ):
+        assert (str(error), error.status) == (sentence, status)
+
+
 @given(st.lists(st.binary(max_size=64), max_size=8), st.booleans(), st.booleans())
 def test_whatever_a_proxy_says_is_an_answer_or_a_refusal(pieces: list[bytes], http: bool, credentials: bool) -> None:
     user = f"user:{SECRET}@" if credentials else ""

@@ -20,12 +20,17 @@ SECRET = "s3cret-of-this-test"
         ("https://proxy.example", Proxy("https", "proxy.example", 443)),
         ("socks5://192.0.2.1", Proxy("socks5", "192.0.2.1", 1080)),
         ("socks5h://[2001:db8::1]:9050", Proxy("socks5h", "2001:db8::1", 9050)),
-        ("http://user:pass@proxy.example:3128", Proxy("http", "proxy.example", 3128, "user", "pass")),
-        ("user:pass@proxy.example:3128", Proxy("http", "proxy.example", 3128, "user", "pass")),
-        ("http://us%40er:p%3A%2F%40ss@proxy.example:3128", Proxy("http", "proxy.example", 3128, "us@er", "p:/@ss")),
-        ("http://user:p/a@ss@proxy.example:3128", Proxy("http", "proxy.example", 3128, "user", "p/a@ss")),
-        ("http://user@proxy.example:3128", Proxy("http", "proxy.example", 3128, "user")),
-        ("socks5://j%C3%BCrgen:pass@proxy.example", Proxy("socks5", "proxy.example", 1080, "jürgen", "pass")),
+        ("http://user:pass@proxy.example:3128", Proxy("http", "proxy.example", 3128, b"user", b"pass")),
+        ("user:pass@proxy.example:3128", Proxy("http", "proxy.example", 3128, b"user", b"pass")),
+        ("http://us%40er:p%3A%2F%40ss@proxy.example:3128", Proxy("http", "proxy.example", 3128, b"us@er", b"p:/@ss")),
+        ("http://user:p/a@ss@proxy.example:3128", Proxy("http", "proxy.example", 3128, b"user", b"p/a@ss")),
+        ("http://user@proxy.example:3128", Proxy("http", "proxy.example", 3128, b"user")),
+        (
+            "socks5://j%C3%BCrgen:ü@proxy.example",
+            Proxy("socks5", "proxy.example", 1080, "jürgen".encode(), "ü".encode()),
+        ),
+        # no UTF-8, as %XX and as a variable holds it
+        ("http://user:p%FC%zz\udcfc@proxy.example", Proxy("http", "proxy.example", 1080, b"user", b"p\xfc%zz\xfc")),
     ],
 )
 def test_a_proxy_is_read(text: str, proxy: Proxy) -> None:

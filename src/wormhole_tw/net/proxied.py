@@ -10,7 +10,6 @@ from twisted.internet.error import (
     ConnectError,
     ConnectionRefusedError,
     DNSLookupError,
-    NoProtocol,
     TCPTimedOutError,
     TimeoutError,
     UnknownHostError,
@@ -24,14 +23,13 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.errors import ProxyRefused, TimedOut
 from wormhole_tw.net.addresses import is_ip_address
-from wormhole_tw.net.handover import hand_over
 from wormhole_tw.net.immediate import immediate_reactor
+from wormhole_tw.net.opening import Opening, Openings
 from wormhole_tw.net.proxy_dialogues import ConnectDialogue, Dialogue, Socks5Dialogue
 from wormhole_tw.net.proxy_settings import Proxy
 from wormhole_tw.net.tls_failure import explain_tls_failure, is_tls_failure
@@ -98,22 +96,16 @@ class ProxiedEndpoint:
     async def _through(self, factory: IProtocolFactory, host: str) -> IProtocol:
         proxy = self._proxy
         kind: Any = Socks5Dialogue if proxy.scheme.startswith("socks5") else ConnectDialogue
-        stands: Deferred[IProtocol] = Deferred(lambda _: greeting.give_up())
+        dialogue: Dialogue = kind(proxy, host, self._port)
+        greetings = Openings(factory, lambda address: _Greeting(factory, address, dialogue))
         try:
-            greeting = cast(
-                _Greeting, await self._below.connect(_Greetings(factory, kind(proxy, host, self._port), stands))
-            )
+            greeting = cast(_Greeting, await self._below.connect(greetings))
         except Exception as error:
             sentence = _no_proxy(Failure(), proxy, self._timeout)
             if sentence is None:
                 raise
             raise ProxyRefused(sentence) from error
-        late = self._reactor.callLater(self._timeout, greeting.too_late, self._timeout)
-        try:
-            return await stands
-        finally:
-            if late.active():
-                late.cancel()
+        return await greeting.outcome(self._reactor, self._timeout)
 
 
 def _no_proxy(failure: Failure, proxy: Proxy, timeout: float) -> str | None:
@@ -132,80 +124,27 @@ def _no_proxy(failure: Failure, proxy: Proxy, timeout: float) -> str | None:
     return None
 
 
-class _Greetings(Factory):
-    noisy = False
+class _Greeting(Opening):
+    """Speaks to the proxy."""
 
-    def __init__(self, factory: IProtocolFactory, dialogue: Dialogue, stands: Deferred[IProtocol]) -> None:
-        self._factory = factory
+    def __init__(self, factory: IProtocolFactory, address: IAddress | None, dialogue: Dialogue) -> None:
+        super().__init__(factory, address)
         self._dialogue = dialogue
-        self._stands = stands
 
-    def doStart(self) -> None:
-        self._factory.doStart()
+    def begin(self) -> bytes:
+        return self._dialogue.begin()
 
-    def doStop(self) -> None:
-        self._factory.doStop()
+    def hear(self, data: bytes) -> bytes | None:
+        say, stands = self._dialogue.feed(data)
+        if say:
+            self.transport.write(say)
+        return self._dialogue.rest if stands else None
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return _Greeting(self._factory, addr, self._dialogue, self._stands)
+    def closed(self) -> ProxyRefused:
+        return self._dialogue.closed()
 
-
-class _Greeting(Protocol):
-    """Speaks to the proxy, and stands aside when the connection is made."""
-
-    transport: Any
-
-    def __init__(
-        self, factory: IProtocolFactory, address: IAddress | None, dialogue: Dialogue, stands: Deferred[IProtocol]
-    ) -> None:
-        self._wanted = factory
-        self._address = address
-        self._dialogue = dialogue
-        self._stands = stands
-
-    def connectionMade(self) -> None:
-        self.transport.write(self._dialogue.begin())
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._stands.called:
-            return
-        try:
-            say, stands = self._dialogue.feed(bytes(data))
-            if say:
-                self.transport.write(say)
-            if not stands:
-                return
-            protocol = self._wanted.buildProtocol(cast(IAddress, self._address))
-            if protocol is None:
-                raise NoProtocol()
-            hand_over(self.transport, protocol, self._dialogue.rest)
-        except Exception:  # noqa: BLE001 - whoever dials is told, whatever it is
-            self._fail(Failure())
-        else:
-            if not self._stands.called:
-                self._stands.callback(protocol)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._fail(
-            Failure(
-                ProxyRefused(
-                    f"the proxy {self._dialogue.proxy} closed the connection without an answer; is it a proxy?"
-                )
-            )
-        )
-
-    def too_late(self, seconds: float) -> None:
-        """The time for its answer is over."""
-        self._fail(Failure(ProxyRefused(f"the proxy {self._dialogue.proxy} did not answer within {seconds:g} s")))
-
-    def give_up(self) -> None:
-        """Nobody waits any more."""
-        self.transport.abortConnection()
-
-    def _fail(self, failure: Failure) -> None:
-        if not self._stands.called:
-            self.transport.abortConnection()
-            self._stands.errback(failure)
+    def late(self, seconds: float) -> ProxyRefused:
+        return self._dialogue.late(seconds)
 
 
 @implementer(IResolutionReceiver)

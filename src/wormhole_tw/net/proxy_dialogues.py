@@ -37,6 +37,12 @@ class Dialogue(Protocol):
         :raises ProxyRefused: it said no, or speaks something else
         """
 
+    def closed(self) -> ProxyRefused:
+        """The proxy closed the connection instead of an answer."""
+
+    def late(self, seconds: float) -> ProxyRefused:
+        """It gave none in this time."""
+
 
 class ConnectDialogue:
     """HTTP's CONNECT, with Basic credentials where there are some (RFC 7617).
@@ -54,7 +60,7 @@ class ConnectDialogue:
         proxy = self.proxy
         lines = [f"CONNECT {self._target} HTTP/1.1", f"Host: {self._target}", "User-Agent: wormhole-tw"]
         if proxy.user:
-            credentials = b64encode(f"{proxy.user}:{proxy.password}".encode()).decode("ascii")
+            credentials = b64encode(proxy.user + b":" + proxy.password).decode("ascii")
             lines.append(f"Proxy-Authorization: Basic {credentials}")
         return "\r\n".join([*lines, "", ""]).encode("ascii")
 
@@ -77,6 +83,12 @@ class ConnectDialogue:
             f"the proxy {proxy} refuses a connection to {self._target}: {answer}{hint}", status=answer.status
         )
 
+    def closed(self) -> ProxyRefused:
+        return _closed(self.proxy)
+
+    def late(self, seconds: float) -> ProxyRefused:
+        return _late(self.proxy, seconds)
+
     def _unauthorized(self, challenge: str, status: int) -> str:
         proxy = self.proxy
         if challenge and "basic" not in challenge.lower():
@@ -87,6 +99,14 @@ class ConnectDialogue:
         return f"the proxy {proxy} wants a user and a password (407): write {_FORM} in {proxy.source}"
 
 
+def _closed(proxy: Proxy) -> ProxyRefused:
+    return ProxyRefused(f"the proxy {proxy} closed the connection without an answer; is it a proxy?")
+
+
+def _late(proxy: Proxy, seconds: float) -> ProxyRefused:
+    return ProxyRefused(f"the proxy {proxy} did not answer within {seconds:g} s")
+
+
 _SOCKS = 5
 _NO_AUTHENTICATION = 0
 _PASSWORD = 2
@@ -94,13 +114,14 @@ _NO_METHOD = 0xFF
 _CONNECT = 1
 _IPV4, _NAME, _IPV6 = 1, 3, 4
 
+_FAILED, _TOO_LONG = 1, 6
 _REPLIES = {
-    1: "it failed",
+    _FAILED: "it failed",
     2: "its rules do not allow it",
     3: "the network is unreachable",
     4: "the host is unreachable, or its name is not known",
     5: "the connection is refused",
-    6: "it took too long",
+    _TOO_LONG: "it took too long",
     7: "it does not do CONNECT",
     8: "it does not know this kind of address",
 }
@@ -158,7 +179,7 @@ class Socks5Dialogue:
             raise ProxyRefused(f"the proxy {proxy} wants a user and a password: write {_FORM} in {proxy.source}")
         if method == _PASSWORD and proxy.user:
             self._step = _Step.CREDENTIALS
-            user, password = proxy.user.encode(), proxy.password.encode()
+            user, password = proxy.user, proxy.password
             return bytes([1, len(user)]) + user + bytes([len(password)]) + password
         if method != _NO_AUTHENTICATION:
             raise self._stranger()
@@ -190,9 +211,7 @@ class Socks5Dialogue:
         if len(data) < 2:
             return False
         if data[1]:
-            peer = format_host_port(self._host, self._port)
-            reason = _REPLIES.get(data[1], f"code {data[1]}")
-            raise ProxyRefused(f"the proxy {self.proxy} does not connect to {peer}: {reason}", status=data[1])
+            raise self._no_connection(_REPLIES.get(data[1], f"code {data[1]}"), data[1])
         if len(data) < 5:
             return False
         sizes = {_IPV4: 4, _IPV6: 16, _NAME: 1 + data[4]}
@@ -203,6 +222,22 @@ class Socks5Dialogue:
             return False
         self.rest, self._data = data[size:], b""
         return True
+
+    # A SOCKS5 proxy that has been asked to connect has shown what it is. ssh -D says no by closing the connection.
+
+    def closed(self) -> ProxyRefused:
+        if self._step is not _Step.REPLY:
+            return _closed(self.proxy)
+        return self._no_connection("it closed the connection instead", _FAILED)
+
+    def late(self, seconds: float) -> ProxyRefused:
+        if self._step is not _Step.REPLY:
+            return _late(self.proxy, seconds)
+        return self._no_connection(f"no answer within {seconds:g} s", _TOO_LONG)
+
+    def _no_connection(self, reason: str, code: int) -> ProxyRefused:
+        peer = format_host_port(self._host, self._port)
+        return ProxyRefused(f"the proxy {self.proxy} does not connect to {peer}: {reason}", status=code)
 
     def _stranger(self) -> ProxyRefused:
         return ProxyRefused(f"what answers at {self.proxy} is not a SOCKS5 proxy")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.addresses import format_host_port, is_ip_address, parse_host_port
@@ -36,15 +36,15 @@ class Proxy:
 
     :ivar scheme: ``http`` (CONNECT), ``https`` (the same, over TLS to the proxy), ``socks5`` (names are looked up
         here) or ``socks5h`` (by the proxy)
-    :ivar user: empty where it needs none
+    :ivar user: octets, as is ``password``; empty where it needs none
     :ivar source: how the operator named it, for errors
     """
 
     scheme: str
     host: str
     port: int
-    user: str = ""
-    password: str = field(default="", repr=False)
+    user: bytes = b""
+    password: bytes = field(default=b"", repr=False)
     source: str = field(default="proxy", compare=False)
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Proxy:
 def parse_proxy(text: str, source: str = "proxy") -> Proxy:
     """Read ``[scheme://][user[:password]@]host[:port][/]``; without a scheme it is ``http://``.
 
-    User and password may hold any character as ``%XX``.
+    User and password may hold any character as ``%XX``; what is written without is UTF-8.
 
     :raises ConfigError: it is none; nothing of a password is repeated
     """
@@ -78,17 +78,22 @@ def parse_proxy(text: str, source: str = "proxy") -> Proxy:
     except ValueError:
         raise wrong(f"it names no host and port; give {_FORMS}") from None
     raw_user, colon, raw_password = userinfo.partition(":")
-    user, password = unquote(raw_user), unquote(raw_password)
+    user, password = _octets(raw_user), _octets(raw_password)
     most = MAX_SOCKS_CREDENTIAL if scheme.startswith("socks5") else MAX_CREDENTIAL
-    if max(len(user.encode()), len(password.encode())) > most:
+    if max(len(user), len(password)) > most:
         raise wrong(f"the user or the password is longer than {most} octets")
     if colon and not user:
         raise wrong("there is a password without a user")
-    if ":" in user:
+    if b":" in user:
         raise wrong("a user's name must not have a colon")  # RFC 7617 §2
     if scheme.startswith("socks5") and user and not password:
         raise wrong("there is a user without a password, which SOCKS5 has no way to say")  # RFC 1929 §2
     return Proxy(scheme, host, port, user, password, source)
+
+
+def _octets(text: str) -> bytes:
+    """As text of ours is UTF-8, and a variable's octets that are no UTF-8 (PEP 383) are themselves again."""
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 class NoProxy:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectionLost, NoProtocol
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
@@ -21,9 +21,9 @@ from zope.interface import implementer
 
 from wormhole_tw.errors import LinkLost, NotAnEdge
 from wormhole_tw.net.addresses import format_host_port
-from wormhole_tw.net.handover import hand_over
 from wormhole_tw.net.http_answer import AnswerHead, AnswerReader
 from wormhole_tw.net.immediate import immediate_reactor
+from wormhole_tw.net.opening import Opening, Openings
 from wormhole_tw.net.tls_transport import wrap_client_tls, write_at_once
 from wormhole_tw.tunnel.carriers.tls import CONNECT_TIMEOUT
 
@@ -260,53 +260,25 @@ class WebSocketEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        stands: Deferred[IProtocol] = Deferred(lambda _: upgrade.give_up())
-        upgrades = _Upgrades(factory, stands, self._clock, self._host, self._port)
+        upgrades = Openings(factory, lambda address: _Upgrade(factory, address, self._clock, self._host, self._port))
         upgrade = cast(_Upgrade, await self._below.connect(upgrades))
-        late = self._clock.callLater(self._timeout, upgrade.too_late, self._timeout)
-        try:
-            return await stands
-        finally:
-            if late.active():
-                late.cancel()
+        return await upgrade.outcome(self._clock, self._timeout)
 
 
-class _Upgrades(Factory):
-    noisy = False
+class _Upgrade(Opening):
+    """Asks for the WebSocket."""
 
     def __init__(
-        self, factory: IProtocolFactory, stands: Deferred[IProtocol], clock: IReactorTime, host: str, port: int
+        self, factory: IProtocolFactory, address: IAddress | None, clock: IReactorTime, host: str, port: int
     ) -> None:
-        self._arguments = (factory, stands, clock, host, port)
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return _Upgrade(addr, *self._arguments)
-
-
-class _Upgrade(Protocol):
-    """Asks for the WebSocket, and stands aside when it is there."""
-
-    transport: Any
-
-    def __init__(
-        self,
-        address: IAddress | None,
-        factory: IProtocolFactory,
-        stands: Deferred[IProtocol],
-        clock: IReactorTime,
-        host: str,
-        port: int,
-    ) -> None:
-        self._address = address
-        self._wanted = factory
-        self._stands = stands
+        super().__init__(factory, address)
         self._clock = clock
         self._peer = format_host_port(host, port)
         self._authority = format_host_port(host, port, 443)
         self._key = b64encode(secrets.token_bytes(16))
         self._answer = AnswerReader()
 
-    def connectionMade(self) -> None:
+    def begin(self) -> bytes:
         lines = (
             f"GET {PATH} HTTP/1.1",
             f"Host: {self._authority}",
@@ -316,46 +288,27 @@ class _Upgrade(Protocol):
             f"Sec-WebSocket-Key: {self._key.decode('ascii')}",
             f"Sec-WebSocket-Version: {VERSION}",
         )
-        self.transport.write("\r\n".join((*lines, "", "")).encode("ascii"))
+        return "\r\n".join((*lines, "", "")).encode("ascii")
 
-    def dataReceived(self, data: bytes) -> None:
-        if self._stands.called:
-            return
+    def hear(self, data: bytes) -> bytes | None:
         try:
-            try:
-                answer = self._answer.feed(bytes(data))
-            except ValueError as error:
-                raise NotAnEdge(f"what answers at {self._peer} does not speak HTTP: {error}") from None
-            if answer is None:
-                return
-            if reason := self._refusal(answer):
-                raise NotAnEdge(reason)
-            protocol = self._wanted.buildProtocol(cast(IAddress, self._address))
-            if protocol is None:
-                raise NoProtocol()
-            carrier = WebSocketTransport(ConnectionType.CLIENT, self._clock, protocol)
-            hand_over(self.transport, cast(IProtocol, carrier), self._answer.rest)
-        except Exception:  # noqa: BLE001 - whoever dials is told, whatever it is
-            self._fail(Failure())
-        else:
-            if not self._stands.called:
-                self._stands.callback(protocol)
+            answer = self._answer.feed(data)
+        except ValueError as error:
+            raise NotAnEdge(f"what answers at {self._peer} does not speak HTTP: {error}") from None
+        if answer is None:
+            return None
+        if reason := self._refusal(answer):
+            raise NotAnEdge(reason)
+        return self._answer.rest
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._fail(Failure(NotAnEdge(f"{self._peer} closed the connection without an answer to the WebSocket")))
+    def over(self, protocol: IProtocol) -> IProtocol:
+        return cast(IProtocol, WebSocketTransport(ConnectionType.CLIENT, self._clock, protocol))
 
-    def too_late(self, seconds: float) -> None:
-        """The time for the answer is over."""
-        self._fail(Failure(LinkLost(f"{self._peer} did not answer to the WebSocket within {seconds:g} s")))
+    def closed(self) -> NotAnEdge:
+        return NotAnEdge(f"{self._peer} closed the connection without an answer to the WebSocket")
 
-    def give_up(self) -> None:
-        """Nobody waits any more."""
-        self.transport.abortConnection()
-
-    def _fail(self, failure: Failure) -> None:
-        if not self._stands.called:
-            self.transport.abortConnection()
-            self._stands.errback(failure)
+    def late(self, seconds: float) -> LinkLost:
+        return LinkLost(f"{self._peer} did not answer to the WebSocket within {seconds:g} s")
 
     def _refusal(self, answer: AnswerHead) -> str:
         """Why this answer is no WebSocket of an edge; empty where it is one (RFC 6455 §4.1)."""
