@@ -14,7 +14,6 @@ from twisted.internet.task import Clock
 
 from tests.agent._edge import FakeEdge, until
 from tests.agent.conftest import AgentMaker
-from wormhole_tw.agent import edges
 from wormhole_tw.agent.edges import LOOKS, MEASURE_AGAIN, PATIENCE, NearestEdge
 from wormhole_tw.errors import LinkRefused
 from wormhole_tw.wire.codes import GoawayCode
@@ -180,7 +179,8 @@ def test_a_refusal_s_wait_is_kept() -> None:
     world.end()
 
 
-def test_a_nearer_one_takes_over_without_a_gap() -> None:
+def nearer_one() -> World:
+    """One serves, and two, which has become the nearest, is tried beside it."""
     world = World(one=0.02, two=0.1)
     world.pass_time(1.0)
     world.one.welcomes()
@@ -188,6 +188,11 @@ def test_a_nearer_one_takes_over_without_a_gap() -> None:
     world.clock.advance(MEASURE_AGAIN)
     world.pass_time(2.0)
     assert world.used == ["one", "two"]
+    return world
+
+
+def test_a_nearer_one_takes_over_without_a_gap() -> None:
+    world = nearer_one()
     world.two.welcomes()
     assert world.used == ["two"]
     assert world.one.drained == [30.0]
@@ -195,15 +200,40 @@ def test_a_nearer_one_takes_over_without_a_gap() -> None:
 
 
 def test_one_that_does_not_welcome_changes_nothing() -> None:
-    world = World(one=0.02, two=0.1)
-    world.pass_time(1.0)
-    world.one.welcomes()
-    world.one.seconds = 0.3
-    world.clock.advance(MEASURE_AGAIN)
-    world.pass_time(2.0)
+    world = nearer_one()
     world.two.fails()
     assert world.used == ["one"]
     assert world.one.session is not None
+    world.end()
+
+
+def test_one_that_has_asked_for_a_wait_is_not_tried_before() -> None:
+    world = nearer_one()
+    world.two.fails(wait=1.5 * MEASURE_AGAIN)  # it refuses this agent, say
+    world.clock.advance(MEASURE_AGAIN)
+    world.pass_time(2.0)
+    assert world.used == ["one"]
+    world.clock.advance(MEASURE_AGAIN)
+    world.pass_time(2.0)
+    assert world.used == ["one", "two"]
+    world.end()
+
+
+def test_a_look_while_all_are_waited_for_starts_nobody_twice() -> None:
+    world = World(one=0.01, two=0.02)
+    world.pass_time(1.0)
+    world.clock.advance(MEASURE_AGAIN - 10.0)
+    world.one.fails(wait=60.0)
+    world.two.fails(wait=50.0)
+    assert world.used == ["two"]  # its time comes first, and it goes on itself
+    world.one.not_before = world.clock.seconds() + 30.0
+    world.two.fails(wait=50.0)
+    assert world.used == []
+    world.pass_time(15.0)
+    assert world.one.looks == 2 * LOOKS
+    assert world.used == []
+    world.pass_time(20.0)
+    assert world.used == ["one"]
     world.end()
 
 
@@ -275,10 +305,6 @@ async def test_all_of_them_and_one_that_fails(make_agent: AgentMaker, edge: Fake
     visitor.transport.loseWriteConnection()
     assert await visitor.end() == b"ONE SERVES<10 bytes>"
     assert [session.address for session in agent.sessions] == [edge.address]
-
-
-def test_the_numbers() -> None:
-    assert 0 < edges.MUCH_NEARER < 1
 
 
 async def test_every_edge_refuses(make_agent: AgentMaker, edge: FakeEdge, reactor: Any, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -89,6 +90,42 @@ def test_a_detached_head_finds_the_first_branch_that_points_at_it(tmp_path: Path
         git / "packed-refs", f"# pack-refs with: peeled\n{REVISION} refs/heads/zzz\n^{OTHER}\n{REVISION} refs/tags/v1\n"
     )
     assert read_git(tmp_path) == Commit(revision=REVISION, branch="zzz")
+
+
+def test_many_packed_refs_take_little_memory(tmp_path: Path) -> None:
+    git = tmp_path / ".git"
+    put(git / "HEAD", REVISION)
+    builds = "".join(f"{OTHER} refs/tags/build-{number}\n" for number in range(60_000))
+    put(git / "packed-refs", f"{builds}{REVISION} refs/heads/zzz\n{REVISION} refs/heads/yyy\n")
+    tracemalloc.start()
+    try:
+        assert read_git(tmp_path) == Commit(revision=REVISION, branch="yyy")
+        assert tracemalloc.get_traced_memory()[1] < len(builds) / 2
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    git = tmp_path / ".git"
+    git.mkdir()
+    os.mkfifo(git / "HEAD")
+    assert read_git(tmp_path) == Commit()
+    (git / "HEAD").unlink()
+    put(git / "HEAD", "ref: refs/heads/main")
+    os.mkfifo(git / "packed-refs")
+    assert read_git(tmp_path) == Commit()
+
+
+@pytest.mark.parametrize("zone", [b"+5130", b"-7700", b"+2400"])
+def test_a_time_zone_that_is_none_costs_only_the_time(tmp_path: Path, zone: bytes) -> None:
+    git = tmp_path / ".git"
+    put(git / "HEAD", REVISION)
+    text = COMMIT.replace(b"+0130", zone)
+    assert text != COMMIT
+    put_commit(git, text=text)
+    commit = read_git(tmp_path)
+    assert (commit.author_name, commit.time) == ("Ann Example", "")
+    assert commit.message
 
 
 def test_a_packed_ref(tmp_path: Path) -> None:

@@ -134,7 +134,9 @@ class NearestEdge:
         self._timer = self._reactor.callLater(MEASURE_AGAIN, self._measure)
         taken = dict(zip(self._connectors, seconds, strict=True))
         self._order = sorted(self._connectors, key=lambda connector: taken[connector])
-        nearest, active = self._order[0], self._active
+        active, now = self._active, self._reactor.seconds()
+        # One that has asked for a wait is not tried before, however near it is.
+        nearest = next((one for one in self._order if one is active or one.not_before <= now), self._order[0])
         told = ", ".join(
             f"{connector.address} {taken[connector] * 1000:.0f} ms"
             if taken[connector] < inf
@@ -142,6 +144,8 @@ class NearestEdge:
             else f"{connector.address} –"
             for connector in self._order
         )
+        if self._next is not None:
+            return  # the next one has its time
         if active is None:
             _log.info("edges by the time of a connection: {told}", told=told)
             self._use(nearest)

@@ -23,6 +23,7 @@ __all__ = ["Commit", "find_release", "read_git"]
 
 MAX_FILE = 1024 * 1024  # bytes of HEAD, a ref or a .git file that are read; each is far under 1 KiB
 MAX_PACKED_REFS = 32 * 1024 * 1024  # bytes: half a million refs
+_MAX_REF = 8192  # bytes of a line of them: git's own limit is the file system's, 4 KiB
 _MAX_REF_HOPS = 5  # git's own limit of symbolic refs that point at one another
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -82,7 +83,7 @@ def read_git(folder: Path) -> Commit:
         return Commit()
     if not branch:
         try:
-            branch = next((name for name, revision in _branches(common) if revision == head), "")
+            branch = _first_branch(common, head)
         except (OSError, ValueError):
             branch = ""
     try:
@@ -92,9 +93,11 @@ def read_git(folder: Path) -> Commit:
     return Commit(revision=head, branch=branch, message=message, time=time, author_name=name, author_email=email)
 
 
-def _read(path: Path, limit: int = MAX_FILE) -> str:
+def _read(path: Path) -> str:
+    if not path.is_file():  # a pipe, say, would be waited for
+        raise FileNotFoundError(path)
     with path.open("rb") as file:
-        return file.read(limit).decode("utf-8", "replace")
+        return file.read(MAX_FILE).decode("utf-8", "replace")
 
 
 def _git_folders(git: Path) -> tuple[Path, Path]:
@@ -134,26 +137,32 @@ def _ref(common: Path, name: str) -> str:
 
 
 def _packed_refs(common: Path) -> Iterator[tuple[str, str]]:
-    try:
-        text = _read(common / "packed-refs", MAX_PACKED_REFS)
-    except OSError:
+    """(name, revision) of what is packed, a line at a time: with a ref for each build there are many."""
+    path = common / "packed-refs"
+    if not path.is_file():
         return
-    for line in text.splitlines():
-        revision, _, name = line.partition(" ")
-        if _ID.fullmatch(revision) and name:  # not the comment at the head, nor ^peeled tags
-            yield name, revision
+    left = MAX_PACKED_REFS
+    with path.open("rb") as file:
+        while left > 0 and (line := file.readline(_MAX_REF)):
+            left -= len(line)
+            revision, _, name = line.decode("utf-8", "replace").rstrip("\r\n").partition(" ")
+            if _ID.fullmatch(revision) and name:  # not the comment at the head, nor ^peeled tags
+                yield name, revision
 
 
-def _branches(common: Path) -> Iterator[tuple[str, str]]:
-    """(name, revision) of the branches, loose ones first, each by name."""
+def _first_branch(common: Path, head: str) -> str:
+    """The name of the first branch that points at a commit, loose ones first; empty where none does."""
     heads = common / "refs" / "heads"
     loose = sorted(path for path in heads.rglob("*") if path.is_file()) if heads.is_dir() else []
     for path in loose:
-        yield path.relative_to(heads).as_posix(), _read(path).strip()
-    for name, revision in sorted(_packed_refs(common)):
-        branch = name.removeprefix("refs/heads/")
-        if branch != name and heads / branch not in loose:
-            yield branch, revision
+        if _read(path).strip() == head:
+            return path.relative_to(heads).as_posix()
+    packed = (
+        name.removeprefix("refs/heads/")
+        for name, revision in _packed_refs(common)
+        if revision == head and name.startswith("refs/heads/")
+    )
+    return min((name for name in packed if heads / name not in loose), default="")
 
 
 def _parse_commit(data: bytes) -> tuple[str, str, str, str]:
@@ -184,8 +193,8 @@ def _decode(data: bytes) -> str:
 
 def _rfc3339(seconds: int, zone: str) -> str:
     minutes = int(zone[1:3]) * 60 + int(zone[3:5])
-    offset = timezone(timedelta(minutes=-minutes if zone[0] == "-" else minutes)) if minutes else UTC
-    try:
+    try:  # there are commits of +5130, which is no time zone, and the rest of them is good
+        offset = timezone(timedelta(minutes=-minutes if zone[0] == "-" else minutes)) if minutes else UTC
         return datetime.fromtimestamp(seconds, offset).isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError):
         return ""
