@@ -137,6 +137,34 @@ def test_a_full_transport_pauses_who_writes() -> None:
     talk.above.transport.unregisterProducer()
 
 
+def test_pings_of_who_does_not_read_fill_no_memory() -> None:
+    talk = Talk()
+    talk.below.capacity = 1000
+    heard: list[str] = []
+
+    class Producer:
+        def pauseProducing(self) -> None:
+            heard.append("paused")
+
+        def resumeProducing(self) -> None:
+            heard.append("resumed")
+            talk.above.transport.write(b"more")
+
+    talk.above.transport.registerProducer(Producer(), True)
+    talk.above.transport.write(bytes(5000))
+    full = talk.below.queued
+    for number in range(MAX_USELESS - 1):
+        talk.says(Ping(payload=b"ping %d" % number))
+    assert talk.below.queued == full
+    # the last one is answered as soon as there is room, and what runs goes on
+    last = Pong(payload=b"ping %d" % (MAX_USELESS - 2))
+    assert talk.heard() == [BytesMessage(data=bytes(5000)), last, BytesMessage(data=b"more")]
+    assert heard == ["paused", "resumed"]
+    talk.says(Ping(payload=b"again"))
+    assert talk.heard() == [Pong(payload=b"again")]
+    talk.above.transport.unregisterProducer()
+
+
 @pytest.mark.parametrize(
     ("events", "code", "why"),
     [

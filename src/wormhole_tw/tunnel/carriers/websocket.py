@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IAddress, IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -56,7 +63,8 @@ class WebSocketTransport:
 
     To the protocol it is an ``ITransport`` and ``IConsumer`` with ``abortConnection``; backpressure is that of the
     transport below. ``loseConnection`` sends a Close frame and waits for the peer's: who does not trust the peer to
-    answer calls ``abortConnection`` after a while. Pings are answered.
+    answer calls ``abortConnection`` after a while. Pings are answered; of those that come while the transport below is
+    full, the last (RFC 6455 §5.5.3), so that who asks and does not read fills no memory.
 
     :param kind: which side of it this is
     :param clock: for what is counted by the second
@@ -75,6 +83,7 @@ class WebSocketTransport:
         self._lost = False
         self._hanging_up = False
         self._why = ""
+        self._writer = _Writer(self)
 
     # For the transport below.
 
@@ -134,7 +143,10 @@ class WebSocketTransport:
     def _of_the_socket(self, event: object) -> None:
         if isinstance(event, Ping):
             self._count_useless()
-            self._send(event.response())
+            if self._writer.full:
+                self._writer.unanswered = event
+            else:
+                self._send(event.response())
         elif isinstance(event, Pong):
             self._count_useless()
         elif isinstance(event, CloseConnection):
@@ -182,12 +194,17 @@ class WebSocketTransport:
         return cast(IAddress, self.transport.getHost())
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.transport.registerProducer(producer, streaming)
+        self._writer.producer = producer
+        self.transport.registerProducer(self._writer, streaming)
 
     def unregisterProducer(self) -> None:
         self.transport.unregisterProducer()
 
     # within
+
+    def answer(self, ping: Ping) -> None:
+        """What could not be said before."""
+        self._send(ping.response())
 
     def _send(self, event: Any) -> None:
         try:
@@ -206,6 +223,36 @@ class WebSocketTransport:
         # what waits is written first; a producer would keep the transport open for more
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+
+@implementer(IPushProducer)
+class _Writer:
+    """Hands the transport's word on to the producer above, and remembers it.
+
+    :ivar full: the transport has enough
+    :ivar unanswered: the last ping that came meanwhile
+    """
+
+    def __init__(self, socket: WebSocketTransport) -> None:
+        self.producer: Any = None
+        self.full = False
+        self.unanswered: Ping | None = None
+        self._socket = socket
+
+    def pauseProducing(self) -> None:
+        self.full = True
+        self.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.full = False
+        ping, self.unanswered = self.unanswered, None
+        if ping is not None:
+            self._socket.answer(ping)
+        if not self.full:
+            self.producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.producer.stopProducing()
 
 
 class _Refused(Exception):
