@@ -21,22 +21,6 @@ StartAgent = Callable[..., Program]
 
 
 @pytest_twisted.async_yield_fixture
-async def edge(reactor: Any, tmp_path: Path) -> AsyncIterator[FakeEdge]:
-    edge = FakeEdge(reactor, tmp_path / "edge-ca")
-    await edge.listen()
-    yield edge
-    await edge.close()
-
-
-@pytest_twisted.async_yield_fixture
-async def local(reactor: Any) -> AsyncIterator[LocalServer]:
-    service = LocalServer(reactor)
-    await service.listen()
-    yield service
-    await service.close()
-
-
-@pytest_twisted.async_yield_fixture
 async def start(reactor: Any, tmp_path: Path, edge: FakeEdge, local: LocalServer) -> AsyncIterator[StartAgent]:
     """Starts agents, configured by the environment."""
     programs: list[Program] = []

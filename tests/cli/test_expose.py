@@ -37,22 +37,6 @@ async def start(reactor: Any, tmp_path: Path) -> AsyncIterator[Start]:
         await program.kill()
 
 
-@pytest_twisted.async_yield_fixture
-async def local(reactor: Any) -> AsyncIterator[LocalServer]:
-    service = LocalServer(reactor)
-    await service.listen()
-    yield service
-    await service.close()
-
-
-@pytest_twisted.async_yield_fixture
-async def edge(reactor: Any, tmp_path: Path) -> AsyncIterator[FakeEdge]:
-    edge = FakeEdge(reactor, tmp_path / "edge-ca")
-    await edge.listen()
-    yield edge
-    await edge.close()
-
-
 async def test_the_demo(start: Start, tmp_path: Path) -> None:
     demo = start("demo", "--once")
     assert await demo.end() == 0

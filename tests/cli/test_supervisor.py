@@ -47,14 +47,6 @@ SERVICE = textwrap.dedent(
 
 
 @pytest_twisted.async_yield_fixture
-async def edge(reactor: Any, tmp_path: Path) -> AsyncIterator[FakeEdge]:
-    edge = FakeEdge(reactor, tmp_path / "edge-ca")
-    await edge.listen()
-    yield edge
-    await edge.close()
-
-
-@pytest_twisted.async_yield_fixture
 async def start(reactor: Any, tmp_path: Path, edge: FakeEdge) -> AsyncIterator[Start]:
     """Starts agents with a command; without one, the command is SERVICE."""
     programs: list[Program] = []
