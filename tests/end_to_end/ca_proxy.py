@@ -6,6 +6,7 @@ import base64
 import datetime
 import http.client
 import json
+import secrets
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,16 +21,19 @@ class CaProxy:
     """A CA's front.
 
     :ivar limit_orders: how many orders are still to be refused as one too many, with ``Retry-After: 1``
+    :ivar refusals: what the next requests for a path are answered with: a status, and a problem's type or an empty
+        string for a page of somebody in between
     :ivar renew: every certificate is to be renewed now
     :ivar replaced: what orders said that they replace (RFC 9773 section 5)
     """
 
     def __init__(self, ca: Pebble, folder: Path) -> None:
         self.limit_orders = 0
+        self.refusals: dict[str, list[tuple[int, str]]] = {}
         self.renew = False
         self.replaced: list[str] = []
         self._ca = ca
-        authority = Authority(folder, "proxy-api")
+        authority = Authority(folder, f"proxy-{secrets.token_hex(4)}")  # several may stand in one file
         pair = authority.issue("proxy", "localhost", "127.0.0.1")
         # The edge trusts one file: both servers' CAs are in it.
         ca.ca_file.write_bytes(ca.ca_file.read_bytes() + authority.file.read_bytes())
@@ -85,6 +89,13 @@ class CaProxy:
         return f"{self.origin}/dir"
 
     def _answer(self, method: str, path: str, body: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
+        if refusals := self.refusals.get(path):
+            status, kind = refusals.pop(0)
+            if not kind:
+                return status, [("Content-Type", "text/html"), ("Retry-After", "1")], b"<h1>Not now</h1>"
+            problem = {"type": f"urn:ietf:params:acme:error:{kind}", "detail": "says the test"}
+            headers = [("Content-Type", "application/problem+json"), ("Retry-After", "1")]
+            return status, headers, json.dumps(problem).encode()
         if path.startswith("/renewal/"):
             day = datetime.timedelta(days=1)
             now = datetime.datetime.now(datetime.UTC)

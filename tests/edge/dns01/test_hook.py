@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,22 @@ async def test_we_keep_no_descriptor(hook: Hooks) -> None:
     for _ in range(5):
         await mine.add(NAME, RECORD, "value")
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+async def test_beside_more_connections_than_select_can_count(hook: Hooks, log_lines: Any) -> None:
+    """An edge with two thousand visitors: the pipe of a hook has a number above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    visitors = [os.open("/dev/null", os.O_RDONLY)]
+    try:
+        while visitors[-1] < 1100:
+            visitors.append(os.dup(visitors[0]))
+        await hook('echo "the record is written"').add(NAME, RECORD, "value")
+        assert "hook: the record is written" in log_lines
+    finally:
+        for visitor in visitors:
+            os.close(visitor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_its_output_goes_to_the_log(hook: Hooks, log_lines: Any) -> None:

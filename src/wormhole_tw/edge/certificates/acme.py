@@ -387,16 +387,17 @@ class AcmeCertificates:
         names = [name for stored in self._stored for name in stored.material.names]
         used = {stored.id for stored in best_certificates(self._stored, names).values()}
         wanted = {name for group in configured_names(self._config) for name in group}
-        kept = []
+        kept, dropped = [], []
         for stored in self._stored:
-            if stored.id in used and (stored.ends > now or wanted & set(stored.material.names)):
-                kept.append(stored)
-            else:
-                await self._disk(self._store.drop_certificate, stored)
-        self._stored = [one for one in self._stored if one in kept]
-        ids = {stored.id for stored in self._stored}
+            needed = stored.id in used and (stored.ends > now or wanted & set(stored.material.names))
+            (kept if needed else dropped).append(stored)
+        # Before anything is waited for: another order may bring its certificate meanwhile.
+        self._stored = kept
+        ids = {stored.id for stored in kept}
         self._status.renewals = {key: value for key, value in self._status.renewals.items() if key in ids}
         self._status.names = {name: known for name, known in self._status.names.items() if name in wanted}
+        for stored in dropped:
+            await self._disk(self._store.drop_certificate, stored)
 
     # What the CA says of renewals.
 

@@ -112,7 +112,7 @@ class _NewOrder(messages.NewOrder):
 
 
 class _Network(ClientNetwork):
-    """The library's, with more patience for nonces; it remembers the last answer's header fields."""
+    """The library's, with more patience for nonces; it remembers the last answer's status and header fields."""
 
     def __init__(self, key: JWK, verify: bool | str) -> None:
         super().__init__(
@@ -122,6 +122,7 @@ class _Network(ClientNetwork):
             user_agent=f"wormhole-tw/{__version__}",
             timeout=TIMEOUT,  # type: ignore[arg-type]  # and two numbers
         )
+        self.status = 0
         self.seen: Mapping[str, str] = {}
         self.skew: float | None = None
 
@@ -136,9 +137,9 @@ class _Network(ClientNetwork):
         raise AssertionError("unreachable")
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
-        self.seen = {}
+        self.status, self.seen = 0, {}
         response = super()._send_request(method, url, *args, **kwargs)
-        self.seen = response.headers
+        self.status, self.seen = response.status_code, response.headers
         try:
             self.skew = time.time() - parsedate_to_datetime(response.headers["Date"]).timestamp()
         except (KeyError, ValueError, TypeError, OverflowError):
@@ -195,7 +196,7 @@ class AcmeClient:
         """
         client = self._opened
         config = self._config
-        self._net.account = None
+        self._be_nobody()
         with self._sentences():
             binding = None
             if config.external_account is not None:
@@ -223,6 +224,12 @@ class AcmeClient:
         self.uri = uri
         self._net.account = messages.RegistrationResource(body=messages.Registration(), uri=uri)
 
+    def _be_nobody(self) -> None:
+        """Sign with the key itself, as requests about accounts are (RFC 8555 section 6.2); whose account it is has to be
+        said anew, also where the CA goes away now."""
+        self.uri = ""
+        self._net.account = None
+
     def tell_email(self) -> None:
         """Say to the CA where it may write to now.
 
@@ -241,7 +248,7 @@ class AcmeClient:
             was closed
         :raises CaUnavailable: the CA cannot be had
         """
-        self._net.account = None
+        self._be_nobody()
         with self._sentences():
             response = self._post(
                 self._opened.directory["newAccount"], messages.Registration(only_return_existing=True)
@@ -417,7 +424,8 @@ class AcmeClient:
             yield
         except messages.Error as error:
             sentence = of_problem(error)
-            if error.code == "serverInternal" or error.code == "badNonce":
+            # Whatever the problem is called: a server that is busy calls it rateLimited, and has nothing against a name.
+            if self._net.status >= 500 or error.code in ("serverInternal", "badNonce"):
                 raise CaUnavailable(f"the CA has a fault of its own: {sentence}", self._retry_after) from None
             names = tuple(sub.identifier.value.lower() for sub in error.subproblems or () if sub.identifier is not None)
             raise CaRefused(error.code or "unknown", sentence, names, self._retry_after) from None

@@ -266,6 +266,8 @@ class CertificateStore:
         try:
             pem = path.read_bytes()
         except FileNotFoundError:
+            # An account that is still written down was another key's.
+            self._remove(self.folder / "account.json")
             pem = new_key_pem().encode()
             self._write(path, pem)
         except OSError as error:
@@ -289,10 +291,12 @@ class CertificateStore:
         :raises ConfigError: it cannot be written
         """
         with self._writing(self.folder):
-            (self.folder / "account.json").unlink(missing_ok=True)
             if key:
+                # First: without its account the key would be tried again, and an account without its key is forgotten.
                 now = datetime.datetime.now(datetime.UTC)
                 os.replace(self.folder / "account.key", self.folder / f"account.key.closed-{now:%Y%m%dT%H%M%S}")
+                _sync_folder(self.folder)
+            (self.folder / "account.json").unlink(missing_ok=True)
             _sync_folder(self.folder)
 
     def write_order(self, order: OrderRecord) -> None:

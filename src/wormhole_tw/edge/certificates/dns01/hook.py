@@ -153,7 +153,7 @@ class _Run:
                 break
             if not open_pipe:
                 self._killed.wait(_TICK)
-            elif select.select([pipe], [], [], _TICK)[0]:
+            elif _readable(pipe, _TICK):
                 open_pipe = _read(pipe, output)
         if too_slow:
             _kill_group(process.pid)  # not reaped yet, so that number is nobody else's
@@ -161,9 +161,16 @@ class _Run:
         else:
             # What it left running is its own affair (a script may well start a name server), and so is its output.
             until = time.monotonic() + LAST_WORDS
-            while open_pipe and (left := until - time.monotonic()) > 0 and select.select([pipe], [], [], left)[0]:
+            while open_pipe and (left := until - time.monotonic()) > 0 and _readable(pipe, left):
                 open_pipe = _read(pipe, output)
         return bytes(output), too_slow
+
+
+def _readable(pipe: int, seconds: float) -> bool:
+    """Whether there is something to read, or its end; not select(2), which takes no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _read(pipe: int, output: bytearray) -> bool:

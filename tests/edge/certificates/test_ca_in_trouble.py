@@ -1,0 +1,65 @@
+"""An edge in this process with a real CA, and a front that now and then says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.edge.certificates.test_with_a_ca import EDGE, House, ca, house
+from tests.end_to_end.ca_proxy import CaProxy
+from wormhole_tw.control.catalog import build_catalog
+from wormhole_tw.control.interfaces import Snapshot
+
+__all__ = ["ca", "house"]  # fixtures
+
+pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(60)]
+
+
+def add(house: House, *hostnames: str, **tls: Any) -> None:
+    """Reload, with these sites."""
+    assert house.edge is not None
+    wanted = house.config(*hostnames, **tls)
+    house.edge.apply(Snapshot(wanted, build_catalog(wanted)))
+
+
+@pytest.mark.parametrize(("status", "kind"), [(503, "rateLimited"), (502, "")])
+async def test_a_server_in_trouble_is_nothing_against_a_name(
+    house: House, log_lines: Any, status: int, kind: str
+) -> None:
+    """Let's Encrypt says so where it is busy. It has nothing against the names, which stay together."""
+    with CaProxy(house.ca, house.folder) as proxy:
+        proxy.refusals["/order-plz"] = [(status, kind)]
+        house.start(directory=proxy.directory)
+        await log_lines.wait_for("certificates have to wait: ")
+        await house.has(EDGE)
+        assert "no certificate for" not in log_lines
+        await house.stop()
+
+
+async def test_the_account_is_looked_for_while_the_ca_goes_away(house: House, log_lines: Any) -> None:
+    with CaProxy(house.ca, house.folder) as proxy:
+        house.start(directory=proxy.directory)
+        await house.has(EDGE)
+        proxy.refusals = {"/order-plz": [(400, "accountDoesNotExist")], "/sign-me-up": [(503, "")]}
+        add(house, "app.example.com", directory=proxy.directory)
+        await log_lines.wait_for("certificates have to wait: ")
+        await house.has("app.example.com")
+        assert "no certificate for" not in log_lines
+        await house.stop()
+
+
+async def test_the_accounts_key_was_moved_away(house: House, log_lines: Any) -> None:
+    """As the edge says itself where the CA has closed the account; also what a crash between two steps leaves."""
+    house.start()
+    await house.has(EDGE)
+    await house.stop()
+    key: Path = house.state / "account.key"
+    key.rename(house.folder / "kept.key")
+    house.start("app.example.com")
+    await log_lines.wait_for("account ")
+    await house.has("app.example.com")
+    assert "no certificate for" not in log_lines
+    await house.stop()
+    assert key.read_bytes() != (house.folder / "kept.key").read_bytes()
