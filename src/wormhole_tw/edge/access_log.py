@@ -191,7 +191,7 @@ class AccessLog:
                 try:
                     left = left[os.write(self._descriptor, left) :]
                 except BlockingIOError:  # standard output is a pipe that somebody made non-blocking
-                    select.select((), (self._descriptor,), (), EVERY)
+                    _wait_until_writable(self._descriptor, EVERY)
         except OSError:
             if self._path != "-":
                 self._close_descriptor()  # the next one opens it anew: a disk may be back
@@ -206,3 +206,10 @@ class AccessLog:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _wait_until_writable(descriptor: int, seconds: float) -> None:
+    """Not by select(2), which takes no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    poll.poll(seconds * 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,49 @@ async def test_a_server_in_trouble_is_nothing_against_a_name(
         await house.has(EDGE)
         assert "no certificate for" not in log_lines
         await house.stop()
+
+
+def due_again(house: House) -> None:
+    """Let nothing be known of renewals, and no certificate be so new that it is not replaced."""
+    file = house.state / "status.json"
+    status = json.loads(file.read_text())
+    status["renewals"] = {}
+    for name in status["names"].values():
+        name["issued_at"] -= 90_000
+    file.write_text(json.dumps(status))
+
+
+async def test_a_certificate_that_the_ca_does_not_know_hides_no_others(house: House) -> None:
+    with CaProxy(house.ca, house.folder) as proxy:
+        house.start("app.example.com", directory=proxy.directory)
+        await house.has("app.example.com")
+        await house.has(EDGE)
+        await house.all_is_written()
+        await house.stop()
+        due_again(house)
+        proxy.refusals["/renewal/"] = [(404, "malformed")]
+        house.start("app.example.com", directory=proxy.directory)
+        await house.all_is_written()
+        await house.stop()
+        asked = json.loads((house.state / "status.json").read_text())["renewals"].values()
+        assert sorted(one["at"] > 0 for one in asked) == [False, True]
+
+
+async def test_a_renewal_that_had_to_wait_still_says_what_it_replaces(house: House, log_lines: Any) -> None:
+    """By that the CA knows a renewal, which its limits do not count."""
+    with CaProxy(house.ca, house.folder) as proxy:
+        house.start(directory=proxy.directory)
+        await house.has(EDGE)
+        await house.all_is_written()
+        await house.stop()
+        due_again(house)
+        proxy.renew = True
+        proxy.refusals["/order-plz"] = [(503, "rateLimited")]
+        house.start(directory=proxy.directory)
+        await log_lines.wait_for("certificates have to wait: ")
+        await house.has(EDGE)
+        await house.stop()
+        assert len(proxy.replaced) == 1
 
 
 async def test_the_account_is_looked_for_while_the_ca_goes_away(house: House, log_lines: Any) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.net.peers import chain_pem, key_pem, self_signed
 from wormhole_tw.control.config import EdgeConfig
+from wormhole_tw.edge.certificates.acme import AcmeCertificates
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.certificates.plan import Pace
 from wormhole_tw.edge.certificates.store import CertificateStore, OrderRecord
@@ -105,6 +108,48 @@ async def test_the_ca_cannot_be_had(reactor: Any, tmp_path: Path, log_lines: Any
     assert {name for order in store.orders() for name in order.names} <= {"edge.example.com"}
     assert store.status().ca.failures > 1
     store.release()
+
+
+async def test_what_another_process_gets_is_served(reactor: Any, tmp_path: Path, log_lines: Any) -> None:
+    made = config(tmp_path, "app.example.com")
+    other = CertificateStore(tmp_path / "state", NOWHERE, source="a test")
+    assert other.take()
+    found = Deferred[None]()
+    acme = AcmeCertificates(
+        reactor, made, wall=time.time, changed=lambda: found.callback(None), awaited={}, pace=Pace(locked=0.05)
+    )
+    acme.start()
+    await log_lines.wait_for("another process has")
+    assert acme.load(made).choose("app.example.com") is None
+    material = self_signed("app.example.com")
+    order = OrderRecord("a" * 16, ("app.example.com",), 0.0, key_pem(material.key).decode())
+    stored = other.write_certificate(order, chain_pem(material).decode())
+    await found
+    served = acme.load(made).choose("app.example.com")
+    assert served is not None
+    assert served.certificate == stored.material.certificate
+    acme.stop()
+    other.release()
+
+
+async def test_a_bug_in_one_look_does_not_end_them(reactor: Any, tmp_path: Path, logged_failures: Any) -> None:
+    times = iter([ZeroDivisionError("the test's")])
+    looked = Deferred[None]()
+
+    def wall() -> float:
+        for error in times:
+            raise error
+        if not looked.called:
+            looked.callback(None)
+        return time.time()
+
+    acme = AcmeCertificates(
+        reactor, config(tmp_path), wall=wall, changed=lambda: None, awaited={}, pace=Pace(look=0.05)
+    )
+    acme.start()
+    await looked
+    acme.stop()
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
 
 
 async def test_a_folder_that_cannot_be_written(reactor: Any, tmp_path: Path, log_lines: Any) -> None:

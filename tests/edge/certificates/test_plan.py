@@ -123,3 +123,11 @@ def test_patience_grows_and_differs() -> None:
     assert 11 < pace.after_ca_failure(1, random) < 19
     assert 2700 <= pace.after_ca_failure(50, random) <= 4500
     assert pace.after_ca_failure(1, random, 60.0) == 60.0
+
+
+def test_nobody_is_left_alone_for_a_hundred_years() -> None:
+    """What is not made for an ACME client, a proxy's page, may ask for anything."""
+    pace, random = Pace(), Random(1)
+    assert pace.after_failure(1, random, 6 * DAY) == 6 * DAY
+    assert pace.after_failure(1, random, 36_500 * DAY) == 7 * DAY
+    assert pace.after_ca_failure(1, random, 36_500 * DAY) == DAY

@@ -110,6 +110,44 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert second.take()
 
 
+def test_what_a_kill_left_half_written_goes_away(tmp_path: Path) -> None:
+    """There are keys in it."""
+    first = store(tmp_path)
+    folder = first.folder
+    drafts = [folder / ".account.key.new", folder / "orders" / ".a.json.new", folder / "certificates" / ".a.pem.new"]
+    for draft in drafts:
+        draft.write_text("half a key")
+    (folder / "certificates" / "notes.new").write_text("somebody's")
+    assert not CertificateStore(tmp_path, DIRECTORY, source="x").take()  # another process may be writing it
+    assert all(draft.exists() for draft in drafts)
+    first.release()
+    assert store(tmp_path).folder == folder
+    assert not any(draft.exists() for draft in drafts)
+    assert (folder / "certificates" / "notes.new").exists()
+
+
+def test_whoever_only_reads_hears_of_new_certificates(tmp_path: Path) -> None:
+    reader = CertificateStore(tmp_path, DIRECTORY, source="x")
+    assert reader.certificates() == []
+    assert not reader.changed
+    writer = store(tmp_path)
+    assert not reader.changed
+    stored = writer.write_certificate(*order("a" * 16, "a.example.com"))
+    assert reader.changed
+    assert [one.id for one in reader.certificates()] == [stored.id]
+    assert not reader.changed
+
+
+def test_an_account_of_a_key_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    """Moved away by the operator, or put aside just before a crash."""
+    made = store(tmp_path)
+    made.account_key()
+    made.write_account(AccountRecord("u", "", 0.0))
+    (made.folder / "account.key").unlink()
+    made.account_key()
+    assert made.account() is None
+
+
 def test_what_is_damaged_is_left_out_and_said(tmp_path: Path, log_lines: Any) -> None:
     made = store(tmp_path)
     record, chain = order("a" * 16, "a.example.com")

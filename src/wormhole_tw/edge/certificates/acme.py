@@ -21,7 +21,7 @@ from wormhole_tw.edge.certificates.account import AcmeAccount, Disk
 from wormhole_tw.edge.certificates.acme_files import check_needs
 from wormhole_tw.edge.certificates.challenges import HttpSolver, IChallengeSolver
 from wormhole_tw.edge.certificates.order import OrderFailed, OrderWalk, Solvers
-from wormhole_tw.edge.certificates.plan import Batch, Pace, best_certificates, make_plan, not_before
+from wormhole_tw.edge.certificates.plan import Batch, Pace, best_certificates, make_plan, not_before, replaced
 from wormhole_tw.edge.certificates.status import NameStatus, acme_statuses, configured_names, shown_time
 from wormhole_tw.edge.certificates.store import (
     CaRecord,
@@ -47,9 +47,6 @@ __all__ = ["ORDERS_AT_A_TIME", "AcmeCertificates"]
 
 ORDERS_AT_A_TIME = 5
 """Orders under way. Calls to the CA go one by one anyway; what overlaps is the waiting for its verdicts."""
-
-LOCKED_AGAIN = 2.0
-"""Seconds until the state folder is tried again that another process has: an edge that is about to end."""
 
 SOON = 0.05
 """Seconds until the next look, after something has happened: what happens at once is looked at once."""
@@ -214,6 +211,9 @@ class AcmeCertificates:
         except ConfigError as error:
             log.error("certificates cannot be ordered: {error}", error=error)
             again = self._pace.look
+        except Exception:  # noqa: BLE001 - a bug; without another look nothing would ever be renewed
+            log.failure("looking what is due failed on a bug")
+            again = self._pace.look
         if self._running:
             self._look_in(again)
 
@@ -222,24 +222,31 @@ class AcmeCertificates:
             if not self._locked_out:
                 log.warn("another process has {folder}: no certificate is ordered", folder=self._store.folder)
             self._locked_out = True
-            return LOCKED_AGAIN
+            if self._store.changed:  # it orders, and what it gets is served here too
+                self._read()
+            return self._pace.locked
         self._locked_out = False
         now = self._wall()
         if self._known is None:
             # What another process left; it may have brought certificates too.
-            self._stored = self._store.certificates()
-            self._status = self._store.status()
-            self._known = self._store.orders()
-            self._changed()
-        if not_before(self._status.ca, now) <= now:
-            self._go_on()
+            known = self._store.orders()
+            self._read()
+            self._known = known
         groups = [acme_names(self._acme, group) for group in configured_names(self._config)]
         best = best_certificates(self._stored, [name for group in groups for name in group])
+        if not_before(self._status.ca, now) <= now:
+            self._go_on(best)
         plan = make_plan(_by_kind(self._acme, groups), best, self._status, self._busy, now, self._pace)
         for batch in plan.batches[: ORDERS_AT_A_TIME - len(self._orders)]:
             self._begin(batch, now)
         self._ask(best, now)
         return max(plan.again_at - now, SOON)
+
+    def _read(self) -> None:
+        """Serve what is in the folder now."""
+        self._stored = self._store.certificates()
+        self._status = self._store.status()
+        self._changed()
 
     @property
     def _busy(self) -> frozenset[str]:
@@ -250,7 +257,7 @@ class AcmeCertificates:
         wanted = {name for group in configured_names(self._config) for name in acme_names(self._acme, group)}
         return set(record.names) <= wanted
 
-    def _go_on(self) -> None:
+    def _go_on(self, best: dict[str, Stored]) -> None:
         """Take up orders of an earlier process, or that wait for the CA."""
         done = {stored.id for stored in self._stored}
         while self._known and len(self._orders) < ORDERS_AT_A_TIME:
@@ -259,7 +266,7 @@ class AcmeCertificates:
                 self._drop(self._walk_of(record, None))
                 continue
             log.info("going on with the order for {names}", names=_listed(record.names))
-            self._walk(record, None, begin=False)
+            self._walk(record, replaced(record.names, best), begin=False)
 
     def _begin(self, batch: Batch, now: float) -> None:
         record = OrderRecord(secrets.token_hex(8), batch.names, now, new_key_pem())
@@ -417,6 +424,18 @@ class AcmeCertificates:
             asking.addErrback(lambda failure: log.failure("asking for renewal times failed on a bug", failure))
 
     async def _ask_for(self, certificates: Sequence[Stored]) -> None:
+        try:
+            await self._ask_each(certificates)
+        finally:
+            self._asking = None
+        try:
+            await self._save()
+        except ConfigError as error:
+            log.error("the state of certificates cannot be kept: {error}", error=error)
+        if self._running:
+            self._look_soon()
+
+    async def _ask_each(self, certificates: Sequence[Stored]) -> None:
         silent = False
         for stored in certificates:
             known = self._status.renewals.get(stored.id, Renewal())
@@ -431,13 +450,6 @@ class AcmeCertificates:
             if at and at < known.at - 1.0:
                 log.info("the CA wants a certificate renewed earlier: {at}", at=shown_time(at))
             self._status.renewals[stored.id] = Renewal(at or 0.0, min(ask_at, self._wall() + ASK_LATEST))
-        self._asking = None
-        try:
-            await self._save()
-        except ConfigError as error:
-            log.error("the state of certificates cannot be kept: {error}", error=error)
-        if self._running:
-            self._look_soon()
 
 
 def _solvers(reactor: Any, config: EdgeConfig, awaited: dict[bytes, bytes]) -> dict[str, IChallengeSolver]:

@@ -49,6 +49,10 @@ NONCE_TRIES = 8
 """How often a request is sent that is refused for its nonce (RFC 8555 section 6.5). The library does it twice; of a CA
 that forgets its nonces (a restart, several servers) one in five is lost, and two in a row are no rarity."""
 
+NO_RENEWAL = 21600.0
+"""Seconds until the CA is asked again when to renew a certificate that it does not know: as long as where it says
+nothing (RFC 9773 section 4.3.3)."""
+
 CLOCK_TOLERANCE = 300.0
 """Seconds that the CA's clock and this machine's may differ without a word."""
 
@@ -360,7 +364,12 @@ class AcmeClient:
         :raises CaUnavailable: it cannot be had, or its answer makes no sense
         """
         with self._sentences():
-            at, ask_at = self._opened.renewal_time(certificate.public_bytes(Encoding.PEM))
+            try:
+                at, ask_at = self._opened.renewal_time(certificate.public_bytes(Encoding.PEM))
+            except errors.ARIError as error:
+                if 400 <= self._net.status < 500 and self._net.status != 429:
+                    return None, time.time() + NO_RENEWAL  # of this certificate it knows nothing: another CA's
+                raise error.__cause__ or error from None
         # the library's second one is of the local time zone, and says so nowhere
         return (None if at is None else at.timestamp()), ask_at.timestamp()
 

@@ -17,6 +17,7 @@ __all__ = [
     "make_plan",
     "not_before",
     "renewal_time",
+    "replaced",
 ]
 
 NAMES_PER_CERTIFICATE = 25
@@ -31,6 +32,10 @@ LATEST = 9 / 10
 """The part of its life after which it is renewed whatever the CA says."""
 
 DAY = 86400.0
+
+LONGEST_RETRY = 7 * DAY
+"""Seconds for which a CA can have a name left alone (``Retry-After``): Let's Encrypt's limits look back a week. What is
+not made for it, a proxy's page, may well say a hundred years."""
 
 NOT_TWICE = 1 / 3
 """The part of its life (a day at most) for which a new certificate's names are not ordered again. Where this machine's
@@ -50,6 +55,7 @@ class Pace:
     :ivar poll_most: at the most, where the CA does not ask for more
     :ivar settle: for how long an order may take once its proofs are there
     :ivar look: between two looks at what is due, at the most: a machine may have slept
+    :ivar locked: until the state folder is tried again that another process has: an edge that is about to end
     """
 
     first: float = 300.0
@@ -60,14 +66,15 @@ class Pace:
     poll_most: float = 10.0
     settle: float = 900.0
     look: float = 600.0
+    locked: float = 2.0
 
     def after_failure(self, failures: int, random: Random, at_least: float | None = None) -> float:
         """Seconds until a name is tried again: a quarter more or less, so that many do not come at once."""
-        return max(_backoff(self.first, self.most, failures, random), at_least or 0.0)
+        return max(_backoff(self.first, self.most, failures, random), min(at_least or 0.0, LONGEST_RETRY))
 
     def after_ca_failure(self, failures: int, random: Random, at_least: float | None = None) -> float:
-        """Seconds until the CA is tried again."""
-        return max(_backoff(self.ca_first, self.ca_most, failures, random), at_least or 0.0)
+        """Seconds until the CA is tried again; what it asks for counts up to a day, for all names wait for it."""
+        return max(_backoff(self.ca_first, self.ca_most, failures, random), min(at_least or 0.0, DAY))
 
 
 def _backoff(first: float, most: float, failures: int, random: Random) -> float:
@@ -170,5 +177,10 @@ def _due(stored: Stored | None, status: StatusRecord, record: NameRecord, now: f
 
 
 def _batch(names: Sequence[str], best: Mapping[str, Stored]) -> Batch:
+    return Batch(tuple(names), replaced(names, best))
+
+
+def replaced(names: Sequence[str], best: Mapping[str, Stored]) -> Stored | None:
+    """The certificate that all of these names have now, if it is one."""
     now = {best.get(name) for name in names}
-    return Batch(tuple(names), now.pop() if len(now) == 1 else None)
+    return now.pop() if len(now) == 1 else None

@@ -181,6 +181,7 @@ class CertificateStore:
         self.folder = state / "acme" / f"{host}-{digest}"
         self._source = source
         self._lock = -1
+        self._seen: list[Path] = []
 
     # One edge at a time.
 
@@ -199,10 +200,15 @@ class CertificateStore:
             descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(descriptor)
             return False
+        except OSError as error:
+            os.close(descriptor)
+            reason = f"{self.folder / '.lock'} cannot be locked: {error.strerror or error}"
+            raise ConfigError(self._source, "", reason) from None
         self._lock = descriptor
+        self._sweep()
         return True
 
     def release(self) -> None:
@@ -211,7 +217,21 @@ class CertificateStore:
             os.close(self._lock)
             self._lock = -1
 
+    def _sweep(self) -> None:
+        """Take away what an earlier process had only begun to write; there are keys in it."""
+        for folder in (self.folder, self.folder / "orders", self.folder / "certificates"):
+            for draft in folder.glob(".*.new"):
+                self._remove(draft)
+
     # Reading.
+
+    @property
+    def changed(self) -> bool:
+        """Whether a certificate has come or gone since they were read last.
+
+        :raises ConfigError: the folder cannot be read
+        """
+        return self._listed("certificates", ".pem") != self._seen
 
     def certificates(self) -> list[Stored]:
         """Every certificate that is whole, the newest first; a damaged file is left where it is, and said in the log.
@@ -219,7 +239,8 @@ class CertificateStore:
         :raises ConfigError: the folder cannot be read
         """
         found = []
-        for path in self._listed("certificates", ".pem"):
+        self._seen = self._listed("certificates", ".pem")
+        for path in self._seen:
             try:
                 material = load_key_material(path, path, source=self._source, quiet=True)
             except ConfigError as error:
