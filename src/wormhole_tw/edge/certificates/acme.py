@@ -394,7 +394,8 @@ class AcmeCertificates:
         names = [name for stored in self._stored for name in stored.material.names]
         used = {stored.id for stored in best_certificates(self._stored, names).values()}
         wanted = {name for group in configured_names(self._config) for name in group}
-        kept, dropped = [], []
+        kept: list[Stored] = []
+        dropped: list[Stored] = []
         for stored in self._stored:
             needed = stored.id in used and (stored.ends > now or wanted & set(stored.material.names))
             (kept if needed else dropped).append(stored)

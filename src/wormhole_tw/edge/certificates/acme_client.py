@@ -229,8 +229,10 @@ class AcmeClient:
         self._net.account = messages.RegistrationResource(body=messages.Registration(), uri=uri)
 
     def _be_nobody(self) -> None:
-        """Sign with the key itself, as requests about accounts are (RFC 8555 section 6.2); whose account it is has to be
-        said anew, also where the CA goes away now."""
+        """Sign with the key itself, as requests about accounts are (RFC 8555 section 6.2).
+
+        Which account it is has to be said anew afterwards, also where the CA goes away meanwhile.
+        """
         self.uri = ""
         self._net.account = None
 
@@ -433,7 +435,7 @@ class AcmeClient:
             yield
         except messages.Error as error:
             sentence = of_problem(error)
-            # Whatever the problem is called: a server that is busy calls it rateLimited, and has nothing against a name.
+            # Whatever it is called: a busy server calls it rateLimited, and has nothing against the names.
             if self._net.status >= 500 or error.code in ("serverInternal", "badNonce"):
                 raise CaUnavailable(f"the CA has a fault of its own: {sentence}", self._retry_after) from None
             names = tuple(sub.identifier.value.lower() for sub in error.subproblems or () if sub.identifier is not None)
