@@ -18,6 +18,7 @@
         ├── StreamReset             a stream ended before its end: ``code``, ``delivered``
         ├── RequestReset            a service ended one request: ``code``, ``processed``
         ├── NoUpstream              no agent or origin can take a request
+        ├── AddressRefused          an origin's name leads to an address that is not for the web
         ├── CaUnavailable           the CA that certificates come from cannot be had: ``retry_after`` seconds
         ├── CaRefused               it refuses: ``code``, ``names``, ``retry_after``
         ├── ChallengeFailed         the CA cannot be shown that a name is ours
@@ -30,6 +31,7 @@ error ends its connection, the world's is answered or tried again, a misuse is a
 from __future__ import annotations
 
 __all__ = [
+    "AddressRefused",
     "CaRefused",
     "CaUnavailable",
     "ChallengeFailed",
@@ -186,6 +188,10 @@ class RequestReset(WorldError):
 
 class NoUpstream(WorldError):
     """No agent or origin is there to take the request."""
+
+
+class AddressRefused(WorldError):
+    """The name of an origin leads to loopback, a private network or the like, which its backend does not allow."""
 
 
 class CaUnavailable(WorldError):

@@ -17,7 +17,7 @@ from wormhole_tw.control.model import H2C
 from wormhole_tw.control.names import normalise_hostname
 from wormhole_tw.control.reload import restart_needed
 from wormhole_tw.control.tokens import digest, digest_line, generate
-from wormhole_tw.errors import ConfigError, NotAvailableError
+from wormhole_tw.errors import ConfigError
 
 APP = digest_line("app-token")
 
@@ -195,8 +195,8 @@ WRONG: list[tuple[dict[str, object], str, str]] = [
     ({"backends.1.name": "app"}, "$.backends[1].name", "two backends named app"),
     ({"backends.0.name": "a/b"}, "$.backends[0].name", "a name is"),
     ({"backends.0.protocol": "h2"}, "$.backends[0].protocol", 'expected one of "h2c", "http/1.1"'),
-    ({"backends.0.tokens": []}, "$.backends[0].tokens", "no agent could ever serve it"),
-    ({"backends.0.tokens": ...}, "$.backends[0].tokens", "no agent could ever serve it"),
+    ({"backends.0.tokens": []}, "$.backends[0].tokens", "nobody could ever serve it"),
+    ({"backends.0.tokens": ...}, "$.backends[0].tokens", "nobody could ever serve it"),
     ({"backends.0.tokens": ["sha256:12"]}, "$.backends[0].tokens[0]", "64 hex digits"),
     ({"backends.1.tokens": [APP]}, "$.backends[1].tokens[0]", "this token opens backend app"),
     # [[sites]]
@@ -224,19 +224,6 @@ def test_what_is_wrong_is_named_in_one_line(changes: dict[str, object], key: str
     assert reason in error.reason
     assert str(error).startswith(f"edge.toml: {key}: ")
     assert "\n" not in str(error)
-    assert not isinstance(error, NotAvailableError)
-
-
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"backends.0.origin": "https://example.github.io"}, "$.backends[0].origin"),
-    ],
-)
-def test_what_this_version_does_not_have(changes: dict[str, object], key: str) -> None:
-    with pytest.raises(NotAvailableError, match="not available in this version") as caught:
-        make(sample(**changes))
-    assert caught.value.key == key
 
 
 def test_who_is_trusted() -> None:
@@ -402,7 +389,6 @@ def test_an_error_in_an_override_names_where_it_came_from(key: str, value: objec
     with pytest.raises(ConfigError) as caught:
         EdgeConfig.from_dict(sample(), overrides={key: Override(value, "--option")})
     assert str(caught.value).startswith(text)
-    assert not isinstance(caught.value, NotAvailableError)
 
 
 def test_an_error_elsewhere_is_the_files() -> None:

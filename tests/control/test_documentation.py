@@ -16,6 +16,7 @@ from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.dns import DnsTable, UpdateTable
 from wormhole_tw.control.environment import EDGE_VARIABLES
 from wormhole_tw.control.limits import Limits, SiteLimits
+from wormhole_tw.control.origins import OriginTable
 
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 
@@ -38,6 +39,7 @@ def rows(heading: str) -> list[list[str]]:
         ("`[tls.dns]`", DnsTable),
         ("`[tls.dns.rfc2136]`", UpdateTable),
         ("`[[backends]]`", tables.BackendTable),
+        ("`[[backends.origins]]`", OriginTable),
         ("`[[sites]]`", tables.SiteTable),
         ("`[[sites.routes]]`", tables.RouteTable),
         ("`[sites.security]`", tables.SecurityTable),

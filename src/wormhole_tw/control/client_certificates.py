@@ -19,7 +19,7 @@ from .names import is_address
 if TYPE_CHECKING:
     from .tables import SiteTable
 
-__all__ = ["MAX_CA_FILE", "read_client_certificates"]
+__all__ = ["MAX_CA_FILE", "read_authorities", "read_client_certificates"]
 
 #: Octets. The CAs of a company are a few kilobytes, all public ones a quarter of a megabyte: this is a wrong path.
 MAX_CA_FILE = 1024 * 1024
@@ -51,7 +51,7 @@ def read_client_certificates(
                 f"{hostname} is an address: TLS names none (RFC 6066 §3), so that nobody could be asked by client_ca"
             )
             raise ConfigError(source, f"{key}.hostnames[{index}]", reason)
-    authorities = _read(folder, table.client_ca, source, f"{key}.client_ca")
+    authorities = read_authorities(folder, table.client_ca, source, f"{key}.client_ca")
     fingerprints = None
     if table.client_fingerprints is not None:
         if not table.client_fingerprints:
@@ -68,7 +68,11 @@ def read_client_certificates(
     )
 
 
-def _read(folder: Path, name: str, source: str, key: str) -> list[x509.Certificate]:
+def read_authorities(folder: Path, name: str, source: str, key: str) -> list[x509.Certificate]:
+    """The certificates of a PEM file.
+
+    :raises ConfigError: it cannot be read, or holds none
+    """
     if not name or "\0" in name:
         raise ConfigError(source, key, "no path")
     try:

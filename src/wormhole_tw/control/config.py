@@ -17,16 +17,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from wormhole_tw.errors import ConfigError, NotAvailableError
+from wormhole_tw.errors import ConfigError
 
 from .acme import AcmeConfig, check_names, read_acme, refuse_acme_keys
 from .client_certificates import read_client_certificates
+from .dns import DnsServer, read_resolvers
 from .endpoints import check_endpoint, endpoint_port
 from .files import read_toml
 from .limits import Limits, SiteLimits
 from .listeners import Listener, read_listeners
 from .model import Backend, Route, Site
 from .names import normalise_hostname, normalise_prefix
+from .origins import read_origins
 from .pages import read_pages
 from .passthrough import check_passthrough
 from .schema import check_table, closest, place
@@ -108,6 +110,7 @@ class EdgeConfig:
     :ivar access_log: None where requests are not written down
     :ivar tcp: public TCP ports that lead to backends as they are
     :ivar watch: reload when a file of the configuration changes
+    :ivar resolvers: who is asked for the addresses of origins; empty for those of the machine
     """
 
     source: str
@@ -125,6 +128,7 @@ class EdgeConfig:
     access_log: AccessLogConfig | None = None
     tcp: tuple[TcpService, ...] = ()
     watch: bool = False
+    resolvers: tuple[DnsServer, ...] = ()
 
     @property
     def terminated(self) -> tuple[Site, ...]:
@@ -140,7 +144,6 @@ class EdgeConfig:
         :param source: what errors call it; by default ``path`` as it is given
         :param overrides: what wins over the file: ``{"edge.state": Override("/var/lib/edge", "--state")}``
         :raises ConfigError: it cannot be read, is no TOML, or something in it is wrong
-        :raises NotAvailableError: it asks for what this version does not have
         """
         source = str(path) if source is None else source
         raw = read_toml(path, source)
@@ -162,7 +165,6 @@ class EdgeConfig:
         :param folder: what relative paths are relative to
         :param hostname: this machine's name, where it is not to be asked for
         :raises ConfigError: something in it is wrong
-        :raises NotAvailableError: it asks for what this version does not have
         """
         overrides = overrides or {}
         try:
@@ -219,6 +221,7 @@ class _Resolver:
             access_log=self._access_log(table.access_log),
             tcp=tcp,
             watch=edge.watch,
+            resolvers=read_resolvers(edge.resolvers, self._source, "$.edge.resolvers"),
         )
 
     # [edge]
@@ -325,10 +328,9 @@ class _Resolver:
             name = self._name(f"{key}.name", table.name)
             if name in backends:
                 raise self._error(f"{key}.name", f"there are two backends named {name}")
-            if table.origin is not None:
-                raise self._not_available(f"{key}.origin", "a backend with an origin on the web")
-            if not table.tokens:
-                raise self._error(f"{key}.tokens", "a backend needs a token, or no agent could ever serve it")
+            origins = read_origins(table, self._folder, self._source, key)
+            if not table.tokens and not origins:
+                raise self._error(f"{key}.tokens", "a backend needs a token, or an origin: nobody could ever serve it")
             digests = set()
             for index, text in enumerate(table.tokens):
                 token_key = f"{key}.tokens[{index}]"
@@ -341,7 +343,7 @@ class _Resolver:
                     raise self._error(token_key, f"this token opens backend {owner}; a token opens one backend only")
                 digests.add(digest)
             backends[name] = Backend(
-                name, frozenset(digests), protocol=table.protocol, proxy_protocol=table.proxy_protocol
+                name, frozenset(digests), origins, protocol=table.protocol, proxy_protocol=table.proxy_protocol
             )
         return tuple(backends.values())
 
@@ -424,6 +426,3 @@ class _Resolver:
 
     def _error(self, key: str, reason: str) -> ConfigError:
         return ConfigError(self._source, key, reason)
-
-    def _not_available(self, key: str, what: str) -> NotAvailableError:
-        return NotAvailableError(self._source, key, f"{what} is not available in this version")

@@ -156,7 +156,7 @@ def read_dns(table: DnsTable, folder: Path, source: str, key: str = "$.tls.dns")
     return DnsConfig(
         writer=writer,
         follow_cname=table.follow_cname,
-        resolvers=_resolvers(table.resolvers, source, f"{key}.resolvers"),
+        resolvers=read_resolvers(table.resolvers, source, f"{key}.resolvers"),
         propagation_timeout=table.propagation_timeout,
         propagation_servers=_servers(table.propagation_servers, source, f"{key}.propagation_servers"),
         propagation_delay=table.propagation_delay,
@@ -222,7 +222,11 @@ def _servers(texts: Sequence[str], source: str, key: str) -> tuple[DnsServer, ..
     return tuple(_server(text, source, f"{key}[{index}]") for index, text in enumerate(texts))
 
 
-def _resolvers(texts: Sequence[str], source: str, key: str) -> tuple[DnsServer, ...]:
+def read_resolvers(texts: Sequence[str], source: str, key: str) -> tuple[DnsServer, ...]:
+    """Servers that names are looked up by.
+
+    :raises ConfigError: one of them is no address
+    """
     servers = _servers(texts, source, key)
     for index, server in enumerate(servers):
         try:

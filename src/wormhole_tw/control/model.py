@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
 from .limits import SiteLimits
+from .origin import Origin
 
 __all__ = [
     "H2C",
@@ -207,17 +208,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Something that serves requests: the agents that hold one of its tokens.
+    """Something that serves requests: the agents that hold one of its tokens, and its origins on the web.
 
     :ivar tokens: SHA-256 digests, 32 bytes each
-    :ivar origin: the URL of an origin on the web, or None; always None in this version
+    :ivar origins: on the web; empty where agents alone serve it
     :ivar proxy_protocol: connections to the service begin with a header of this version; None for none
     :ivar protocol: :data:`HTTP1` or :data:`H2C`
     """
 
     name: str
     tokens: frozenset[bytes] = field(default=frozenset(), repr=False)
-    origin: str | None = None
+    origins: tuple[Origin, ...] = ()
     proxy_protocol: Literal["v1", "v2"] | None = None
     protocol: str = HTTP1
 

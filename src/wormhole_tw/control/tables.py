@@ -12,6 +12,7 @@ from wormhole_tw.structs import Struct
 from .acme import ExternalAccountTable
 from .dns import DnsTable
 from .limits import Count, CountOrOff, Limits, Seconds, SecondsOrOff, SiteLimits
+from .origins import OriginTable
 from .security import SecurityTable
 
 __all__ = [
@@ -67,6 +68,7 @@ class EdgeTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listeners: list[ListenerTable] = []
     trusted_proxies: list[str] = []
     trusted_header: TrustedHeader = "x-forwarded-for"
+    resolvers: list[str] = []
     public_https_port: int | None = None
     admin: str | None = None
     state: str = DEFAULT_STATE
@@ -108,6 +110,15 @@ class BackendTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: str
     tokens: list[str] = []
     origin: str | None = None
+    origins: list[OriginTable] | None = None
+    preset: Literal["github_pages", "gitlab_pages", "ghost", "heroku", "netlify", "s3"] | None = None
+    site: str | None = None
+    host: str | None = None
+    index: str | None = None
+    ca_file: str | None = None
+    server_name: str | None = None
+    allow_networks: list[str] | None = None
+    rewrite_links: bool | None = None
     proxy_protocol: Literal["v1", "v2"] | None = None
     protocol: Literal["http/1.1", "h2c"] = "http/1.1"
 

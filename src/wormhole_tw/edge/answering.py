@@ -15,7 +15,9 @@ from wormhole_tw.http.forwarding import answer_towards_visitor, interim_towards_
 if TYPE_CHECKING:
     from wormhole_tw.control.model import AddedFields, LocalAnswer
     from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.added import Lines
+    from wormhole_tw.http.translation import Translation
 
 __all__ = ["Answering"]
 
@@ -31,14 +33,31 @@ class Answering(Flow):
     :ivar added: what its answer gets besides, as its site wants it; None for nothing
     """
 
-    __slots__ = ("_context", "_held", "_trailers", "added", "backend", "first_byte", "head", "reason", "request_id")
+    __slots__ = (
+        "_context",
+        "_held",
+        "_trailers",
+        "_translation",
+        "added",
+        "backend",
+        "facts",
+        "first_byte",
+        "forward",
+        "head",
+        "reason",
+        "request_id",
+    )
 
     _context: EdgeContext
     # the body so far, for the connection to come and for another try; None once it cannot be sent again
     _held: list[bytes] | None
     _trailers: End | None
+    # of the upstream that has the request
+    _translation: Translation | None
     added: AddedFields | None
     backend: str
+    facts: ConnectionFacts
+    forward: RequestHead | None
     first_byte: float
     head: RequestHead | None
     reason: str
@@ -75,7 +94,22 @@ class Answering(Flow):
     def on_informational(self, head: InformationalHead) -> None:
         """See IAnswerHandler."""
         if self.state is State.SENDING:
-            self._visitor.send(interim_towards_visitor(head))
+            interim = interim_towards_visitor(head)
+            if self._translation is not None:
+                self._translate(self._translation, interim)
+            self._visitor.send(interim)
+
+    def _translate(self, translation: Translation, answer: ResponseHead | InformationalHead) -> None:
+        """What an origin says of itself, in the visitor's words."""
+        asked, forward, forwarding = self.head, self.forward, self.facts.forwarding
+        assert asked is not None
+        assert forward is not None
+        authority = forwarding.host or asked.authority
+        fields = translation.answer(answer.fields, forwarding.scheme.encode(), authority, asked.target, forward)
+        if fields is not answer.fields:
+            answer.fields = fields
+            if type(answer) is ResponseHead:
+                answer.common = False
 
     def on_head(self, head: ResponseHead) -> None:
         """See IAnswerHandler."""
@@ -84,6 +118,8 @@ class Answering(Flow):
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head, self._context.date_line)
+        if self._translation is not None:
+            self._translate(self._translation, answer)
         if head.status == 101:
             self.move(State.SWITCHED)
         else:
@@ -111,6 +147,8 @@ class Answering(Flow):
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head, self._context.date_line)
+        if self._translation is not None:
+            self._translate(self._translation, answer)
         if self.added is not None:
             add_fields(answer, self.added.defaults, self.added.besides)
         if head.status >= 400 and self._much_is_left():

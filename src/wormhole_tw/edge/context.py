@@ -19,6 +19,7 @@ from wormhole_tw.edge.pace import LOOKS
 from wormhole_tw.edge.passages import Passages
 from wormhole_tw.edge.request_ids import RequestIds
 from wormhole_tw.edge.upstreams.agents import AgentUpstreams
+from wormhole_tw.edge.upstreams.every import EveryUpstream
 from wormhole_tw.edge.upstreams.pool import Pool
 from wormhole_tw.http.h1 import H1Limits
 from wormhole_tw.http.h2 import H2Limits
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.door import TunnelDoor
     from wormhole_tw.edge.exchange import Exchange
+    from wormhole_tw.edge.interfaces import IUpstreams
+    from wormhole_tw.edge.upstreams.origins import OriginUpstreams
     from wormhole_tw.net.timers import TimerWheel
     from wormhole_tw.net.turn import TurnEnd
 
@@ -88,6 +91,7 @@ class EdgeContext:
     :ivar catalogs: the current catalog; an exchange keeps the route and the limits that it found in it
     :ivar connections: visitors' connections (and those whose first bytes are still awaited)
     :ivar names: the edge's own host names, normalised
+    :ivar origins: those on the web; None where nobody can dial them
     :ivar public_port: the port that visitors reach with https; set it when the listener is bound, if it was not known
     :ivar door: where agents come in by WebSocket, or None
     :ivar draining: connections take no new request
@@ -119,6 +123,7 @@ class EdgeContext:
         "limits",
         "names",
         "on_exchange_done",
+        "origins",
         "passages",
         "pool",
         "public_port",
@@ -143,6 +148,7 @@ class EdgeContext:
         names: frozenset[str] = frozenset(),
         public_port: int = 443,
         awaited: Mapping[bytes, bytes] | None = None,
+        origins: OriginUpstreams | None = None,
     ) -> None:
         """
         :param random: where balancing takes its chance from
@@ -170,7 +176,11 @@ class EdgeContext:
             queues=8 * limits.write_buffer,
         )
         self.pool = Pool(registry, timers, limits, self.http_limits, self.h2_limits.towards_services())
-        upstreams = AgentUpstreams(registry, catalogs)
+        agents = AgentUpstreams(registry, catalogs)
+        self.origins = origins
+        if origins is not None:
+            origins.pool = self.pool
+        upstreams: IUpstreams = agents if origins is None else EveryUpstream(agents, origins)
         self.dispatch = Dispatch(registry, upstreams, balancer(DEFAULT, random), timers, limits)
         self.connections = Connections()
         self.addresses = InFlight()
@@ -207,3 +217,5 @@ class EdgeContext:
         for connection in list(self.connections):
             connection.abort()
         self.pool.abort()
+        if self.origins is not None:
+            self.origins.close()

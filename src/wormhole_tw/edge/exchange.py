@@ -69,8 +69,6 @@ class Exchange(Answering):
         "_whole",
         "attempts",
         "began",
-        "facts",
-        "forward",
         "host",
         "limits",
         "route",
@@ -294,6 +292,11 @@ class Exchange(Answering):
         assert held is not None
         self.move(State.SENDING)
         self._connection = connection
+        upstream = self.upstream
+        assert upstream is not None
+        translation = self._translation = upstream.translation
+        if translation is not None:
+            forward = translation.request(forward)
         if forward.framing is _NO_BODY:
             connection.request(forward, self, whole=True, request_id=self.request_id)
             return

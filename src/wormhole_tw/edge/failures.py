@@ -6,8 +6,10 @@ from twisted.internet.error import ConnectError as ConnectFailed
 from twisted.internet.error import ConnectionRefusedError, TimeoutError
 
 from wormhole_tw.edge.answers import ANSWERS
-from wormhole_tw.errors import HttpError, LinkLost, NoUpstream, RequestReset, StreamReset, TimedOut
+from wormhole_tw.errors import AddressRefused, HttpError, LinkLost, NoUpstream, RequestReset, StreamReset, TimedOut
 from wormhole_tw.http.h2.faults import ErrorCode
+from wormhole_tw.net.dns_question import LookupFailed
+from wormhole_tw.net.tls_failure import is_tls_failure
 from wormhole_tw.wire.codes import ResetCode
 
 __all__ = ["code_of", "expects_successor", "reason_of", "undelivered"]
@@ -38,6 +40,12 @@ def reason_of(error: BaseException) -> str:
         return "service-timeout"
     if isinstance(error, ConnectionRefusedError | ConnectFailed):
         return "service-refused"
+    if isinstance(error, LookupFailed):
+        return "service-unknown"
+    if isinstance(error, AddressRefused):
+        return "service-forbidden"
+    if is_tls_failure(error):
+        return "service-untrusted"
     if isinstance(error, NoUpstream):
         return "no-agent"
     if isinstance(error, LinkLost):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.events import Body, End, Event, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
+    from wormhole_tw.http.translation import Translation
 
 __all__ = [
     "IAnswerHandler",
@@ -50,8 +51,12 @@ class IUpstream(Interface):
         "its open streams less the requests on them: those that lie idle, and below zero where they carry several; "
         "written by the pool's connections alone"
     )
+    connections: int = Attribute("connections (streams of a tunnel) to it that stand; written by the pool alone")
     weight: float = Attribute("its share of requests beside the others of its backend, 1 where nobody says otherwise")
     region: str = Attribute("where it is; empty where nobody says")
+    translation: Translation | None = Attribute(
+        "what is changed in requests and answers on the way, for an origin on the web; None for nothing"
+    )
 
     def endpoint(facts: ConnectionFacts | None, host: str) -> IStreamClientEndpoint:
         """How to reach it.

@@ -27,10 +27,12 @@ from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.observer import Observer
 from wormhole_tw.edge.tcp import TcpPorts
 from wormhole_tw.edge.trust import Trust
+from wormhole_tw.edge.upstreams.origins import OriginUpstreams
 from wormhole_tw.edge.watching import ReloadWatch
 from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.listening import open_port
+from wormhole_tw.net.resolver import Resolver
 from wormhole_tw.net.timers import TimerWheel
 from wormhole_tw.net.turn import turn_end_of
 from wormhole_tw.tunnel.protocol import LinkProtocol, Side
@@ -146,10 +148,12 @@ class EdgeService(Service):
         self._budget = Budget(PROCESS_BUDGET)
         self._session_config = SessionConfig(budget=self._budget, max_streams=config.limits.agent_streams)
         self.registry = Registry(reactor.seconds)
+        timers = TimerWheel(reactor)
+        resolver = Resolver(reactor, [(server.host, server.port) for server in config.resolvers])
         self._context = EdgeContext(
             catalogs=self._catalogs,
             registry=self.registry,
-            timers=TimerWheel(reactor),
+            timers=timers,
             turn=turn_end_of(reactor),
             limits=config.limits,
             random=random.Random(),
@@ -157,6 +161,7 @@ class EdgeService(Service):
             names=frozenset(config.names),
             public_port=config.public_https_port or HTTPS,
             awaited=self._keeper.awaited if config.tls.mode == "acme" else None,
+            origins=OriginUpstreams(reactor, resolver, self._catalogs, timers),
         )
         self._agents = Agents(
             catalog=self._catalogs,
@@ -365,6 +370,8 @@ class EdgeService(Service):
         for door, listener in zip(self._doors, merged.listeners, strict=True):
             door.believe(Trust.of(listener))
         tcp.serve(ports.services)
+        if self._context is not None and self._context.origins is not None:
+            self._context.origins.resolver.ask_others([(server.host, server.port) for server in merged.resolvers])
         old = self._catalogs.swap(catalog)
         ended = agents.end_tokens(removed_tokens(old, catalog))
         if unable := agents.end_unable():

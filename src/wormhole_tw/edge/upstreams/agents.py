@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.catalog import Catalog, CatalogHolder
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.http.translation import Translation
 
 __all__ = ["AgentUpstream", "AgentUpstreams"]
 
@@ -31,10 +32,22 @@ class AgentUpstream:
     :ivar proxy_protocol: its service gets a header of this version, and so each visitor's connection streams of its own
     """
 
-    __slots__ = ("backend", "branch", "idle", "key", "per_visitor", "protocol", "proxy_protocol", "region", "session")
+    __slots__ = (
+        "backend",
+        "branch",
+        "connections",
+        "idle",
+        "key",
+        "per_visitor",
+        "protocol",
+        "proxy_protocol",
+        "region",
+        "session",
+    )
 
     proxy_protocol: Literal["v1", "v2"] | None
     weight: float = 1.0
+    translation: Translation | None = None
 
     def __init__(self, session: IAgentSession) -> None:
         self.session = session
@@ -43,6 +56,7 @@ class AgentUpstream:
         self.region = session.facts.region
         release = session.facts.release
         self.branch = "" if release is None else release.branch
+        self.connections = 0
         self.idle = 0
 
     def configure(self, catalog: Catalog) -> AgentUpstream:

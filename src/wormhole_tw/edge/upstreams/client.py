@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ITCPTransport, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.edge.complaints import host_of
 from wormhole_tw.edge.interfaces import IUpstreamRequest
 from wormhole_tw.edge.writing import joined
 from wormhole_tw.errors import MisuseError, StreamReset, TimedOut
@@ -225,6 +227,17 @@ class UpstreamConnection:
         self._pool.withdraw(self)
         self._end(abort=False)
 
+    def retire(self) -> None:
+        """Take no request after the one that runs."""
+        self.keep = False
+        if self._handler is None:
+            self.close()
+
+    @property
+    def address(self) -> str:
+        """The address it was dialled at."""
+        return host_of(self._transport.getPeer()) if self._transport is not None else ""
+
     def abort(self) -> None:
         """End it whatever it does, also where it is closing already."""
         self._pool.withdraw(self)
@@ -287,8 +300,9 @@ class UpstreamConnection:
             return
         error = reason.value
         if not isinstance(error, StreamReset):
-            # a clean end may be how an origin ends the body
-            self._guarded(handler, self._read_eof)
+            if isinstance(error, ConnectionDone):
+                # a clean end may be how an origin ends the body; any other may have cut it
+                self._guarded(handler, self._read_eof)
             error = StreamReset(ResetCode.SERVICE_FAILED, "the connection was closed", True)
         self._over = True
         self._fail(error)

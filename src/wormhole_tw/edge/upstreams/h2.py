@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.edge.complaints import host_of
 from wormhole_tw.edge.upstreams.dialling import Dialling
 from wormhole_tw.edge.upstreams.h2_faults import complaint, refused_upgrade, reset_error
 from wormhole_tw.edge.upstreams.h2_stream import UpstreamStream
@@ -152,6 +153,13 @@ class SharedConnection:
             self._pool.unshare(self)
             self.codec.shut_down()
             self.flush()
+
+    retire = close
+
+    @property
+    def address(self) -> str:
+        """The address it was dialled at."""
+        return host_of(self._transport.getPeer()) if self._transport is not None else ""
 
     def abort(self) -> None:
         """End it whatever it does; its requests are told nothing."""

@@ -7,7 +7,7 @@ quiet hour lets the others time out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -56,7 +56,7 @@ class Pool:
         self._all: set[_Pooled] = set()
         self._complaints: dict[str, Lines] = {}  # by backend
         self._closed = False
-        self._unsubscribe: Callable[[], None] = registry.subscribe(self._changed)
+        self._unsubscribe: Callable[[], None] = registry.subscribe(self.changed)
 
     @property
     def open(self) -> int:
@@ -151,6 +151,7 @@ class Pool:
     def made(self, connection: _Pooled) -> None:
         """It stands."""
         self._all.add(connection)
+        connection.upstream.connections += 1
 
     def give_back(self, connection: UpstreamConnection) -> bool:
         """It has finished its request and could take another.
@@ -231,16 +232,25 @@ class Pool:
         lines = self._complaints.get(upstream.backend)
         if lines is None:
             lines = self._complaints[upstream.backend] = Lines(self._timers.seconds)
-        lines.say(f"backend {upstream.backend}, agent {upstream.key}: {sentence}")
+        what = "agent" if upstream.translation is None else "origin"
+        lines.say(f"backend {upstream.backend}, {what} {upstream.key}: {sentence}")
 
     def lost(self, connection: _Pooled) -> None:
         """It is over."""
         self._all.discard(connection)
+        connection.upstream.connections -= 1
 
     def _shelves(self) -> list[Sequence[_Pooled]]:
         return [*self._idle.values(), *self._shared.values()]
 
-    def _changed(self, backend: str) -> None:
+    def moved(self, upstream: IUpstream, addresses: Collection[str]) -> None:
+        """Its name leads to these addresses now: connections to others end, each after what runs on it."""
+        for connection in list(self._all):
+            if connection.upstream is upstream and connection.address not in addresses:
+                connection.retire()
+
+    def changed(self, backend: str) -> None:
+        """Something is otherwise with its upstreams: end what lies idle at one that takes no requests any more."""
         for shelf in self._shelves():
             upstream = shelf[0].upstream
             if upstream.backend == backend and not upstream.usable:

@@ -1,0 +1,91 @@
+"""Requests and answers between visitors and an origin on the web, which has another name and perhaps a base path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wormhole_tw.http.events import Fields, RequestHead
+from wormhole_tw.http.links import Links, bare_authority, moved, rewrite_fields
+from wormhole_tw.http.memo import remember
+from wormhole_tw.http.targets import normalise_target
+
+__all__ = ["Translation"]
+
+_TOUCHED = frozenset(
+    {b"alt-svc", b"content-location", b"link", b"location", b"refresh", b"set-cookie", b"strict-transport-security"}
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Translation:
+    """What is changed on the way to an origin, and back.
+
+    :ivar scheme: ``http`` or ``https``
+    :ivar authority: its own, as it stands in its URLs
+    :ivar host: what ``Host`` says; None for what the visitor asked for
+    :ivar base: what stands before each path there: empty, or ``/base``
+    :ivar index: what is asked for where a path ends in a slash; empty for the path as it is
+    :ivar rewrite: what its answers say of its URLs is changed
+    """
+
+    scheme: bytes
+    authority: bytes
+    host: bytes | None
+    base: bytes = b""
+    index: bytes = b""
+    rewrite: bool = True
+    _requests: dict[int, tuple[RequestHead, RequestHead]] = field(default_factory=dict, init=False, repr=False)
+
+    def request(self, head: RequestHead) -> RequestHead:
+        """A request as it goes to the origin; the same object for one that is shared (``head.common``).
+
+        :param head: as it goes on, its target in canonical form
+        """
+        if head.common:
+            known = self._requests.get(id(head))
+            if known is not None and known[0] is head:
+                return known[1]
+            translated = self._translated(head)
+            translated.common = True
+            remember(self._requests, id(head), (head, translated))
+            return translated
+        return self._translated(head)
+
+    def _translated(self, head: RequestHead) -> RequestHead:
+        target = head.target
+        if target != b"*":
+            if self.index:
+                path, mark, query = target.partition(b"?")
+                if path.endswith(b"/"):
+                    target = path + self.index + mark + query
+            target = self.base + target
+        return RequestHead(
+            head.method,
+            target,
+            self.host or head.authority,
+            head.version,
+            head.fields,
+            head.framing,
+            head.length,
+            head.expect_continue,
+            head.upgrade,
+        )
+
+    def answer(self, fields: Fields, scheme: bytes, authority: bytes, asked: bytes, sent: RequestHead) -> Fields:
+        """The fields of an answer as they are for its visitor; the same list where nothing is to be changed.
+
+        :param scheme: by which the visitor came
+        :param authority: the host, and the port where it is not usual, that the visitor asked for
+        :param asked: the target that it asked for
+        :param sent: what :meth:`request` got, as the route has made it
+        """
+        if not self.rewrite or not any(line[0].lower() in _TOUCHED for line in fields):
+            return fields
+        origin = self.scheme + b"://" + self.authority
+        path, query = normalise_target(asked)
+        above, below = moved(path, sent.target.partition(b"?")[0])
+        called = authority if self.host is None else self.host
+        names = {self.authority.lower(), bare_authority(self.scheme if self.host else scheme, called)}
+        links = Links(origin, frozenset(names), self.base + below, scheme + b"://" + authority, above)
+        asked = path if query is None else b"%s?%s" % (path, query)
+        return rewrite_fields(fields, links, asked, self._translated(sent).target, named=self.host is not None)

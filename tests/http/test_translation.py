@@ -1,0 +1,78 @@
+"""What is changed on the way to an origin on the web, and back."""
+
+from __future__ import annotations
+
+from wormhole_tw.http.events import Fields, Framing, RequestHead
+from wormhole_tw.http.translation import Translation
+
+BASE = Translation(b"https", b"pages.example", b"pages.example", b"/base", b"index.html")
+VISITORS = Translation(b"http", b"10.0.0.1:8080", None)
+FIELDS: Fields = [(b"X-Forwarded-Host", b"app.example.test")]
+
+
+def head(target: bytes = b"/x", *, common: bool = False) -> RequestHead:
+    return RequestHead(
+        b"POST", target, b"app.example.test", (1, 1), FIELDS, Framing.LENGTH, 3, True, b"websocket", common=common
+    )
+
+
+def test_a_request_goes_by_the_origins_name_and_under_its_base() -> None:
+    sent = BASE.request(head(b"/x/?y=/"))
+    assert (sent.target, sent.authority) == (b"/base/x/index.html?y=/", b"pages.example")
+    assert BASE.request(head(b"/x?y")).target == b"/base/x?y"
+    assert BASE.request(head(b"/")).target == b"/base/index.html"
+    assert BASE.request(head(b"*")).target == b"*"
+    # all else stays
+    assert (sent.method, sent.fields, sent.framing, sent.length) == (b"POST", FIELDS, Framing.LENGTH, 3)
+    assert (sent.expect_continue, sent.upgrade, sent.common) == (True, b"websocket", False)
+
+
+def test_or_by_the_visitors() -> None:
+    sent = VISITORS.request(head(b"/x/"))
+    assert (sent.target, sent.authority) == (b"/x/", b"app.example.test")
+
+
+def test_one_that_is_shared_is_translated_once() -> None:
+    shared = head(common=True)
+    sent = BASE.request(shared)
+    assert sent.common
+    assert BASE.request(shared) is sent
+    assert BASE.request(head(common=True)) is not sent
+
+
+def answered(translation: Translation, fields: Fields, asked: bytes, routed: bytes) -> Fields:
+    return translation.answer(fields, b"https", b"app.example.test", asked, head(routed))
+
+
+def test_an_answer_speaks_of_the_visitors_urls() -> None:
+    fields: Fields = [(b"Location", b"https://pages.example/base/y"), (b"Set-Cookie", b"a=b; Path=/base")]
+    assert answered(BASE, fields, b"/x?q", b"/x?q") == [
+        (b"Location", b"https://app.example.test/y"),
+        (b"Set-Cookie", b"a=b; Path=/"),
+    ]
+    # below the prefix that its route takes away
+    assert answered(BASE, fields, b"/blog/x", b"/x") == [
+        (b"Location", b"https://app.example.test/blog/y"),
+        (b"Set-Cookie", b"a=b; Path=/blog"),
+    ]
+
+
+def test_an_origin_that_is_asked_by_the_visitors_name_may_say_that_one_too() -> None:
+    fields: Fields = [
+        (b"Location", b"https://app.example.test/y"),
+        (b"Link", b"<http://10.0.0.1:8080/z>"),
+        (b"Strict-Transport-Security", b"max-age=1"),
+    ]
+    assert answered(VISITORS, fields, b"/x", b"/x") == [
+        (b"Location", b"https://app.example.test/y"),
+        (b"Link", b"<https://app.example.test/z>"),
+        (b"Strict-Transport-Security", b"max-age=1"),
+    ]
+
+
+def test_most_answers_stay_as_they_are() -> None:
+    fields: Fields = [(b"Content-Type", b"text/html"), (b"ETag", b'"x"')]
+    assert answered(BASE, fields, b"/x", b"/x") is fields
+    verbatim = Translation(b"https", b"pages.example", b"pages.example", rewrite=False)
+    fields = [(b"Location", b"https://pages.example/y")]
+    assert answered(verbatim, fields, b"/x", b"/x") is fields
