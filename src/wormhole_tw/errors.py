@@ -151,11 +151,13 @@ class ProxyRefused(WorldError):
     """A proxy between an agent and its edge was not reached, is none, or said no; never holds a password.
 
     :ivar status: the status of its answer (HTTP's, or the reply code of SOCKS5); None where it gave none
+    :ivar credentials: it wants a user and a password, or others: asked again and again, some lock the user out
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, *, credentials: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.credentials = credentials
 
 
 class StreamReset(WorldError):

@@ -192,7 +192,20 @@ async def test_a_proxy_that_says_no(make_agent: AgentMaker, edge: FakeEdge, prox
     assert failed.reason == (
         f"the proxy http://localhost:{proxy.number} refuses a connection to {edge.address}: 403 Not That Way"
     )
+    assert failed.retry_in <= agent.config.backoff_max
     assert "s3cret" not in log_lines.text
+
+
+async def test_a_proxy_that_wants_another_password_is_not_asked_again_at_once(
+    make_agent: AgentMaker, edge: FakeEdge, proxy: FakeProxy, log_lines: Any
+) -> None:
+    proxy.rules = lambda: connect_rules(authorization="another")
+    agent = make_agent(carrier="auto", proxy=f"http://user:s3cret@localhost:{proxy.number}", refused_retry=20.0)
+    failed = await first_of(Failed, agent, edge.reactor)
+    assert "does not accept the user and password of proxy (407)" in failed.reason
+    assert 20.0 <= failed.retry_in <= 25.0
+    assert "(407); next try in 2" in log_lines
+    assert proxy.connections == 1
 
 
 async def test_names_are_the_proxys(make_agent: AgentMaker, edge: FakeEdge, proxy: FakeProxy) -> None:

@@ -97,6 +97,7 @@ def test_connect_refused(url: str, answer: bytes, sentence: str) -> None:
     error = refusal(connect(url), b"HTTP/1.1 " + answer + b"\r\n\r\n")
     assert str(error) == sentence
     assert error.status == int(answer[:3])
+    assert error.credentials is (answer[:3] in (b"401", b"407"))
 
 
 def test_connect_to_what_is_no_proxy() -> None:
@@ -187,7 +188,9 @@ def test_socks_with_an_address_of_six() -> None:
     ],
 )
 def test_socks_refused(url: str, answers: list[bytes], sentence: str) -> None:
-    assert str(refusal(socks(url), *answers)) == sentence
+    error = refusal(socks(url), *answers)
+    assert str(error) == sentence
+    assert error.credentials is ("user and" in sentence)
 
 
 def test_a_proxy_that_closes_or_is_silent() -> None:

@@ -75,7 +75,7 @@ class AgentConfig:
     :ivar stop_timeout: for that command to end by itself, once it was told to
     :ivar backoff_min: the first wait between two tries of an edge, before jitter
     :ivar backoff_max: the longest
-    :ivar refused_retry: the wait after a refusal (a wrong token), where the edge names none
+    :ivar refused_retry: the wait after a refusal (a wrong token, a proxy's password), where the edge names none
     :ivar log_level: for a process that serves this config alone; a service heeds it not
     :ivar sources: what the operator called a setting (``FLY_TOKEN``, ``--edge``), for errors
 

@@ -27,7 +27,7 @@ from wormhole_tw.agent.dialling import TRY_TLS_AGAIN, CarrierEndpoint, Ways
 from wormhole_tw.agent.events import AgentEvent, AgentSession, Connected, Draining, Failed, Lost, Refused
 from wormhole_tw.agent.explain import explain_edge_failure
 from wormhole_tw.agent.link import AgentLink, LinkFactory
-from wormhole_tw.errors import LinkLost, LinkRefused
+from wormhole_tw.errors import LinkLost, LinkRefused, ProxyRefused
 from wormhole_tw.net.addresses import format_host_port
 from wormhole_tw.wire.codes import GoawayCode
 from wormhole_tw.wire.config import SessionConfig
@@ -334,12 +334,15 @@ class Connector:
 
     def _wait_after(self, error: Exception) -> float:
         config = self._owner.config
+        least: float | None = None
         if isinstance(error, LinkRefused):
             least = error.retry_after
             if least is None and error.code in SLOW:
                 least = config.refused_retry
-            if least is not None:  # not earlier, and not all at once
-                return max(least, config.backoff_min) * (1 + self._random() / 4)
+        elif isinstance(error, ProxyRefused) and error.credentials:
+            least = config.refused_retry
+        if least is not None:  # not earlier, and not all at once
+            return max(least, config.backoff_min) * (1 + self._random() / 4)
         cap = min(config.backoff_max, config.backoff_min * 2.0 ** min(self._failures, 32))
         self._failures += 1
         return cap * self._random()

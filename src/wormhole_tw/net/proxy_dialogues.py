@@ -77,7 +77,7 @@ class ConnectDialogue:
             return b"", True
         if answer.status == 407 or (answer.status == 401 and proxy.user):  # tinyproxy's for a wrong password
             challenge = answer.fields.get("proxy-authenticate", "")
-            raise ProxyRefused(self._unauthorized(challenge, answer.status), status=answer.status)
+            raise ProxyRefused(self._unauthorized(challenge, answer.status), status=answer.status, credentials=True)
         hint = " (is it a proxy?)" if answer.status in (400, 404, 405, 501) else ""
         raise ProxyRefused(
             f"the proxy {proxy} refuses a connection to {self._target}: {answer}{hint}", status=answer.status
@@ -174,9 +174,10 @@ class Socks5Dialogue:
         if version != _SOCKS:
             raise self._stranger()
         if method == _NO_METHOD:
+            sentence = f"the proxy {proxy} wants a user and a password: write {_FORM} in {proxy.source}"
             if proxy.user:
-                raise ProxyRefused(f"the proxy {proxy} takes neither user and password nor nobody: see its rules")
-            raise ProxyRefused(f"the proxy {proxy} wants a user and a password: write {_FORM} in {proxy.source}")
+                sentence = f"the proxy {proxy} takes neither user and password nor nobody: see its rules"
+            raise ProxyRefused(sentence, credentials=True)
         if method == _PASSWORD and proxy.user:
             self._step = _Step.CREDENTIALS
             user, password = proxy.user, proxy.password
@@ -191,7 +192,8 @@ class Socks5Dialogue:
             raise self._stranger()
         if status:
             proxy = self.proxy
-            raise ProxyRefused(f"the proxy {proxy} does not accept the user and password of {proxy.source}")
+            sentence = f"the proxy {proxy} does not accept the user and password of {proxy.source}"
+            raise ProxyRefused(sentence, credentials=True)
         return self._request()
 
     def _request(self) -> bytes:
