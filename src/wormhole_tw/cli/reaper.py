@@ -1,6 +1,7 @@
 """The first process of a container inherits every process whose parent has ended, and has to ask for its end.
 
-Twisted asks for those that it has started itself; others would stay as zombies, and fill the table of processes.
+Twisted asks for those that it has started itself, and so do our threads; others would stay as zombies, and fill the
+table of processes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 from twisted.internet import process
 from twisted.internet.task import LoopingCall
 
+from wormhole_tw.net.children import strays
+
 __all__ = ["INTERVAL", "reap_strays", "reap_strays_of"]
 
 INTERVAL = 0.5
@@ -20,15 +23,17 @@ INTERVAL = 0.5
 def reap_strays() -> int:
     """Take the end of every child that nobody of this process waits for; gives how many there were."""
     count = 0
-    while True:
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return count
-        if ended is None or ended.si_pid in process.reapProcessHandlers:
-            return count  # nobody, or one that Twisted is about to ask for: what is behind it has time
-        os.waitpid(ended.si_pid, os.WNOHANG)
-        count += 1
+    with strays() as is_stray:
+        while is_stray is not None:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                break
+            if ended is None or ended.si_pid in process.reapProcessHandlers or not is_stray(ended.si_pid):
+                break  # nobody, or one that somebody is about to ask for: what is behind it has time
+            os.waitpid(ended.si_pid, os.WNOHANG)
+            count += 1
+    return count
 
 
 def reap_strays_of(reactor: Any) -> None:

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.certificates.dns01.interfaces import IRecordWriter
 from wormhole_tw.errors import ChallengeFailed
+from wormhole_tw.net import children
 from wormhole_tw.net.threads import Turns
 
 if TYPE_CHECKING:
@@ -115,22 +116,27 @@ class _Run:
         """
         try:
             # A session of its own, so that what it starts can be killed with it; no descriptor of ours but these three.
-            process = subprocess.Popen(
-                self._arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                env=self._environment,
-                close_fds=True,
-                start_new_session=True,
+            process = children.start(
+                lambda: subprocess.Popen(
+                    self._arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    cwd="/",
+                    env=self._environment,
+                    close_fds=True,
+                    start_new_session=True,
+                )
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             return "", f"{self.program} (tls.dns.hook) cannot be started: {reason}"
         assert process.stdout is not None
-        with process.stdout:
-            output, too_slow = self._watch(process, process.stdout.fileno())
+        try:
+            with process.stdout:
+                output, too_slow = self._watch(process, process.stdout.fileno())
+        finally:
+            children.forget(process)
         said = _text(output)
         if too_slow:
             limit = f"{self._config.timeout:g}"
