@@ -379,6 +379,8 @@ def test_the_page_and_edge_init_say_the_same_commands(
     edge = PAGE.split("### The edge\n")[1].split("After a change")[0]
     assert len(commands(edge)) == 4
     assert [command for command in commands(edge) if command not in printed] == []
+    [status] = [command for command in commands(PAGE) if " edge certificates " in command]
+    assert status in printed
 
 
 @pytest.mark.requires_program("systemd-analyze")

@@ -173,7 +173,7 @@ def test_names_are_had_kept_and_added(town: Town) -> None:
     ready = told("/readyz?verbose")
     assert ready[0] == "ok"
     assert [line.split(",")[0] for line in ready if line.startswith(f"certificate {names[0]}: ")] == [
-        f"certificate {names[0]}: valid until {table.stdout.split(names[0])[1][9:].split('  ')[1].strip()} (1826 days)"
+        f"certificate {names[0]}: valid until {table.stdout.split(names[0])[1][9:].split('  ')[1].strip()} (1825 days)"
     ]
     assert "certificate localhost: not a public name: a certificate of the local CA" in ready
     days = [

@@ -37,7 +37,7 @@ def certificates(file: str, state: str | None = None) -> int:
     config, _ = FileStore(file, overrides).load()
     now = time.time()
     statuses = _statuses(config, now)
-    for line in _table(statuses, now):
+    for line in _table(statuses, now, acme=config.tls.mode == "acme"):
         print(line)
     bad = [status.name for status in statuses if status.state in ("missing", "expired")]
     if not bad:
@@ -68,13 +68,13 @@ def _statuses(config: EdgeConfig, now: float) -> list[NameStatus]:
     return acme_statuses(config, stored, store.status(), ordered, now)
 
 
-def _table(statuses: Sequence[NameStatus], now: float) -> list[str]:
+def _table(statuses: Sequence[NameStatus], now: float, *, acme: bool) -> list[str]:
     rows = [("NAME", "STATE", "ENDS", "DAYS", "NEXT")]
     for status in statuses:
         days = status.days_left(now)
         ends = "-" if status.ends is None else shown_time(status.ends)
         rows.append(
-            (status.name, status.state, ends, "-" if days is None else str(math.floor(days)), _next(status, now))
+            (status.name, status.state, ends, "-" if days is None else str(math.floor(days)), _next(status, now, acme=acme))
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
@@ -86,7 +86,7 @@ def _table(statuses: Sequence[NameStatus], now: float) -> list[str]:
     return lines
 
 
-def _next(status: NameStatus, now: float) -> str:
+def _next(status: NameStatus, now: float, *, acme: bool) -> str:
     if status.state == "local":
         return "the local CA's, made at each start"
     if status.error and status.next_try > now:
@@ -95,4 +95,4 @@ def _next(status: NameStatus, now: float) -> str:
         return "ordered"
     if status.renew_at is not None:
         return f"renewed from {shown_time(status.renew_at)}" if status.renew_at > now else "due to be renewed"
-    return "-"
+    return "to be ordered" if acme else "-"

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from wormhole_tw import __version__
 from wormhole_tw.agent.targets import parse_target
 from wormhole_tw.cli.new_files import NewFile, write_new
-from wormhole_tw.cli.units import CONFIG_FILE, PROGRAM, UNIT_NAME, edge_unit
+from wormhole_tw.cli.units import CONFIG_FILE, PROGRAM, UNIT_NAME, UNIT_STATE, edge_unit
 from wormhole_tw.control.acme import AcmeConfig, is_acme_name
 from wormhole_tw.control.config import EdgeConfig, Override
 from wormhole_tw.control.names import normalise_hostname
@@ -90,9 +90,9 @@ def init(options: argparse.Namespace) -> int:
     ]
     if options.acme_ca_file is not None:
         content = Path(options.acme_ca_file).read_bytes()
-        files.append(NewFile(CA, content, 0o644, f"a copy of {options.acme_ca_file}"))
+        files.append(NewFile(CA, content, 0o644, f"who vouches for the CA's server: {options.acme_ca_file}"))
     write_new(directory, files)
-    for line in _guide(plan, files, program if unreachable else None):
+    for line in _guide(plan, files, program, to_install=unreachable):
         print(line)
     return 0
 
@@ -218,8 +218,8 @@ def _edge_toml(options: argparse.Namespace, hostname: str, sites: Sequence[str],
 
 
 def _toml_lines(options: argparse.Namespace, hostname: str, sites: Sequence[str], token: str) -> Iterator[str]:
-    yield "# What these keys mean, and all the others: docs/configuration.md.  `wormhole-tw edge check` reads this"
-    yield "# file, and `systemctl reload wormhole-edge` lets a running edge take over what was changed."
+    yield f"# What these keys mean, and all the others: docs/configuration.md.  `wormhole-tw edge check {CONFIG}` says"
+    yield "# whether it is good, and `systemctl reload wormhole-edge` lets a running edge take over what was changed."
     yield ""
     yield "[edge]"
     yield f"names = [{_quoted(hostname)}]"
@@ -264,7 +264,7 @@ def _hook(options: argparse.Namespace) -> list[str]:
 # What else is to be done.
 
 
-def _guide(plan: _Plan, files: Sequence[NewFile], to_install: str | None) -> Iterator[str]:
+def _guide(plan: _Plan, files: Sequence[NewFile], program: str, *, to_install: bool) -> Iterator[str]:
     options, acme = plan.options, plan.acme
     width = max(len(file.name) for file in files)
     yield f"Written into {plan.directory}:"
@@ -291,15 +291,19 @@ def _guide(plan: _Plan, files: Sequence[NewFile], to_install: str | None) -> Ite
     else:
         yield "   from where visitors are sent on to https. The edge dials nobody."
         yield "   Who comes has to trust the edge's own CA, which it makes when it first starts: state/dev/ca.pem here,"
-        yield "   /var/lib/wormhole-edge/dev/ca.pem of the service."
+        yield f"   {UNIT_STATE}/dev/ca.pem of the service."
     yield ""
     yield "3. The edge, as root on its machine, where these files are:"
     yield ""
-    for command in _root_commands(plan, files, to_install):
+    for command in _root_commands(plan, files, program if to_install else None):
         yield f"     {command}"
     yield ""
     if acme is not None:
-        yield "   With that you agree to the terms of service of the CA: agree_tos in edge.toml."
+        yield "   With that you agree to the terms of service of the CA: agree_tos in edge.toml. Certificates are there in a"
+        yield "   minute, once DNS and firewall are right; how they stand, root is told by"
+        yield ""
+        yield f"     {shlex.quote(program)} edge certificates --config {shlex.quote(plan.unit_config)} --state {UNIT_STATE}"
+        yield ""
     yield "   To try it in a terminal, where you may listen on these ports:"
     yield ""
     yield f"     {_command()} edge --config {shlex.quote(_here(plan, CONFIG))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CONFIG_FILE", "PROGRAM", "UNIT_NAME", "edge_unit"]
+__all__ = ["CONFIG_FILE", "PROGRAM", "UNIT_NAME", "UNIT_STATE", "edge_unit"]
 
 UNIT_NAME = "wormhole-edge.service"
 
@@ -11,6 +11,9 @@ PROGRAM = "/opt/wormhole-tw/bin/wormhole-tw"
 
 CONFIG_FILE = "/etc/wormhole-tw/edge.toml"
 """What the unit reads, at its start and at each reload."""
+
+UNIT_STATE = "/var/lib/wormhole-edge"
+"""The unit's state folder, as root sees it."""
 
 _EDGE = """\
 # The edge of wormhole-tw.  It goes to /etc/systemd/system/wormhole-edge.service; change it with

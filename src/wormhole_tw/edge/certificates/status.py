@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -125,5 +126,5 @@ def shown_time(seconds: float) -> str:
 def _span(seconds: float) -> str:
     for unit, word in ((_DAY, "days"), (_HOUR, "hours"), (_MINUTE, "minutes")):
         if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {word}"
-    return f"{seconds:.0f} seconds"
+            return f"{math.floor(seconds / unit)} {word}"
+    return f"{math.floor(seconds)} seconds"
