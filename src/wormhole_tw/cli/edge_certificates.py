@@ -73,9 +73,8 @@ def _table(statuses: Sequence[NameStatus], now: float, *, acme: bool) -> list[st
     for status in statuses:
         days = status.days_left(now)
         ends = "-" if status.ends is None else shown_time(status.ends)
-        rows.append(
-            (status.name, status.state, ends, "-" if days is None else str(math.floor(days)), _next(status, now, acme=acme))
-        )
+        left = "-" if days is None else str(math.floor(days))
+        rows.append((status.name, status.state, ends, left, _next(status, now, acme=acme)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row, about in zip(rows, [None, *statuses], strict=True):

@@ -299,10 +299,10 @@ def _guide(plan: _Plan, files: Sequence[NewFile], program: str, *, to_install: b
         yield f"     {command}"
     yield ""
     if acme is not None:
-        yield "   With that you agree to the terms of service of the CA: agree_tos in edge.toml. Certificates are there in a"
-        yield "   minute, once DNS and firewall are right; how they stand, root is told by"
+        yield "   With that you agree to the terms of service of the CA: agree_tos in edge.toml."
+        yield "   The certificates are there a minute later, where DNS and firewall are right. How they stand:"
         yield ""
-        yield f"     {shlex.quote(program)} edge certificates --config {shlex.quote(plan.unit_config)} --state {UNIT_STATE}"
+        yield f"     {shlex.join([program, 'edge', 'certificates', '--config', plan.unit_config, '--state', UNIT_STATE])}"
         yield ""
     yield "   To try it in a terminal, where you may listen on these ports:"
     yield ""

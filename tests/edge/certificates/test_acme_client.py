@@ -137,3 +137,22 @@ def test_names_that_are_not_found() -> None:
     assert of_network(OSError("[Errno 113] No route to host")) == "no route to host"
     assert of_network(OSError("who\nknows\x1b[0m")) == "who knows [0m"
     assert len(shown("x" * 10_000)) == 500
+
+
+@pytest.mark.parametrize("proxy", ["http://me:se/cret@127.0.0.1:1", "ftp://me:se@127.0.0.1:1", "127.0.0.1"])
+def test_a_proxys_password_is_not_repeated(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    made = AcmeClient(AcmeConfig(), ec.generate_private_key(ec.SECP256R1()), source="edge.toml")
+    with pytest.raises(CaUnavailable) as caught:
+        made.open()
+    assert "HTTPS_PROXY" in str(caught.value)
+    assert "me:se" not in str(caught.value)
+
+
+def test_a_url_that_is_none_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    config = AcmeConfig(directory="https://*.example/dir")
+    made = AcmeClient(config, ec.generate_private_key(ec.SECP256R1()), source="edge.toml")
+    with pytest.raises(CaUnavailable, match=r"cannot be reached: URL has an invalid label"):
+        made.open()

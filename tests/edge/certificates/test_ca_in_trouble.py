@@ -10,6 +10,7 @@ import pytest
 
 from tests.edge.certificates.test_with_a_ca import EDGE, House, ca, house
 from tests.end_to_end.ca_proxy import CaProxy
+from tests.net.proxies import FakeProxy, connect_rules
 from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.interfaces import Snapshot
 
@@ -25,13 +26,10 @@ def add(house: House, *hostnames: str, **tls: Any) -> None:
     house.edge.apply(Snapshot(wanted, build_catalog(wanted)))
 
 
-@pytest.mark.parametrize(("status", "kind"), [(503, "rateLimited"), (502, "")])
-async def test_a_server_in_trouble_is_nothing_against_a_name(
-    house: House, log_lines: Any, status: int, kind: str
-) -> None:
+async def test_a_server_in_trouble_is_nothing_against_a_name(house: House, log_lines: Any) -> None:
     """Let's Encrypt says so where it is busy. It has nothing against the names, which stay together."""
     with CaProxy(house.ca, house.folder) as proxy:
-        proxy.refusals["/order-plz"] = [(status, kind)]
+        proxy.refusals["/order-plz"] = [(503, "rateLimited")]
         house.start(directory=proxy.directory)
         await log_lines.wait_for("certificates have to wait: ")
         await house.has(EDGE)
@@ -107,3 +105,23 @@ async def test_the_accounts_key_was_moved_away(house: House, log_lines: Any) -> 
     assert "no certificate for" not in log_lines
     await house.stop()
     assert key.read_bytes() != (house.folder / "kept.key").read_bytes()
+
+
+async def test_the_ca_is_behind_a_proxy(
+    reactor: Any, house: House, log_lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose answer is said, and never its password."""
+    proxy = FakeProxy(reactor, lambda: connect_rules(authorization="bWU6c2VjcmV0"))
+    await proxy.listen()
+    try:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:wrong@127.0.0.1:{proxy.number}")
+        monkeypatch.setenv("NO_PROXY", "")
+        house.start()
+        await log_lines.wait_for("cannot be reached: the proxy of the environment (HTTPS_PROXY) answers 407")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret@127.0.0.1:{proxy.number}")
+        await house.has(EDGE)
+        assert "secret" not in log_lines.text
+        assert "wrong" not in log_lines.text
+    finally:
+        await house.stop()
+        await proxy.close()

@@ -18,20 +18,19 @@ from typing import TYPE_CHECKING, Any
 import josepy.errors
 import requests
 from acme import errors, messages
-from acme.client import ClientNetwork, ClientV2
+from acme.client import ClientV2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from josepy.interfaces import JSONDeSerializable
 from josepy.json_util import field as json_field
-from josepy.jwa import ES256
-from josepy.jwk import JWK, JWKEC
+from josepy.jwk import JWKEC
 from josepy.util import ComparableECKey
 
-from wormhole_tw import __version__
 from wormhole_tw.edge.certificates.acme_files import read_hmac_key
-from wormhole_tw.edge.certificates.acme_words import of_network, of_problem, of_tls, shown
+from wormhole_tw.edge.certificates.acme_network import Network
+from wormhole_tw.edge.certificates.acme_words import of_network, of_problem, of_proxy, of_tls, shown
 from wormhole_tw.errors import CaRefused, CaUnavailable
 from wormhole_tw.net.pem import read_file
 
@@ -42,19 +41,19 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOCK_TOLERANCE", "AcmeClient", "Authorization", "Challenge", "Order"]
 
-TIMEOUT = (10.0, 30.0)
-"""Seconds to connect, and to wait for octets of an answer.  A thread that waits cannot be ended from outside."""
-
-NONCE_TRIES = 8
-"""How often a request is sent that is refused for its nonce (RFC 8555 section 6.5). The library does it twice; of a CA
-that forgets its nonces (a restart, several servers) one in five is lost, and two in a row are no rarity."""
-
 NO_RENEWAL = 21600.0
 """Seconds until the CA is asked again when to renew a certificate that it does not know: as long as where it says
 nothing (RFC 9773 section 4.3.3)."""
 
 CLOCK_TOLERANCE = 300.0
 """Seconds that the CA's clock and this machine's may differ without a word."""
+
+
+_PROXY_ERRORS = (
+    requests.exceptions.ProxyError,
+    requests.exceptions.InvalidURL,  # as a rule the proxy's
+    requests.exceptions.InvalidSchema,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,42 +114,6 @@ class _NewOrder(messages.NewOrder):
     replaces: str | None = json_field("replaces", omitempty=True)
 
 
-class _Network(ClientNetwork):
-    """The library's, with more patience for nonces; it remembers the last answer's status and header fields."""
-
-    def __init__(self, key: JWK, verify: bool | str) -> None:
-        super().__init__(
-            key,
-            alg=ES256,
-            verify_ssl=verify,  # type: ignore[arg-type]  # requests takes a CA file too
-            user_agent=f"wormhole-tw/{__version__}",
-            timeout=TIMEOUT,  # type: ignore[arg-type]  # and two numbers
-        )
-        self.status = 0
-        self.seen: Mapping[str, str] = {}
-        self.skew: float | None = None
-
-    def post(self, *args: Any, **kwargs: Any) -> requests.Response:
-        for attempt in range(1, NONCE_TRIES + 1):
-            try:
-                return self._post_once(*args, **kwargs)
-            except messages.Error as error:
-                if error.code != "badNonce" or attempt == NONCE_TRIES:
-                    raise
-                self._nonces.clear()  # of the same batch, and no better
-        raise AssertionError("unreachable")
-
-    def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
-        self.status, self.seen = 0, {}
-        response = super()._send_request(method, url, *args, **kwargs)
-        self.status, self.seen = response.status_code, response.headers
-        try:
-            self.skew = time.time() - parsedate_to_datetime(response.headers["Date"]).timestamp()
-        except (KeyError, ValueError, TypeError, OverflowError):
-            self.skew = None
-        return response
-
-
 class AcmeClient:
     """One account at one CA.
 
@@ -166,7 +129,7 @@ class AcmeClient:
             read_file(config.directory_ca_file, source=source, key="$.tls.directory_ca_file")
             verify = str(config.directory_ca_file)
         self._hmac = read_hmac_key(config, source)
-        self._net = _Network(self._jwk, verify)
+        self._net = Network(self._jwk, verify)
         self._client: ClientV2 | None = None
         self.uri = ""
 
@@ -454,6 +417,10 @@ class AcmeClient:
             raise CaUnavailable(f"{host}: {of_tls(str(error))}") from None
         except requests.exceptions.Timeout:
             raise CaUnavailable(f"{host} does not answer in time") from None
+        except _PROXY_ERRORS as error:
+            raise CaUnavailable(f"{host} cannot be reached: {of_proxy(error)}") from None
+        except requests.exceptions.JSONDecodeError:
+            raise CaUnavailable(f"{host} does not answer as an ACME server does") from None
         except (requests.exceptions.RequestException, OSError) as error:
             raise CaUnavailable(f"{host} cannot be reached: {of_network(error)}") from None
         except (errors.Error, josepy.errors.Error, KeyError, ValueError, TypeError, AttributeError) as error:

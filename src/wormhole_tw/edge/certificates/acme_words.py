@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import re
 from typing import TYPE_CHECKING
+from urllib.request import getproxies
 
 if TYPE_CHECKING:
     from acme import messages
 
-__all__ = ["of_network", "of_problem", "of_tls", "shown"]
+__all__ = ["of_network", "of_problem", "of_proxy", "of_tls", "shown"]
 
 MAX_DETAIL = 500
 """Characters of what the CA says, in our sentences."""
@@ -49,6 +50,18 @@ def of_network(error: BaseException) -> str:
         return "the connection is refused"
     found = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
     return found[1].lower() if found is not None else shown(text)
+
+
+def of_proxy(error: BaseException) -> str:
+    """What is wrong with the proxy of the environment, or with a URL; that of a proxy may hold a password."""
+    if isinstance(error, ValueError):
+        if not getproxies():
+            return of_network(error)
+        return "HTTPS_PROXY or ALL_PROXY of the environment is not the URL of an HTTP proxy"
+    text = str(error)
+    if found := re.search(r"Tunnel connection failed: (\d+)", text):
+        return f"the proxy of the environment (HTTPS_PROXY) answers {found[1]}"
+    return f"the proxy of the environment (HTTPS_PROXY): {of_network(error)}"
 
 
 def shown(value: object) -> str:
