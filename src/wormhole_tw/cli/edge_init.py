@@ -302,7 +302,8 @@ def _guide(plan: _Plan, files: Sequence[NewFile], program: str, *, to_install: b
         yield "   With that you agree to the terms of service of the CA: agree_tos in edge.toml."
         yield "   The certificates are there a minute later, where DNS and firewall are right. How they stand:"
         yield ""
-        yield f"     {shlex.join([program, 'edge', 'certificates', '--config', plan.unit_config, '--state', UNIT_STATE])}"
+        status = [program, "edge", "certificates", "--config", plan.unit_config, "--state", UNIT_STATE]
+        yield f"     {shlex.join(status)}"
         yield ""
     yield "   To try it in a terminal, where you may listen on these ports:"
     yield ""
