@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 
 from wormhole_tw.errors import ConfigError
 
+from .conditions import HostIs
 from .model import Backend, Route, Site
+from .rules import RuleIndex, find_shadows
 
 if TYPE_CHECKING:
     from .config import EdgeConfig
 
-__all__ = ["EMPTY", "Catalog", "CatalogHolder", "build_catalog", "find_shadows", "removed_tokens"]
+__all__ = ["EMPTY", "Catalog", "CatalogHolder", "build_catalog", "removed_tokens"]
+
+MANY_ROUTES = 16
+"""Prefixes that are compared one after the other; of more, the first segments are looked up."""
 
 _HTTPS = 443
 
@@ -24,6 +29,12 @@ _HTTPS = 443
 def _authority(hostname: str) -> str:
     """The form of a normalised host name in Host and in a URL."""
     return f"[{hostname}]" if ":" in hostname else hostname
+
+
+def _hosts_of(route: Route, site: Site) -> Iterable[str]:
+    """The host names for which a route is, in the order of its site's."""
+    named = next((condition.names for condition in route.conditions if isinstance(condition, HostIs)), None)
+    return site.hostnames if named is None else sorted(named)
 
 
 class Catalog:
@@ -36,7 +47,21 @@ class Catalog:
     :raises ValueError: two of them claim the same name, host name or token, or a route leads nowhere
     """
 
-    __slots__ = ("_by_digest", "_exact", "_hostnames", "_reached", "_wild", "backends", "passes", "sites", "warnings")
+    __slots__ = (
+        "_by_digest",
+        "_exact",
+        "_hostnames",
+        "_reached",
+        "_wild",
+        "backends",
+        "passes",
+        "rules",
+        "sites",
+        "warnings",
+    )
+
+    rules: Mapping[str, RuleIndex]
+    """By the names of the sites that are not plain, or have many routes."""
 
     passes: bool
     """There are sites whose TLS is not ended here."""
@@ -70,7 +95,7 @@ class Catalog:
         self.backends = MappingProxyType(by_name)
         for site in self.sites:
             for route in site.routes:
-                if route.backend not in by_name:
+                if route.backend not in by_name and route.answer is None:
                     raise ValueError(f"site {site.name!r} leads to no backend {route.backend!r}")
             for hostname in map(_authority, site.hostnames):
                 if hostname in self._exact or (hostname.startswith("*.") and hostname[2:] in self._wild):
@@ -79,16 +104,19 @@ class Catalog:
                     self._wild[hostname[2:]] = site
                 else:
                     self._exact[hostname] = site
+        self.rules = {
+            site.name: RuleIndex(site.routes) for site in self.sites if not site.plain or len(site.routes) > MANY_ROUTES
+        }
         self._hostnames = tuple(hostname for site in self.sites for hostname in site.hostnames)
         self._reached: dict[str, dict[tuple[str, str], None]] = {}
         for site in self.sites:
             shadows = find_shadows(site.routes)
             for index, route in enumerate(site.routes):
-                if index not in shadows:
+                if index not in shadows and route.answer is None:
                     reached = self._reached.setdefault(route.backend, {})
-                    path = "" if route.path == "/" else route.path
-                    for hostname in site.hostnames:
-                        reached[(_authority(hostname), path)] = None
+                    path = route.path if route.pattern is None else route.pattern.head
+                    for hostname in _hosts_of(route, site):
+                        reached[(_authority(hostname), "" if path == "/" else path)] = None
 
     def site_for(self, hostname: str) -> Site | None:
         """Find the site of a host name; an exact name wins over a wildcard.
@@ -101,7 +129,9 @@ class Catalog:
         return self._wild.get(parent) if label else None
 
     def match(self, site: Site, path: bytes | str) -> Route | None:
-        """Find the first route of a site that takes a path (normalised, percent-encoded, without the query)."""
+        """Find the first route of a plain site that takes a path (normalised, percent-encoded, without the query)."""
+        if len(site.routes) > MANY_ROUTES:
+            return self.rules[site.name].by_path(path if isinstance(path, str) else str(path, "latin-1"))
         text: str | None = None
         for route in site.routes:
             if route.path == "/":
@@ -153,9 +183,10 @@ def build_catalog(config: EdgeConfig) -> Catalog:
             if shadow is None:
                 reached.add(route.backend)
                 continue
+            path = site.routes[shadow].path
             reason = (
                 f"{route.path} of site {site.name} can never be reached: routes[{shadow}] "
-                f"({site.routes[shadow].path}) stands before it and takes all of it"
+                f"({path}) stands before it and takes all of it"
             )
             warnings.append(str(ConfigError(config.source, f"$.sites[{number}].routes[{index}]", reason)))
     for number, backend in enumerate(config.backends):
@@ -165,25 +196,6 @@ def build_catalog(config: EdgeConfig) -> Catalog:
     if not config.sites and not config.tcp:
         warnings.append(str(ConfigError(config.source, "$.sites", "there is no site: every request gets 404")))
     return Catalog(config.sites, config.backends, own_names=config.names, warnings=warnings)
-
-
-def find_shadows(routes: tuple[Route, ...]) -> dict[int, int]:
-    """Find the routes that can never be reached: index of each → index of the earlier one that takes all it would."""
-    first: dict[str, int] = {}
-    shadows: dict[int, int] = {}
-    for index, route in enumerate(routes):
-        path = route.path
-        # "/" takes all; "/a/b" is taken by itself, by "/a" and by "/a/": every cut at a slash, with and without it.
-        covers = {"/", path}
-        cut = path.find("/", 1)
-        while cut != -1:
-            covers.update((path[:cut], path[: cut + 1]))
-            cut = path.find("/", cut + 1)
-        earlier = [first[cover] for cover in covers if cover in first]
-        if earlier:
-            shadows[index] = min(earlier)
-        first.setdefault(path, index)
-    return shadows
 
 
 def removed_tokens(old: Catalog, new: Catalog) -> frozenset[bytes]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,16 +24,17 @@ from .client_certificates import read_client_certificates
 from .dns import DnsServer, read_resolvers
 from .endpoints import check_endpoint, endpoint_port
 from .files import read_toml
-from .limits import Limits, SiteLimits
+from .limits import Limits
 from .listeners import Listener, read_listeners
-from .model import Backend, Route, Site
-from .names import normalise_hostname, normalise_prefix
+from .model import Backend, Site
+from .names import normalise_hostname
 from .origins import read_origins
 from .pages import read_pages
 from .passthrough import check_passthrough
+from .routes import OfSite, read_route, set_branches
 from .schema import check_table, closest, place
 from .security import compile_security
-from .tables import AccessLogTable, BackendTable, EdgeFile, EdgeTable, RouteTable, SiteTable, TlsTable
+from .tables import AccessLogTable, BackendTable, EdgeFile, EdgeTable, SiteTable, TlsTable
 from .tcp import Checks, TcpService, read_tcp
 from .tokens import parse_digest
 from .trust import read_trusted
@@ -351,6 +352,12 @@ class _Resolver:
         sites: list[Site] = []
         names: set[str] = set()
         owners: dict[str, str] = {}
+        there = dict.fromkeys(backends)  # of ten thousand backends, none is looked for one after the other
+
+        def known(key: str, backend: str) -> None:
+            if backend not in there:
+                self._known(key, backend, backends)
+
         for number, table in enumerate(tables):
             key = f"$.sites[{number}]"
             if not table.hostnames:
@@ -370,30 +377,20 @@ class _Resolver:
             security = None
             if table.security is not None:
                 security = compile_security(table.security, self._source, f"{key}.security")
-            routes = tuple(
-                replace(self._route(f"{key}.routes[{index}]", name, route, backends, table.limits), security=security)
-                for index, route in enumerate(table.routes)
-            )
-            if not routes:
+            if not table.routes:
                 raise self._error(f"{key}.routes", "a site needs a route")
             if table.tls is not None:
                 check_passthrough(table, hostnames, self._source, key)
+            of_site = OfSite(name, hostnames, table.limits, security, self._folder, self._source, known, self._name)
+            routes = tuple(
+                read_route(route, of_site, f"{key}.routes[{index}]") for index, route in enumerate(table.routes)
+            )
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
             asked = read_client_certificates(table, hostnames, self._folder, self._source, key)
             passthrough = table.tls is not None
             sites.append(Site(name, tuple(hostnames), routes, own, security, asked, passthrough))
-        return tuple(sites)
-
-    def _route(
-        self, key: str, site: str, table: RouteTable, backends: Sequence[str], limits: SiteLimits | None
-    ) -> Route:
-        try:
-            path = normalise_prefix(table.path)
-        except ValueError as error:
-            raise self._error(f"{key}.path", str(error)) from error
-        self._known(f"{key}.backend", table.backend, backends)
-        return Route(site, path, table.backend, limits)
+        return set_branches(sites)
 
     # what they share
 

@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from wormhole_tw.http.patterns import REST
 
 from .limits import SiteLimits
 from .origin import Origin
 
+if TYPE_CHECKING:
+    from wormhole_tw.http.edits import FieldEdits
+    from wormhole_tw.http.patterns import PathPattern
+    from wormhole_tw.http.rewriting import PathRewrite, PrefixSwap, Redirect
+
+    from .conditions import Condition
+
 __all__ = [
     "H2C",
     "HTTP1",
+    "MAINTENANCE",
     "AddedFields",
     "Backend",
     "ClientCertificates",
@@ -58,6 +68,10 @@ class Security:
 
     secure: AddedFields
     plain: AddedFields
+
+
+MAINTENANCE = "maintenance"
+"""The reason of an answer that stands for a service which is being worked on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +120,30 @@ class GateSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of a site: requests whose path begins with ``path`` go to ``backend``.
+    """One row of a site: what requests it takes, and what becomes of them.
 
-    ``path`` is a prefix at segment bounds, in the form that requests are routed in (:func:`normalise_prefix`):
-    ``/docs`` takes ``/docs``, ``/docs/`` and ``/docs/a``, never ``/docsx``; ``/docs/`` takes what is below it only.
+    With ``kind`` "prefix" (the default) ``path`` is a prefix at segment bounds, in the form that requests are routed in
+    (:func:`normalise_prefix`): ``/docs`` takes ``/docs``, ``/docs/`` and ``/docs/a``, never ``/docsx``; ``/docs/`` takes
+    what is below it only.
+    With "exact" it is the whole path, with "pattern" the text of one.
 
     :ivar site: the name of the site it belongs to
-    :ivar path: the prefix, beginning with ``/``
-    :ivar backend: the name of the backend
+    :ivar path: beginning with ``/``
+    :ivar backend: the name of the backend; empty where the edge answers itself
     :ivar limits: of its site, where that has limits of its own
     :ivar security: what its site's answers get besides; None for nothing
     :ivar selection: which of the backend's upstreams its requests may go to; None for any
     :ivar gates: the settings of what is asked before a request goes on, in order; None for nothing
     :ivar name: what logs call it; an empty string for its path
+    :ivar kind: what ``path`` is
+    :ivar pattern: with "pattern": it, compiled
+    :ivar conditions: what a request needs besides its path
+    :ivar answer: what the edge answers itself; None where a backend is asked
+    :ivar rewrite: how the service's target comes about; None: it is the visitor's, canonical
+    :ivar request_edits: changes to the fields of requests; None for none
+    :ivar response_edits: changes to the fields of its answers; None for none
     :ivar label: what it is called: its name, or its path
+    :ivar plain: it is a prefix and a backend, and nothing more
     :ivar below: the prefix of every path that is below ``path`` (it ends in ``/``); compiled once
     """
 
@@ -131,16 +155,37 @@ class Route:
     selection: Selection | None = None
     gates: tuple[GateSettings, ...] | None = None
     name: str = ""
+    kind: Literal["prefix", "exact", "pattern"] = "prefix"
+    pattern: PathPattern | None = None
+    conditions: tuple[Condition, ...] = ()
+    answer: LocalAnswer | Redirect | None = None
+    rewrite: PrefixSwap | PathRewrite | None = None
+    request_edits: FieldEdits | None = None
+    response_edits: FieldEdits | None = None
     label: str = field(init=False, repr=False, compare=False)
+    plain: bool = field(init=False, repr=False, compare=False)
     below: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.name or self.path)
         object.__setattr__(self, "below", self.path if self.path.endswith("/") else self.path + "/")
 
+        made = (self.answer, self.rewrite, self.request_edits, self.response_edits)
+        object.__setattr__(self, "plain", self.kind == "prefix" and not self.conditions and made == (None,) * 4)
+
     def takes(self, path: str) -> bool:
-        """Say whether this route alone would take a request for ``path`` (normalised, without the query)."""
+        """Say whether this route would take ``path`` (normalised, without the query), if its conditions hold."""
+        if self.pattern is not None:
+            return self.pattern.match(path) is not None
+        if self.kind == "exact":
+            return path == self.path
         return self.path == "/" or path == self.path or path.startswith(self.below)
+
+    def values(self, path: str) -> Mapping[str, str]:
+        """Give what the names of its path stand for in one that it takes; of a prefix, ``rest`` is what is below it."""
+        if self.pattern is not None:
+            return self.pattern.match(path) or {}
+        return {} if self.kind == "exact" else {REST: path[len(self.below) :]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +232,7 @@ class Site:
     :ivar security: what its answers get besides, those of the edge too; None for nothing
     :ivar client_certificates: what its visitors have to show in TLS; None for nothing
     :ivar passthrough: its TLS is not ended here: visitors' connections go as they are to the backend of its one route
+    :ivar plain: all its routes are prefixes and backends
     """
 
     name: str
@@ -196,6 +242,10 @@ class Site:
     security: Security | None = None
     client_certificates: ClientCertificates | None = None
     passthrough: bool = False
+    plain: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", all(route.plain for route in self.routes))
 
 
 @dataclass(frozen=True, slots=True)

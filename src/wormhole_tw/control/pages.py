@@ -10,7 +10,7 @@ from wormhole_tw.errors import ConfigError
 
 from .model import ErrorPages
 
-__all__ = ["MAX_PAGE", "read_pages"]
+__all__ = ["MAX_PAGE", "read_page", "read_pages", "read_text"]
 
 #: Octets of one page: ten times a plain one with its style in it; a thousand sites with five pages stay in memory.
 MAX_PAGE = 65536
@@ -34,7 +34,7 @@ def read_pages(value: str | Mapping[str, str], folder: Path, source: str, key: s
     pages: dict[tuple[str, str], bytes] = {}
     if isinstance(value, str):
         for path in _files(folder / value, value, source, key):
-            pages[path.stem, _KINDS[path.suffix]] = _read(path, source, key)
+            pages[path.stem, _KINDS[path.suffix]] = read_text(path, source, key)
         if not pages:
             raise ConfigError(source, key, f"there is no page in {value}: 404.html, 5xx.html, 503.txt, 4xx.json …")
         return ErrorPages(pages)
@@ -42,15 +42,24 @@ def read_pages(value: str | Mapping[str, str], folder: Path, source: str, key: s
         page_key = f"{key}.{name}"
         if _FOR.fullmatch(name) is None:
             raise ConfigError(source, page_key, _FOR_HINT)
-        if _FILE.fullmatch(text):
-            path = folder / text
-            pages[name, _KINDS[path.suffix]] = _read(path, source, page_key)
-        else:
-            kind = "html" if text.lstrip().startswith("<") else "text"
-            pages[name, kind] = _checked(text.encode(errors="surrogatepass"), "it", source, page_key)
+        suffix, page = read_page(text, folder, source, page_key)
+        pages[name, _KINDS[suffix]] = page
     if not pages:
         raise ConfigError(source, key, "there is no page in it")
     return ErrorPages(pages)
+
+
+def read_page(text: str, folder: Path, source: str, key: str) -> tuple[str, bytes]:
+    """Read a page that is the name of a file, or the page itself.
+
+    :returns: the ending of such a file (``.html``, ``.txt`` or ``.json``), and the page
+    :raises ConfigError: a file that is not there; a page that is empty, too long or no UTF-8
+    """
+    if _FILE.fullmatch(text):
+        path = folder / text
+        return path.suffix, read_text(path, source, key)
+    suffix = ".html" if text.lstrip().startswith("<") else ".txt"
+    return suffix, _checked(text.encode(errors="surrogatepass"), "it", source, key)
 
 
 def _files(folder: Path, name: str, source: str, key: str) -> list[Path]:
@@ -63,7 +72,11 @@ def _files(folder: Path, name: str, source: str, key: str) -> list[Path]:
     return [path for path in files if path.suffix in _KINDS and _FOR.fullmatch(path.stem)]
 
 
-def _read(path: Path, source: str, key: str) -> bytes:
+def read_text(path: Path, source: str, key: str) -> bytes:
+    """Read a file of text, as long as a page may be.
+
+    :raises ConfigError: it cannot be read, is empty, too long or no UTF-8
+    """
     try:
         with path.open("rb") as file:
             page = file.read(MAX_PAGE + 1)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.structs import fields
 
 from .names import is_address
 
@@ -38,9 +39,21 @@ def check_passthrough(table: SiteTable, hostnames: Sequence[str], source: str, k
                 "the edge sees no path to choose by"
             )
             raise ConfigError(source, f"{where}.backend", reason)
-        if route.path != "/":
-            reason = 'the edge sees no path on a site with tls = "passthrough": its one route is "/"'
-            raise ConfigError(source, f"{where}.path", reason)
+        for field in fields(route):
+            name = field.encode_name
+            value = getattr(route, name)
+            if (
+                name in ("backend", "name")
+                or value == field.default
+                or (name == "path" and value == "/")
+                or value == []
+            ):
+                continue
+            if name == "path":
+                reason = 'the edge sees no path on a site with tls = "passthrough": its one route is "/"'
+            else:
+                reason = 'the edge sees no request on a site with tls = "passthrough": its one route is a backend alone'
+            raise ConfigError(source, f"{where}.{name}", reason)
     if len(table.routes) > 1:
         raise ConfigError(source, f"{key}.routes", 'more than one route: a site with tls = "passthrough" has one, "/"')
     for name in ("error_pages", "security", "client_ca", "client_certificate", "client_fingerprints"):

@@ -13,6 +13,7 @@ from .acme import ExternalAccountTable
 from .dns import DnsTable
 from .limits import Count, CountOrOff, Limits, Seconds, SecondsOrOff, SiteLimits
 from .origins import OriginTable
+from .route_tables import RouteTable
 from .security import SecurityTable
 
 __all__ = [
@@ -121,13 +122,6 @@ class BackendTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rewrite_links: bool | None = None
     proxy_protocol: Literal["v1", "v2"] | None = None
     protocol: Literal["http/1.1", "h2c"] = "http/1.1"
-
-
-class RouteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[sites.routes]]``."""
-
-    path: str
-    backend: str
 
 
 class SiteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -34,6 +34,7 @@ __all__ = [
     "answer_towards_visitor",
     "ends_here",
     "interim_towards_visitor",
+    "passes_always",
     "request_towards_origin",
     "trailers_onwards",
 ]
@@ -156,6 +157,19 @@ def _policy(lower: bytes) -> _Policy:
     if known is None:
         return _Policy.FORWARDED_TOO if lower.startswith(b"x-forwarded-") else _Policy.PASS
     return known
+
+
+def passes_always(lower: bytes, *, of_request: bool) -> bool:
+    """Whether a field passes whoever sent it: it is neither of one connection, nor the codec's, nor ours to write.
+
+    Answers may carry what is a forwarding field in a request; it means nothing there.
+
+    :param lower: its name, lower-case
+    """
+    policy = _judge(lower)[1]
+    if policy in (_Policy.FORWARDING, _Policy.FORWARDED_TOO):
+        return not of_request or policy is _Policy.FORWARDED_TOO
+    return policy in (_Policy.PASS, _Policy.PROTECTED)
 
 
 @dataclass(frozen=True, slots=True)
