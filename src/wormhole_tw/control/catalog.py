@@ -80,7 +80,7 @@ class Catalog:
         self.sites = tuple(sites)
         self.passes = any(site.passthrough for site in self.sites)
         self.warnings = tuple(warnings)
-        self._exact: dict[str, Site | None] = dict.fromkeys(map(_authority, own_names))
+        self._exact: dict[str, Site | None] = dict.fromkeys(own_names)
         self._wild: dict[str, Site] = {}
         by_name: dict[str, Backend] = {}
         self._by_digest: dict[bytes, Backend] = {}
@@ -97,7 +97,7 @@ class Catalog:
             for route in site.routes:
                 if route.backend not in by_name and route.answer is None:
                     raise ValueError(f"site {site.name!r} leads to no backend {route.backend!r}")
-            for hostname in map(_authority, site.hostnames):
+            for hostname in site.hostnames:
                 if hostname in self._exact or (hostname.startswith("*.") and hostname[2:] in self._wild):
                     raise ValueError(f"two claims to {hostname!r}")
                 if hostname.startswith("*."):
@@ -121,7 +121,7 @@ class Catalog:
     def site_for(self, hostname: str) -> Site | None:
         """Find the site of a host name; an exact name wins over a wildcard.
 
-        :param hostname: lower case, no port, no trailing dot; an IPv6 address in brackets, as it stands in Host
+        :param hostname: lower case, no port, no trailing dot; an IPv6 address without brackets
         """
         if hostname in self._exact:
             return self._exact[hostname]
@@ -130,8 +130,8 @@ class Catalog:
 
     def match(self, site: Site, path: bytes | str) -> Route | None:
         """Find the first route of a plain site that takes a path (normalised, percent-encoded, without the query)."""
-        if len(site.routes) > MANY_ROUTES:
-            return self.rules[site.name].by_path(path if isinstance(path, str) else str(path, "latin-1"))
+        if len(site.routes) > MANY_ROUTES and (rules := self.rules.get(site.name)) is not None:
+            return rules.by_path(path if isinstance(path, str) else str(path, "latin-1"))
         text: str | None = None
         for route in site.routes:
             if route.path == "/":

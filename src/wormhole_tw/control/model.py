@@ -123,8 +123,8 @@ class Route:
     """One row of a site: what requests it takes, and what becomes of them.
 
     With ``kind`` "prefix" (the default) ``path`` is a prefix at segment bounds, in the form that requests are routed in
-    (:func:`normalise_prefix`): ``/docs`` takes ``/docs``, ``/docs/`` and ``/docs/a``, never ``/docsx``; ``/docs/`` takes
-    what is below it only.
+    (:func:`normalise_prefix`): ``/docs`` takes ``/docs``, ``/docs/`` and ``/docs/a``, never ``/docsx``; ``/docs/``
+    takes what is below it only.
     With "exact" it is the whole path, with "pattern" the text of one.
 
     :ivar site: the name of the site it belongs to

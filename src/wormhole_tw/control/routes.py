@@ -180,7 +180,7 @@ class _Reader:
         label, _, parent = host.partition(".")
         if host not in self._site.hostnames and not (label and f"*.{parent}" in self._site.hostnames):
             self._refuse(key, f"{host} is none of the site's hostnames")
-        return f"[{host}]" if ":" in host else host
+        return host
 
     def _network(self, index: int, text: str):  # type: ignore[no-untyped-def]
         try:

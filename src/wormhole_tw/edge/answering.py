@@ -9,6 +9,7 @@ from wormhole_tw.edge.answers import local_answer
 from wormhole_tw.edge.flow import Flow
 from wormhole_tw.edge.states import MOVES, State
 from wormhole_tw.http.added import add_fields
+from wormhole_tw.http.edits import edit_answer
 from wormhole_tw.http.events import Body, End, Framing, InformationalHead, RequestHead, ResponseHead
 from wormhole_tw.http.forwarding import answer_towards_visitor, interim_towards_visitor, trailers_onwards
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.added import Lines
+    from wormhole_tw.http.edits import FieldEdits
     from wormhole_tw.http.translation import Translation
 
 __all__ = ["Answering"]
@@ -30,6 +32,8 @@ class Answering(Flow):
     :ivar reason: why the edge answered itself (``X-Wormhole-Error``) or the answer is not whole; else empty
     :ivar first_byte: the wheel's clock when its answer began, or 0; kept only where ``on_exchange_done`` is set
     :ivar request_id: its name
+    :ivar edits: changes to the fields of its answer, as its route wants it; None for none
+    :ivar besides: what its answer says besides, and no other; gates may add to it
     :ivar added: what its answer gets besides, as its site wants it; None for nothing
     """
 
@@ -40,6 +44,8 @@ class Answering(Flow):
         "_translation",
         "added",
         "backend",
+        "besides",
+        "edits",
         "facts",
         "first_byte",
         "forward",
@@ -56,6 +62,8 @@ class Answering(Flow):
     _translation: Translation | None
     added: AddedFields | None
     backend: str
+    besides: Lines
+    edits: FieldEdits | None
     facts: ConnectionFacts
     forward: RequestHead | None
     first_byte: float
@@ -124,8 +132,7 @@ class Answering(Flow):
             self.move(State.SWITCHED)
         else:
             self.move(State.ANSWERING)
-            if self.added is not None:
-                add_fields(answer, self.added.defaults, self.added.besides)
+            self._complete(answer)
             if head.status >= 400 and self._much_is_left():
                 # an early refusal: the rest of the body is of no use, and the visitor is told so
                 answer.keep_alive = False
@@ -149,8 +156,7 @@ class Answering(Flow):
         answer = answer_towards_visitor(head, self._context.date_line)
         if self._translation is not None:
             self._translate(self._translation, answer)
-        if self.added is not None:
-            add_fields(answer, self.added.defaults, self.added.besides)
+        self._complete(answer)
         if head.status >= 400 and self._much_is_left():
             answer.keep_alive = False
         visitor = self._visitor
@@ -180,10 +186,19 @@ class Answering(Flow):
         head.keep_alive = not self._much_is_left()
         self._answer(head, body)
 
-    def _answer(self, head: ResponseHead, body: bytes) -> None:
-        visitor = self._visitor
+    def _complete(self, head: ResponseHead) -> None:
+        """What its route and its site want of every answer."""
+        if self.edits is not None:
+            edit_answer(head, self.edits)
+        if self.besides:
+            head.fields = [*head.fields, *self.besides]
+            head.common = False
         if self.added is not None:
             add_fields(head, self.added.defaults, self.added.besides)
+
+    def _answer(self, head: ResponseHead, body: bytes) -> None:
+        visitor = self._visitor
+        self._complete(head)
         self.status = head.status
         self.sent = len(body)
         self.first_byte = self._context.timers.seconds()

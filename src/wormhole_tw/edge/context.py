@@ -88,6 +88,7 @@ class EdgeContext:
 
     :ivar awaited: token → what a CA is to find under it on a plain listener (HTTP-01); None where no CA asks
     :ivar addresses: visitors' connections by what counts of the address, where that has a limit
+    :ivar chance: a number from 0 to 1, without 1
     :ivar catalogs: the current catalog; an exchange keeps the route and the limits that it found in it
     :ivar connections: visitors' connections (and those whose first bytes are still awaited)
     :ivar names: the edge's own host names, normalised
@@ -102,6 +103,7 @@ class EdgeContext:
     :ivar turn: the end of the reactor's turn
     :ivar site_limits: the limits of a site that has some of its own
     :ivar passages: connections that lead through the tunnel as they are
+    :ivar offers: whether an agent of a release branch could take a request for a backend now
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
     """
 
@@ -109,6 +111,7 @@ class EdgeContext:
         "addresses",
         "awaited",
         "catalogs",
+        "chance",
         "connections",
         "counters",
         "date",
@@ -122,6 +125,7 @@ class EdgeContext:
         "in_flight",
         "limits",
         "names",
+        "offers",
         "on_exchange_done",
         "origins",
         "passages",
@@ -190,6 +194,8 @@ class EdgeContext:
         self.passages = Passages(timers.seconds)
         self.draining = False
         self.request_ids = RequestIds(random.randbytes)
+        self.chance = random.random
+        self.offers = self.dispatch.offers
         self.door: TunnelDoor | None = None
         self.on_exchange_done: Callable[[Exchange], None] | None = None
         self.gates = Gates(self)

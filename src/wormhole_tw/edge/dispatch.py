@@ -54,6 +54,10 @@ class Dispatch:
             return None
         return self._balancer.pick(candidates)
 
+    def offers(self, backend: str, branch: str) -> bool:
+        """Whether an upstream of a release branch could take a request for a backend now."""
+        return any(upstream.branch == branch for upstream in self._upstreams.for_backend(backend))
+
     def wait(self, backend: str, waiter: IWaiter) -> bool:
         """Queue a request until an upstream comes.
 

@@ -22,12 +22,13 @@ from wormhole_tw.edge.router import Way, redirect_location, route_request
 from wormhole_tw.edge.search import Search, kept_stream
 from wormhole_tw.edge.states import BEFORE_ANSWER, State
 from wormhole_tw.errors import HttpError
+from wormhole_tw.http.edits import edit_request
 from wormhole_tw.http.events import Body, End, Framing, RequestHead
 from wormhole_tw.http.forwarding import ends_here, request_towards_origin, trailers_onwards
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
-    from wormhole_tw.control.model import Selection
+    from wormhole_tw.control.model import LocalAnswer, Selection
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.inflight import Counted
@@ -55,7 +56,8 @@ class Exchange(Answering):
     :ivar facts: what is known of the visitor and its connection; ``facts.address`` is *the* visitor's address
     :ivar host: the host name that was asked for, normalised
     :ivar limits: those of its site, once it is known, and the edge's before
-    :ivar forward: the request as it goes to the upstream; None before it was routed
+    :ivar forward: the request as it goes to the upstream; None before it was routed, and where the edge answers itself
+    :ivar local: what the edge answers itself, as its route says; None where a service is asked
     :ivar selection: which of the backend's upstreams it may go to; None for any
     :ivar site: the name of its site, or an empty string
     :ivar route: the name of its route, or its path where it has none, or an empty string
@@ -71,6 +73,7 @@ class Exchange(Answering):
         "began",
         "host",
         "limits",
+        "local",
         "route",
         "selection",
         "site",
@@ -85,6 +88,9 @@ class Exchange(Answering):
         self.host = ""
         self.forward: RequestHead | None = None
         self.added = None
+        self.edits = None
+        self.besides = ()
+        self.local: LocalAnswer | None = None
         self.state = State.NEW
         self.head = None
         self.backend = ""
@@ -150,6 +156,9 @@ class Exchange(Answering):
         self.backend = route.backend
         self.forward = way.forward
         self.selection = route.selection
+        self.edits = route.response_edits
+        self.besides = way.besides
+        self.local = way.answer
         if way.gates is None:
             self.proceed()
         else:
@@ -158,6 +167,9 @@ class Exchange(Answering):
 
     def proceed(self) -> None:
         """Nothing stands in its way any more: send it on."""
+        if self.local is not None:
+            self.answer_locally(self.local)
+            return
         context = self._context
         forward = self.forward
         assert forward is not None
@@ -187,7 +199,7 @@ class Exchange(Answering):
                 self._redirect(head)
             return None
         catalog = context.catalogs.current
-        routed = route_request(catalog, facts, head)
+        routed = route_request(context, catalog, facts, head)
         route = routed.route
         if route.security is not None:
             self.added = route.security.secure if facts.forwarding.scheme == "https" else route.security.plain
@@ -199,10 +211,14 @@ class Exchange(Answering):
         if head.method == b"OPTIONS" and ends_here(head):
             self._answer(*options_answer(context.date.at(context.wall())))
             return None
-        forward = request_towards_origin(head, routed.target, facts.forwarding)
+        forward = None
+        if routed.answer is None:
+            forward = request_towards_origin(head, routed.target, facts.forwarding)
+            if route.request_edits is not None:
+                forward = edit_request(forward, route.request_edits)
         gates = None if route.gates is None else context.gates.of(route)
-        way = Way(head, catalog, routed.host, route, forward, limits, self.added, gates)
-        if head.common:
+        way = Way(head, catalog, routed.host, route, forward, limits, self.added, gates, routed.answer, routed.besides)
+        if head.common and routed.lasting:
             # who repeats a request on its connection (a poller, an API's client) has the same way again
             facts.way = way
         return way

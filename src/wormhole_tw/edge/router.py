@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from wormhole_tw.edge.answers import ANSWERS
+from wormhole_tw.edge.ruled import rule
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.memo import MAX_HEAD, remember
 from wormhole_tw.http.targets import normalise_host, normalise_target
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 
     from wormhole_tw.control.catalog import Catalog
     from wormhole_tw.control.limits import Limits
-    from wormhole_tw.control.model import AddedFields, Route, Site
+    from wormhole_tw.control.model import AddedFields, LocalAnswer, Route, Site
+    from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.interfaces import IGate
+    from wormhole_tw.http.added import Lines
     from wormhole_tw.http.events import RequestHead
 
 __all__ = ["Routed", "Way", "host_of", "redirect_location", "route_request", "site_of"]
@@ -26,12 +29,18 @@ class Routed(NamedTuple):
     """Where a request goes.
 
     :ivar host: the host name it asked for, normalised
-    :ivar target: the path that was routed, and the query: what is forwarded
+    :ivar target: what is forwarded: the path that was routed, or what it was rewritten to, and the query
+    :ivar answer: what the edge answers itself; None where a service is asked
+    :ivar besides: what the visitor's answer says besides
+    :ivar lasting: the same visitor, asking the same again, goes the same way
     """
 
     host: str
     target: bytes
     route: Route
+    answer: LocalAnswer | None = None
+    besides: Lines = ()
+    lasting: bool = True
 
 
 class Way(NamedTuple):
@@ -40,20 +49,24 @@ class Way(NamedTuple):
     :ivar head: as it came
     :ivar catalog: what it was judged by
     :ivar host: the host name it asked for, normalised
-    :ivar forward: as it goes on
+    :ivar forward: as it goes on; None where the edge answers itself
     :ivar limits: those of its site
     :ivar added: fields that its answer gets, or None
     :ivar gates: who is asked before it goes on, in order; None for nobody
+    :ivar answer: what the edge answers itself, where it does
+    :ivar besides: what its answer says besides
     """
 
     head: RequestHead
     catalog: Catalog
     host: str
     route: Route
-    forward: RequestHead
+    forward: RequestHead | None
     limits: Limits
     added: AddedFields | None
     gates: tuple[IGate, ...] | None
+    answer: LocalAnswer | None = None
+    besides: Lines = ()
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -79,7 +92,7 @@ def site_of(catalog: Catalog, head: RequestHead) -> Site | None:
         return None
 
 
-def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -> Routed:
+def route_request(context: EdgeContext, catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -> Routed:
     """Find the route.
 
     A name that is no site is 404 before it can be 421: another connection would not help there.
@@ -104,6 +117,12 @@ def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -
         _refuse("misdirected")
     _judge_direction(catalog, facts, host, site)
     path, query = normalise_target(head.target)
+    rules = None if site.plain else catalog.rules[site.name]
+    if rules is not None:
+        ruled = rule(context, rules, host, path, query, head, facts)
+        if ruled is None:
+            _refuse("no-route")
+        return Routed(host, ruled.target, ruled.route, ruled.answer, ruled.besides, rules.lasting)
     route = catalog.match(site, path)
     if route is None:
         _refuse("no-route")
@@ -114,7 +133,7 @@ def route_request(catalog: Catalog, facts: ConnectionFacts, head: RequestHead) -
 
 
 _routed: dict[tuple[int, bytes, bytes], tuple[Catalog, Routed]] = {}
-"""What was found before: it depends on the catalog, the host name and the target alone."""
+"""What was found before on sites of plain prefixes: it depends on the catalog, the host name and the target alone."""
 
 
 def _judge_direction(catalog: Catalog, facts: ConnectionFacts, host: str, site: Site | None) -> None:
