@@ -38,6 +38,8 @@ _VALUE = re.compile(r"[!-~](?:[\t -~]*[!-~])?", re.ASCII)
 _TO = re.compile(r"[!-~]+", re.ASCII)
 _COOKIE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
 
+_WORKED_ON = "This part of the site is being worked on; please come back a little later."
+
 _CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -296,7 +298,7 @@ class _Reader:
         if table.page is not None:
             kind, body = read_page(table.page, self._site.folder, self._site.source, f"{self._key}.maintenance.page")
             fields += [(b"Content-Type", _CONTENT_TYPES[kind].encode()), (b"Cache-Control", b"no-store")]
-        return LocalAnswer(503, tuple(fields), body, MAINTENANCE)
+        return LocalAnswer(503, tuple(fields), body, MAINTENANCE, _WORKED_ON)
 
     # what it changes
 

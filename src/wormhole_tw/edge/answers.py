@@ -79,7 +79,6 @@ ANSWERS: dict[str, Answer] = {
     ),
     "upgrade-not-supported": Answer(501, "The service behind this name takes no WebSocket or other upgrade."),
     "service-timeout": Answer(504, "The service did not answer in time."),
-    "maintenance": Answer(503, "This part of the site is being worked on; please come back a little later."),
     "internal": Answer(500, "The edge failed to handle this request."),
 }
 """Reasons, as ``X-Wormhole-Error`` names them, and what goes with each."""
