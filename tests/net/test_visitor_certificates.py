@@ -19,7 +19,13 @@ from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.tickets import Front
 from wormhole_tw.net.tls import CertificateMap, ServerTls
 from wormhole_tw.net.tls_policy import INTERMEDIATE, MODERN
-from wormhole_tw.net.visitor_certificates import MAX_KNOWN, VisitorCertificate, VisitorPolicies, VisitorPolicy
+from wormhole_tw.net.visitor_certificates import (
+    MAX_DEPTH,
+    MAX_KNOWN,
+    VisitorCertificate,
+    VisitorPolicies,
+    VisitorPolicy,
+)
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -173,6 +179,30 @@ def test_fingerprints(server: Server, tmp_path: Path, spoken: ssl.TLSVersion, li
     assert (smuggled.served is None) is (listed is not CA)
 
 
+def test_a_fingerprint_makes_no_certificate_good(server: Server, tmp_path: Path, spoken: ssl.TLSVersion) -> None:
+    old, web = Person("old", CA, ends=-1), Person("web", CA, purpose=ExtendedKeyUsageOID.SERVER_AUTH)
+    listed = frozenset(person.fingerprint for person in (old, web, STRANGER, BERT))
+    server.ask(closed=VisitorPolicy([CA.certificate], fingerprints=listed))
+    for person, refusal in (
+        (old, "SSLV3_ALERT_CERTIFICATE_EXPIRED"),
+        (web, "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE"),
+        (STRANGER, "TLSV1_ALERT_UNKNOWN_CA"),
+        (BERT, "TLSV1_ALERT_UNKNOWN_CA"),  # without the one between
+    ):
+        refused = Shaken(server.tls, context(server, tmp_path, spoken, person), "closed.test")
+        assert (refused.served, refused.refusal) == (None, refusal)
+
+
+def test_how_many_may_stand_between(server: Server, tmp_path: Path, spoken: ssl.TLSVersion) -> None:
+    chain = [CA]
+    for number in range(MAX_DEPTH + 1):
+        chain.append(Person(f"department {number}", chain[-1], ca=True))
+        person = Person("deep", chain[-1])
+        shaken = Shaken(server.tls, context(server, tmp_path, spoken, person, *reversed(chain[1:])), "closed.test")
+        assert (shaken.served is not None) is (number < MAX_DEPTH), number
+    assert shaken.refusal == "TLSV1_ALERT_UNKNOWN_CA"
+
+
 def resumed(server: Server, made: ssl.SSLContext, name: str, session: object) -> Shaken:
     again = Shaken(server.tls, made, name, session)
     assert again.served is not None
@@ -250,6 +280,12 @@ def test_who_is_judged_by_another_name_is_not_judged(server: Server, tmp_path: P
     assert unseen.served is not None
     assert unseen.served.server_name == "closed.test"
     assert (unseen.served.visitors, unseen.served.certificate) == (None, None)
+    # and one that was let in without a certificate where one is needed, which OpenSSL does not do
+    without = Shaken(server.tls, context(server, tmp_path, spoken), "choice.test")
+    server.optional.required = True
+    judged = without.judged()
+    assert judged is not None
+    assert (judged.visitors, judged.certificate) == (None, None)
     seen = Shaken(server.tls, made, "closed.test")
     seen.server.server_name = "any.wild.test"  # type: ignore[attr-defined]
     judged = seen.judged()
@@ -319,20 +355,21 @@ def test_who_comes_back_by_a_cut_hello_shakes_hands(server: Server, tmp_path: Pa
     assert not again.resumed
 
 
-def test_modern(server: Server, tmp_path: Path) -> None:
-    old, new = (context(server, tmp_path, version) for version in VERSIONS)
-    first = Shaken(server.tls, new, "open.test")
+@pytest.mark.parametrize("name", ["open.test", "closed.test"])
+def test_modern(server: Server, tmp_path: Path, name: str) -> None:
+    old, new = (context(server, tmp_path, version, ANNE) for version in VERSIONS)
+    first = Shaken(server.tls, new, name)
     server.tls.swap(server.certificates, tls=MODERN)
-    again = Shaken(server.tls, new, "open.test", first.session)
+    again = Shaken(server.tls, new, name, first.session)
     assert again.served is not None
     assert again.served.version == "TLSv1.3"
     assert not again.resumed
-    refused = Shaken(server.tls, old, "open.test")
+    refused = Shaken(server.tls, old, name)
     assert (refused.served, refused.refusal) == (None, "TLSV1_ALERT_PROTOCOL_VERSION")
     server.tls.rotate_tickets()
-    assert resumed(server, new, "open.test", again.session).resumed
+    assert resumed(server, new, name, again.session).resumed
     server.tls.swap(server.certificates, tls=INTERMEDIATE)
-    assert Shaken(server.tls, old, "open.test").served is not None
+    assert Shaken(server.tls, old, name).served is not None
     assert ServerTls(server.certificates, [], tls=MODERN).certificates is server.certificates
 
 
