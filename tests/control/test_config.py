@@ -439,6 +439,7 @@ SPELLINGS = st.lists(
 )
 
 
+@pytest.mark.deadline(120)
 @given(SPELLINGS, st.data())
 def test_no_spelling_claims_a_host_name_that_another_site_has(names: list[str], data: st.DataObject) -> None:
     def spelt(name: str) -> str:
