@@ -10,10 +10,13 @@ import pytest
 
 from tests.control._sample import make, sample
 from wormhole_tw.control.catalog import build_catalog
+from wormhole_tw.control.passthrough import check_passthrough
 from wormhole_tw.control.reload import restart_needed
+from wormhole_tw.control.tables import SiteTable
 from wormhole_tw.control.tcp import TcpService, merge_tcp
 from wormhole_tw.control.trust import Trusted
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.structs import convert
 
 APP = {"listen": "tcp:5432", "backend": "app"}
 
@@ -173,6 +176,8 @@ def test_a_site_that_is_passed_through() -> None:
         ({"error_pages": {"404": "<p>"}}, "error_pages", "its service's"),
         ({"security": {"content_type_options": True}}, "security", "its service's"),
         ({"client_ca": "ca.pem"}, "client_ca", "its service's"),
+        ({"client_certificate": "optional"}, "client_certificate", "its service's"),
+        ({"client_fingerprints": []}, "client_fingerprints", "its service's"),
         (
             {"limits": {"connect": 1, "body_bytes": 1}},
             "limits.body_bytes",
@@ -184,6 +189,20 @@ def test_what_a_site_that_is_passed_through_cannot_have(changes: dict[str, Any],
     with pytest.raises(ConfigError, match=reason) as caught:
         make(passing(**changes))
     assert caught.value.key == f"$.sites[1].{key}"
+
+
+def test_what_may_stand_at_a_site_that_is_passed_through_is_counted_up() -> None:
+    """Every other key is refused, also one that is new and has a list: it must not be left out in silence."""
+
+    class Later(SiteTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        basic_auth: list[str] = []
+
+    table = convert(passing()["sites"][1] | {"basic_auth": []}, Later)
+    check_passthrough(table, ["vault.example.test"], "edge.toml", "$.sites[1]")
+    table = convert(passing()["sites"][1] | {"basic_auth": ["me"]}, Later)
+    with pytest.raises(ConfigError, match="its service's") as caught:
+        check_passthrough(table, ["vault.example.test"], "edge.toml", "$.sites[1]")
+    assert caught.value.key == "$.sites[1].basic_auth"
 
 
 def test_no_ca_is_asked_for_a_name_that_is_passed_through() -> None:

@@ -181,14 +181,18 @@ def test_a_site_that_asks_for_certificates(
 
 
 def test_one_connection_and_several_hosts(asking: Asking) -> None:
-    """What was found good for one host says nothing of another, nor of the same one after it."""
-    visitor = asking.visitor(served=judged_by(ASKED))
-    for host, status in (("app.test", 200), ("docs.test", 421), ("app.test", 200), ("docs.test", 421)):
+    """What was found good for one host says nothing of another, nor of the same one after it; nor does what another
+    visitor made known."""
+    visitor, other = (asking.visitor(served=judged_by(asked)) for asked in (ASKED, None))
+    rounds = [(visitor, "app.test", 200), (visitor, "docs.test", 421)]
+    rounds += [(other, "docs.test", 200), (other, "app.test", 421)]
+    for visitor, host, status in rounds * 2:
         visitor.says(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
-        if status == 200:
-            asking.stream.read()
-            asking.stream.deliver(OK)
+        asked = [stream for stream in asking.streams if stream.read()]
+        for stream in asked:
+            stream.deliver(OK)
         assert visitor.answers()[0][0].status_code == status
+        assert bool(asked) is (status == 200)
 
 
 @pytest.mark.parametrize("now", [None, OTHERS])

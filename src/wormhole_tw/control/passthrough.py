@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wormhole_tw.errors import ConfigError
-from wormhole_tw.structs import fields
+from wormhole_tw.structs import NODEFAULT, fields
 
 from .names import is_address
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .tables import SiteTable
 
 __all__ = ["check_passthrough"]
+
+#: What such a site may have.
+_KEYS = frozenset({"hostnames", "routes", "name", "tls", "limits"})
 
 #: Of [sites.limits], what a connection has that nobody here looks into.
 _LIMITS = frozenset({"connect", "upgrade_idle", "requests_per_site"})
@@ -56,8 +59,11 @@ def check_passthrough(table: SiteTable, hostnames: Sequence[str], source: str, k
             raise ConfigError(source, f"{where}.{name}", reason)
     if len(table.routes) > 1:
         raise ConfigError(source, f"{key}.routes", 'more than one route: a site with tls = "passthrough" has one, "/"')
-    for name in ("error_pages", "security", "client_ca", "client_certificate", "client_fingerprints"):
-        if getattr(table, name) is not None:
+    for field in fields(table):
+        # whatever there may ever be: a rule that was silently left out would let in whom it is to keep out
+        name = field.encode_name
+        usual = field.default if field.default_factory is NODEFAULT else field.default_factory()
+        if name not in _KEYS and getattr(table, name) != usual:
             reason = 'the edge neither ends TLS nor answers on a site with tls = "passthrough": this is its service\'s'
             raise ConfigError(source, f"{key}.{name}", reason)
     limits = table.limits
