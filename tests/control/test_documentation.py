@@ -11,6 +11,14 @@ from tests._support import ROOT
 from wormhole_tw import structs
 from wormhole_tw.control import tables
 from wormhole_tw.control.acme import ExternalAccountTable
+from wormhole_tw.control.balancing import (
+    BalanceTable,
+    BreakerTable,
+    EjectionTable,
+    HealthTable,
+    QueueTable,
+    RetriesTable,
+)
 from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.dns import DnsTable, UpdateTable
@@ -40,6 +48,12 @@ def rows(heading: str) -> list[list[str]]:
         ("`[tls.dns.rfc2136]`", UpdateTable),
         ("`[[backends]]`", tables.BackendTable),
         ("`[[backends.origins]]`", OriginTable),
+        ("`[backends.balance]`", BalanceTable),
+        ("`[backends.health]`", HealthTable),
+        ("`[backends.ejection]`", EjectionTable),
+        ("`[backends.breaker]`", BreakerTable),
+        ("`[backends.retries]`", RetriesTable),
+        ("`[backends.queue]`", QueueTable),
         ("`[[sites]]`", tables.SiteTable),
         ("`[[sites.routes]]`", tables.RouteTable),
         ("`[sites.security]`", tables.SecurityTable),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wormhole_tw.control.stores.file import FileStore
+from wormhole_tw.edge.balancers import check_balancers
 from wormhole_tw.edge.certificates.acme_files import check_needs
 from wormhole_tw.edge.certificates.files import load_certificates
 
@@ -17,6 +18,7 @@ def check(file: str) -> int:
     :raises ConfigError: what is wrong
     """
     config, catalog = FileStore(Path(file)).load()
+    check_balancers(config.backends, config.source)
     if config.tls.mode == "files":
         load_certificates(config)
     elif config.tls.acme is not None:

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 from wormhole_tw.errors import ConfigError
 
 from .acme import AcmeConfig, check_names, read_acme, refuse_acme_keys
+from .balancing import check_failovers, read_policy
 from .client_certificates import read_client_certificates
 from .dns import DnsServer, read_resolvers
 from .endpoints import check_endpoint, endpoint_port
@@ -344,8 +345,14 @@ class _Resolver:
                     raise self._error(token_key, f"this token opens backend {owner}; a token opens one backend only")
                 digests.add(digest)
             backends[name] = Backend(
-                name, frozenset(digests), origins, protocol=table.protocol, proxy_protocol=table.proxy_protocol
+                name,
+                frozenset(digests),
+                origins,
+                protocol=table.protocol,
+                proxy_protocol=table.proxy_protocol,
+                policy=read_policy(table, self._source, key),
             )
+        check_failovers(backends, self._source, self._known)
         return tuple(backends.values())
 
     def _sites(self, tables: Sequence[SiteTable], backends: Sequence[str]) -> tuple[Site, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from wormhole_tw.http.patterns import REST
 
+from .balancing import USUAL, Policy
 from .limits import SiteLimits
 from .origin import Origin
 
@@ -264,6 +265,7 @@ class Backend:
     :ivar origins: on the web; empty where agents alone serve it
     :ivar proxy_protocol: connections to the service begin with a header of this version; None for none
     :ivar protocol: :data:`HTTP1` or :data:`H2C`
+    :ivar policy: how its requests find their upstream
     """
 
     name: str
@@ -271,6 +273,7 @@ class Backend:
     origins: tuple[Origin, ...] = ()
     proxy_protocol: Literal["v1", "v2"] | None = None
     protocol: str = HTTP1
+    policy: Policy = USUAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Literal
 from wormhole_tw.structs import Struct
 
 from .acme import ExternalAccountTable
+from .balancing import BalanceTable, BreakerTable, EjectionTable, HealthTable, QueueTable, RetriesTable
 from .dns import DnsTable
 from .limits import Count, CountOrOff, Limits, Seconds, SecondsOrOff, SiteLimits
 from .origins import OriginTable
@@ -122,6 +123,13 @@ class BackendTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rewrite_links: bool | None = None
     proxy_protocol: Literal["v1", "v2"] | None = None
     protocol: Literal["http/1.1", "h2c"] = "http/1.1"
+    failover: str | None = None
+    balance: BalanceTable = BalanceTable()
+    health: HealthTable | None = None
+    ejection: EjectionTable = EjectionTable()
+    breaker: BreakerTable | None = None
+    retries: RetriesTable = RetriesTable()
+    queue: QueueTable | None = None
 
 
 class SiteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

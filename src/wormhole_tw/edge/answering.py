@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from wormhole_tw.control.model import H2C
+from wormhole_tw.control.model import H2C, AddedFields
 from wormhole_tw.edge.answers import local_answer
 from wormhole_tw.edge.flow import Flow
 from wormhole_tw.edge.states import MOVES, State
@@ -14,7 +15,7 @@ from wormhole_tw.http.events import Body, End, Framing, InformationalHead, Reque
 from wormhole_tw.http.forwarding import answer_towards_visitor, interim_towards_visitor, trailers_onwards
 
 if TYPE_CHECKING:
-    from wormhole_tw.control.model import AddedFields, LocalAnswer
+    from wormhole_tw.control.model import LocalAnswer
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.added import Lines
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from wormhole_tw.http.translation import Translation
 
 __all__ = ["Answering"]
+
+MAX_COOKIES = 1024
+"""Answers' additions with a cookie that are kept: sites times agents, a few hundred octets each."""
 
 
 class Answering(Flow):
@@ -123,6 +127,8 @@ class Answering(Flow):
         """See IAnswerHandler."""
         self._held = None
         self.status = head.status
+        if self.standing is not None:
+            self._answered(head.status)
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head, self._context.date_line)
@@ -151,6 +157,8 @@ class Answering(Flow):
         self._connection = None
         self.status = head.status
         self.sent = len(body)
+        if self.standing is not None:
+            self._answered(head.status)
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head, self._context.date_line)
@@ -163,6 +171,17 @@ class Answering(Flow):
         visitor.answer(answer, body)
         self._done()
         visitor.flush()
+
+    def stick(self, cookie: bytes) -> None:
+        """See Seeker."""
+        self.added = _with_cookie(self.added, cookie)
+
+    def _answered(self, status: int) -> None:
+        """Whoever remembers how long its upstream takes wants to know."""
+        # the time of an upload is the visitor's
+        self.fared(
+            self._context.timers.seconds(), status, timed=self.head is not None and self.head.framing is Framing.NONE
+        )
 
     def on_turn_end(self) -> None:
         """See IAnswerHandler."""
@@ -209,3 +228,13 @@ class Answering(Flow):
         visitor.send(End())
         self._done()
         visitor.exchange_done()
+
+
+@lru_cache(maxsize=MAX_COOKIES)
+def _with_cookie(added: AddedFields | None, cookie: bytes) -> AddedFields:
+    """What an answer gets besides, and this cookie in place of another one of its name."""
+    if added is None:
+        added = AddedFields()
+    name = cookie.partition(b"=")[0] + b"="
+    others = tuple(line for line in added.besides if line[0] != b"Set-Cookie" or not line[1].startswith(name))
+    return AddedFields(added.defaults, (*others, (b"Set-Cookie", cookie)))

@@ -66,6 +66,9 @@ ANSWERS: dict[str, Answer] = {
     # the agent reconnects within a second or two as a rule; more would keep visitors away for nothing
     "no-agent": Answer(503, "The service behind this name is not connected right now.", retry_after=2),
     "overloaded": Answer(503, "The service behind this name has no room for another request right now.", retry_after=1),
+    "circuit-open": Answer(
+        503, "The service behind this name has failed too often; it is left alone for a moment.", retry_after=5
+    ),
     "agent-lost": Answer(502, "The connection to the service was lost before it answered."),
     "service-refused": Answer(502, "The service behind this name does not accept connections."),
     "service-unknown": Answer(502, "The address of the service behind this name cannot be found."),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from wormhole_tw.control.limits import Limits, SiteLimits
 from wormhole_tw.edge.answers import HttpDate
-from wormhole_tw.edge.balancers import DEFAULT, balancer
 from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
 from wormhole_tw.edge.gates import Gates
@@ -153,8 +152,10 @@ class EdgeContext:
         public_port: int = 443,
         awaited: Mapping[bytes, bytes] | None = None,
         origins: OriginUpstreams | None = None,
+        region: str = "",
     ) -> None:
         """
+        :param region: where the edge is
         :param random: where balancing takes its chance from
         :param wall: seconds since 1970, for ``Date``
         """
@@ -185,7 +186,7 @@ class EdgeContext:
         if origins is not None:
             origins.pool = self.pool
         upstreams: IUpstreams = agents if origins is None else EveryUpstream(agents, origins)
-        self.dispatch = Dispatch(registry, upstreams, balancer(DEFAULT, random), timers, limits)
+        self.dispatch = Dispatch(registry, upstreams, catalogs, timers, limits, random, region)
         self.connections = Connections()
         self.addresses = InFlight()
         self.in_flight = Requests()

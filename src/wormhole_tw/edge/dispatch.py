@@ -1,18 +1,24 @@
-"""Dispatch: which upstream takes a request, now or, where one is expected back, in a moment."""
+"""Dispatch: which upstream takes a request, now or, where one is expected back or all are busy, in a moment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterator
+from random import Random
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from wormhole_tw.control.balancing import USUAL
+from wormhole_tw.edge.group import Group
+
 if TYPE_CHECKING:
+    from wormhole_tw.control.catalog import Catalog, CatalogHolder
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.model import Selection
     from wormhole_tw.control.registry import Registry
-    from wormhole_tw.edge.interfaces import IBalancer, IUpstream, IUpstreams, IWaiter
-    from wormhole_tw.net.timers import Timer, TimerWheel
+    from wormhole_tw.edge.interfaces import IUpstream, IUpstreams, IWaiter
+    from wormhole_tw.edge.seeker import Seeker
+    from wormhole_tw.net.timers import TimerWheel
 
 __all__ = ["Dispatch"]
 
@@ -20,97 +26,180 @@ log = Logger()
 
 
 class Dispatch:
-    """Candidates from the registry, one of them by the balancer; a bounded queue, first come first served.
+    """Candidates from those who know them, one of them by the balancer; a bounded queue, first come first served.
 
-    :param limits: ``waiting`` requests of one backend at most, ``waiting_time`` seconds each
+    :param limits: ``waiting`` requests of one backend at most, ``waiting_time`` seconds each, where its own ``queue``
+        says nothing else
+    :param region: the edge's
     """
 
     def __init__(
-        self, registry: Registry, upstreams: IUpstreams, balancer: IBalancer, timers: TimerWheel, limits: Limits
+        self,
+        registry: Registry,
+        upstreams: IUpstreams,
+        catalogs: CatalogHolder,
+        timers: TimerWheel,
+        limits: Limits,
+        random: Random,
+        region: str = "",
     ) -> None:
         self._registry = registry
         self._upstreams = upstreams
-        self._balancer = balancer
+        self._catalogs = catalogs
         self._timers = timers
         self._limits = limits
-        # backend → those that wait, in the order they came
-        self._queues: dict[str, dict[IWaiter, Timer]] = {}
-        self._unsubscribe: Callable[[], None] | None = registry.subscribe(self._changed)
+        self._random = random
+        self._region = region
+        self._groups: dict[str, Group] = {}
+        self._open = True
+        self._unsubscribe: list[Callable[[], None]] = [
+            registry.subscribe(self._changed),
+            catalogs.subscribe(self._reloaded),
+        ]
+
+    def __iter__(self) -> Iterator[Group]:
+        """Every backend's group that there is."""
+        return iter(self._groups.values())
+
+    def group(self, backend: str) -> Group:
+        """What is remembered of a backend."""
+        group = self._groups.get(backend)
+        if group is None:
+            group = Group(backend, self._timers, self._random, self._region, self._wake)
+            self._groups[backend] = group
+            self._refresh(group, self._catalogs.current)
+        return group
 
     def pick(
-        self, backend: str, avoid: Collection[Hashable] = (), selection: Selection | None = None
+        self,
+        backend: str,
+        avoid: Collection[Hashable] = (),
+        selection: Selection | None = None,
+        seeker: Seeker | None = None,
     ) -> IUpstream | None:
-        """An upstream for a request now, or None.
+        """An upstream for a request now, or None.  Whoever takes it says so: :meth:`Seeker.took`, where it has a
+        standing.
 
         :param avoid: keys of upstreams that failed this request already
         :param selection: which of them its route leads to; None for any
+        :param seeker: who asks, for balancers that look at that
         """
-        candidates = self._upstreams.for_backend(backend)
-        if selection is not None:
-            candidates = tuple(upstream for upstream in candidates if selection.takes(upstream.branch))
-        if avoid:
-            candidates = tuple(upstream for upstream in candidates if upstream.key not in avoid)
-        if not candidates:
-            return None
-        return self._balancer.pick(candidates)
+        group = self._groups.get(backend)
+        if group is None:
+            group = self.group(backend)
+        sole = group.sole
+        if sole is not None and selection is None and not avoid:
+            # as most backends are: nothing to choose, nothing to remember
+            group.requests += 1
+            return sole
+        upstream = group.pick(avoid, selection, seeker)
+        if upstream is None and group.policy.failover is not None:
+            upstream = self.pick(group.policy.failover, avoid, None, seeker)
+            if upstream is not None:
+                group.counts["failover"] += 1
+        return upstream
+
+    def has(self, backend: str, selection: Selection | None = None) -> bool:
+        """Whether there is one that a route's requests may go to."""
+        return bool(self.group(backend).candidates(selection))
+
+    def why(self, backend: str) -> str | None:
+        """Why :meth:`pick` gave none though there are some: the key of an answer; None where there are none."""
+        return self.group(backend).why()
+
+    def attempts(self, backend: str) -> int:
+        """How often one request of a backend may be sent."""
+        return self.group(backend).policy.retries.attempts
+
+    def may_retry(self, backend: str) -> bool:
+        """Whether a request may be sent once more; then it is counted."""
+        group = self.group(backend)
+        if not group.budget.take(self._timers.seconds(), group.requests):
+            return False
+        group.counts["retry"] += 1
+        return True
 
     def offers(self, backend: str, branch: str) -> bool:
         """Whether an upstream of a release branch could take a request for a backend now."""
         return any(upstream.branch == branch for upstream in self._upstreams.for_backend(backend))
 
     def wait(self, backend: str, waiter: IWaiter) -> bool:
-        """Queue a request until an upstream comes.
+        """Queue a request until an upstream comes, or has room.
 
         :returns: False when none is expected, or too many wait already; nothing was queued then
         """
-        if self._unsubscribe is None or not self._registry.expecting(backend):
+        group = self.group(backend)
+        queue = group.policy.queue
+        most, seconds = self._limits.waiting, self._limits.waiting_time
+        if queue is not None:
+            most, seconds = queue.requests, queue.seconds
+        elif not self._registry.expecting(backend):
             return False
-        queue = self._queues.setdefault(backend, {})
-        if len(queue) >= self._limits.waiting:
+        if not self._open or len(group.queue) >= most:
             return False
-        queue[waiter] = self._timers.start(self._limits.waiting_time, lambda: self._expired(backend, waiter))
+        group.queue[waiter] = self._timers.start(seconds, lambda: self._expired(group, waiter))
+        group.counts["queued"] += 1
         return True
 
     def forget(self, backend: str, waiter: IWaiter) -> None:
         """The request is gone; unknown ones are ignored."""
-        queue = self._queues.get(backend)
-        timer = queue.pop(waiter, None) if queue else None
+        group = self._groups.get(backend)
+        timer = None if group is None else group.queue.pop(waiter, None)
         if timer is not None:
             timer.cancel()
-            if not queue:
-                del self._queues[backend]
 
     def waiting(self, backend: str) -> int:
         """How many requests of a backend wait."""
-        return len(self._queues.get(backend, ()))
+        group = self._groups.get(backend)
+        return 0 if group is None else len(group.queue)
 
     def close(self) -> None:
         """Let nobody wait any longer, now or later."""
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
-        for backend, queue in list(self._queues.items()):
-            for waiter in list(queue):
-                self._expired(backend, waiter)
+        self._open = False
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._unsubscribe = []
+        for group in list(self._groups.values()):
+            for waiter in list(group.queue):
+                self._expired(group, waiter)
+            group.stop()
 
-    def _expired(self, backend: str, waiter: IWaiter) -> None:
-        self.forget(backend, waiter)
+    # within
+
+    def _expired(self, group: Group, waiter: IWaiter) -> None:
+        self.forget(group.name, waiter)
+        group.counts["queue_expired"] += 1
         waiter.upstream_missing()
 
+    def _refresh(self, group: Group, catalog: Catalog) -> None:
+        backend = catalog.backends.get(group.name)
+        group.configure(USUAL if backend is None else backend.policy)
+        group.take_over(self._upstreams.for_backend(group.name))
+
     def _changed(self, backend: str) -> None:
-        queue = self._queues.get(backend)
-        if not queue:
-            return
+        group = self._groups.get(backend)
+        if group is not None:
+            group.take_over(self._upstreams.for_backend(backend))
+
+    def _reloaded(self, catalog: Catalog) -> None:
+        for name, group in list(self._groups.items()):
+            self._refresh(group, catalog)
+            if name not in catalog.backends and not group.members and not group.queue:
+                group.stop()
+                del self._groups[name]
+
+    def _wake(self, group: Group) -> None:
+        queue = group.queue
         for waiter in list(queue):
-            upstream = self.pick(backend, (), waiter.selection)
+            if waiter not in queue:
+                continue  # what another was given has ended it
+            upstream = self.pick(group.name, (), waiter.selection, waiter.seeker)
             if upstream is None:
                 if waiter.selection is None:
                     return  # none for anybody
                 continue
-            if waiter not in queue:
-                continue  # what another was given has ended it
-            self.forget(backend, waiter)
+            self.forget(group.name, waiter)
             try:
                 waiter.upstream_ready(upstream)
             except Exception:  # noqa: BLE001 - the registry's other subscribers and the next in the queue go on
-                log.failure("a request that waited for backend {backend} failed", backend=backend)
+                log.failure("a request that waited for backend {backend} failed", backend=group.name)

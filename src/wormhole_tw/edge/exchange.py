@@ -20,11 +20,13 @@ from wormhole_tw.edge.refusals import refusal
 from wormhole_tw.edge.request_ids import given_id
 from wormhole_tw.edge.router import Way, redirect_location, route_request
 from wormhole_tw.edge.search import Search, kept_stream
+from wormhole_tw.edge.seeker import UNTOLD
 from wormhole_tw.edge.states import BEFORE_ANSWER, State
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.edits import edit_request
 from wormhole_tw.http.events import Body, End, Framing, RequestHead
 from wormhole_tw.http.forwarding import ends_here, request_towards_origin, trailers_onwards
+from wormhole_tw.http.methods import is_idempotent
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
@@ -106,6 +108,8 @@ class Exchange(Answering):
         self.sent = 0
         self.upstream: IUpstream | None = None
         self.selection: Selection | None = None
+        self.standing = None
+        self.asked = UNTOLD
         self._counted: Counted | None = None
         self._connection: IUpstreamRequest | None = None
         self._search: Search | None = None
@@ -173,13 +177,15 @@ class Exchange(Answering):
         context = self._context
         forward = self.forward
         assert forward is not None
-        upstream = context.dispatch.pick(self.backend, (), self.selection)
+        upstream = context.dispatch.pick(self.backend, (), self.selection, self)
         if upstream is not None and forward.upgrade is None:
             connection = kept_stream(context, upstream, self.facts, forward.method)
             if connection is not None:
                 # as most requests go: nothing to search, nothing to wait for
                 self.upstream = upstream
                 self.attempts = 1
+                if upstream.standing is not None:
+                    self.took(upstream.standing, context.timers.seconds())
                 self.send_on(connection)
                 return
         self._search = Search(context, self)
@@ -290,6 +296,12 @@ class Exchange(Answering):
     # what the search for an upstream calls
 
     @property
+    def repeats(self) -> bool:
+        """See Seeker."""
+        forward = self.forward
+        return forward is not None and forward.upgrade is None and is_idempotent(forward.method)
+
+    @property
     def repeatable(self) -> bool:
         """It can be sent again: all that was sent of it is still here, and the visitor has heard nothing."""
         return self._held is not None and self.state in BEFORE_ANSWER
@@ -395,6 +407,8 @@ class Exchange(Answering):
         elif self._walk is not None:
             self._walk.stop()
         self._held = None
+        if self.standing is not None:
+            self.left()
         if self._whole is not None:
             self._whole.cancel()
         context = self._context

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wormhole_tw.edge.seeker import Seeker
 from wormhole_tw.edge.states import State
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Flow"]
 
 
-class Flow:
+class Flow(Seeker):
     """What an exchange does with octets.
 
     :ivar state: where the exchange is

@@ -14,19 +14,25 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from random import Random
+
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 
+    from wormhole_tw.control.balancing import Balance
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.model import LocalAnswer, Selection
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.members import Member
+    from wormhole_tw.edge.seeker import Seeker
     from wormhole_tw.http.events import Body, End, Event, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
     from wormhole_tw.http.translation import Translation
 
 __all__ = [
     "IAnswerHandler",
     "IBalancer",
+    "IBalancerPlugin",
     "IDrainable",
     "IGate",
     "IUpstream",
@@ -57,6 +63,13 @@ class IUpstream(Interface):
     translation: Translation | None = Attribute(
         "what is changed in requests and answers on the way, for an origin on the web; None for nothing"
     )
+    shown: str = Attribute("what logs call it")
+    identity: bytes = Attribute(
+        "what tells it from the others of its backend, the same after it comes back and at every edge; never shown"
+    )
+    standing: Member | None = Attribute(
+        "what is remembered of its answers, None where nothing has to be; None at first, then dispatch's to write"
+    )
 
     def endpoint(facts: ConnectionFacts | None, host: str) -> IStreamClientEndpoint:
         """How to reach it.
@@ -76,20 +89,47 @@ class IUpstreams(Interface):
     """The upstreams of every backend: its agents' sessions, and its origins on the web."""
 
     def for_backend(name: str) -> Sequence[IUpstream]:
-        """Those that take a new request now; the same tuple until something changes, so that identity tells."""
+        """Those that take a new request now; the same tuple until something changes, so that identity tells.
+
+        It changes where the registry or the catalog does, and nowhere else.
+        """
 
 
 class IBalancer(Interface):
     """Chooses among upstreams that can all take the request."""
 
-    def pick(candidates: Sequence[IUpstream]) -> IUpstream:
-        """One of the candidates, which are never none.  Called once a request: cheap, and without side effects."""
+    always: bool = Attribute("it is asked also where there is one candidate alone")
+
+    def pick(candidates: Sequence[IUpstream], seeker: Seeker | None, now: float) -> IUpstream:
+        """One of the candidates, which are never none.  Called once a request, and cheap.
+
+        :param candidates: each has its ``standing``; the same object until something changes, so that what follows
+            from it can be kept
+        :param seeker: the request (``head``, ``facts``), or the connection that is passed through (``head`` is None);
+            None where nobody asks for himself
+        :param now: the wheel's clock, seconds
+        """
+
+
+class IBalancerPlugin(Interface):
+    """A balancer of somebody else's, found among Twisted's plugins (``twisted/plugins``)."""
+
+    name: str = Attribute("what ``method`` calls it: small letters, digits and underscores")
+
+    def make(settings: Balance, random: Random) -> IBalancer:
+        """A new one, for one backend; it is kept until its settings change.
+
+        :param settings: ``[backends.balance]``; its table ``settings`` is the plugin's own, strings by name
+        :param random: where it takes its randomness from
+        :raises ValueError: these settings will not do; one sentence
+        """
 
 
 class IWaiter(Interface):
     """A request that waits for an upstream to appear.  Exactly one of the two is called, once."""
 
     selection: Selection | None = Attribute("which upstreams it can go to; None for any of its backend")
+    seeker: Seeker = Attribute("the request")
 
     def upstream_ready(upstream: IUpstream) -> None:
         """Here is one."""

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.failures import expects_successor, reason_of
 from wormhole_tw.edge.interfaces import IDrainable, IUpstream, IWaiter
-from wormhole_tw.edge.search import MAX_ATTEMPTS
+from wormhole_tw.edge.seeker import UNTOLD, Seeker
 from wormhole_tw.edge.upstreams.dialling import Dialling
 from wormhole_tw.errors import NoUpstream, TimedOut
 from wormhole_tw.net.relay import Relay, RelayEnd
@@ -45,6 +45,7 @@ REASONS = (
     "idle",
     "stopping",
     "no-agent",
+    "circuit-open",
     "overloaded",
     "service-refused",
     "service-timeout",
@@ -67,6 +68,9 @@ LAST_WORDS = 60.0
 
 _NOBODY = NoUpstream("no agent is there")
 
+REACHED = 200
+"""What a service that was reached counts for among those that answer."""
+
 
 class Course(NamedTuple):
     """Where a connection goes, and what holds on its way.
@@ -87,7 +91,7 @@ class Course(NamedTuple):
 
 
 @implementer(IDrainable, IWaiter)
-class Passage:
+class Passage(Seeker):
     """One connection, and the stream that it leads into.
 
     :ivar facts: what is known of the visitor's connection
@@ -113,6 +117,7 @@ class Passage:
         "began",
         "course",
         "facts",
+        "head",
         "joined",
         "reason",
         "upstream",
@@ -130,6 +135,9 @@ class Passage:
         """
         self.course = course
         self.facts = facts
+        self.head = None
+        self.standing = None
+        self.asked = UNTOLD
         self.upstream: IUpstream | None = None
         self.attempts = 0
         self.began = context.timers.seconds()
@@ -187,6 +195,11 @@ class Passage:
 
     selection = None
 
+    @property
+    def seeker(self) -> Passage:
+        """See IWaiter."""
+        return self
+
     def upstream_ready(self, upstream: IUpstream) -> None:
         """See IWaiter."""
         try:
@@ -196,21 +209,26 @@ class Passage:
 
     def upstream_missing(self) -> None:
         """See IWaiter."""
-        self._give_up(reason_of(self._failure))
+        self._give_up(self._why())
 
     # the way to the service
 
     def _find(self) -> None:
         context, backend = self._context, self.course.backend
-        upstream = context.dispatch.pick(backend, self._avoid)
+        upstream = context.dispatch.pick(backend, self._avoid, None, self)
         if upstream is not None:
             self._dial(upstream)
         elif not (expects_successor(self._failure) and context.dispatch.wait(backend, self)):
-            self._give_up(reason_of(self._failure))
+            self._give_up(self._why())
+
+    def _why(self) -> str:
+        reason = self._context.dispatch.why(self.course.backend) if self._failure is _NOBODY else None
+        return reason or reason_of(self._failure)
 
     def _dial(self, upstream: IUpstream) -> None:
         self.upstream = upstream
         self.attempts += 1
+        self.took(upstream.standing, self._context.timers.seconds())
         # as soon as the stream is open (OPENED) the relay lets the visitor's octets through
         dialling = upstream.passage(self.facts, self.course.host).connect(Dialling(self._relay.far))
         self._dialling = dialling
@@ -223,7 +241,8 @@ class Passage:
         self._stop_timer()
         if self._over:
             return
-        self.joined = self._silent_since = self._context.timers.seconds()
+        self.joined = self._silent_since = now = self._context.timers.seconds()
+        self.fared(now, REACHED, timed=False)
         self._timer = self._context.timers.start((self.course.idle or LAST_WORDS) / LOOKS, self._look)
         self._context.passages.joined(self)
 
@@ -237,7 +256,14 @@ class Passage:
             error = TimedOut("connect", "the connection to the service did not stand in time")
         self._failure = error
         # nothing was sent on a stream that was never joined: it may be tried elsewhere, but not for ever
-        if isinstance(error, TimedOut) or self.attempts >= MAX_ATTEMPTS:
+        dispatch, backend = self._context.dispatch, self.course.backend
+        if not expects_successor(error):
+            self.fared(self._context.timers.seconds(), 0, timed=False)
+        if (
+            isinstance(error, TimedOut)
+            or self.attempts >= dispatch.attempts(backend)
+            or not (expects_successor(error) or dispatch.may_retry(backend))
+        ):
             self._give_up(reason_of(error))
             return
         assert self.upstream is not None
@@ -295,6 +321,7 @@ class Passage:
             self.reason = CLOSED if self.joined else "visitor-gone"
         self._stop_timer()
         context.dispatch.forget(self.course.backend, self)
+        self.left()
         dialling, self._dialling = self._dialling, None
         if dialling is not None:
             dialling.cancel()

@@ -27,12 +27,9 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.net.timers import Timer
 
-__all__ = ["MAX_ATTEMPTS", "REUSE_WITHIN", "Search", "kept_stream"]
+__all__ = ["REUSE_WITHIN", "Search", "kept_stream"]
 
 log = Logger()
-
-MAX_ATTEMPTS = 3
-"""How often one request is sent: the first, and two more.  A third agent that fails is no accident."""
 
 REUSE_WITHIN = 1.0
 """Seconds for which an idle stream takes a request that must not be sent twice.  An origin may close an idle connection
@@ -70,34 +67,45 @@ class Search:
         if upstream is None:
             self._wait_or_give_up()
         else:
-            self._exchange.upstream = upstream
-            self._exchange.attempts += 1
+            self._take(upstream)
             self._dial(upstream)
 
     def find(self) -> None:
         """Look for an upstream now; what comes of it, the exchange is told, perhaps before this returns."""
         pick, backend, selection = self._context.dispatch.pick, self._exchange.backend, self._exchange.selection
-        upstream = pick(backend, self._avoid, selection)
+        upstream = pick(backend, self._avoid, selection, self._exchange)
         if upstream is None and self._refused:
             # a service that refused this one, or left with its connection, may well take the next
-            upstream = pick(backend, (), selection)
+            upstream = pick(backend, (), selection, self._exchange)
         if upstream is not None:
             self.use(upstream)
         else:
             self._wait_or_give_up()
 
     def _wait_or_give_up(self) -> None:
-        exchange = self._exchange
-        if expects_successor(self._failure) and self._context.dispatch.wait(exchange.backend, self):
+        exchange, dispatch = self._exchange, self._context.dispatch
+        if expects_successor(self._failure) and dispatch.wait(exchange.backend, self):
             exchange.move(State.WAITING)
         else:
-            exchange.give_up(reason_of(self._failure), code=code_of(self._failure))
+            self._give_up()
+
+    def _give_up(self) -> None:
+        exchange, reason = self._exchange, None
+        if self._failure is _NOBODY:
+            reason = self._context.dispatch.why(exchange.backend)
+        exchange.give_up(reason or reason_of(self._failure), code=code_of(self._failure))
+
+    def _take(self, upstream: IUpstream) -> None:
+        exchange = self._exchange
+        exchange.upstream = upstream
+        exchange.attempts += 1
+        if exchange.standing is not None or upstream.standing is not None:
+            exchange.took(upstream.standing, self._context.timers.seconds())
 
     def use(self, upstream: IUpstream) -> None:
         """Send the request there: on an idle stream, or on a new one."""
         context, exchange = self._context, self._exchange
-        exchange.upstream = upstream
-        exchange.attempts += 1
+        self._take(upstream)
         forward = exchange.forward
         assert forward is not None
         if forward.upgrade is None and not self._fresh:
@@ -115,12 +123,16 @@ class Search:
         """
         exchange = self._exchange
         lost = undelivered(error)
-        if reused and not lost:
+        closing = reused and not lost
+        if closing:
             # the idle stream was closing: a new one to the same agent is as good as any
             self._fresh = True
         elif exchange.upstream is not None:
             self._avoid.add(exchange.upstream.key)
         self._refused = isinstance(error, RequestReset) and lost
+        if not (closing or self._refused):
+            # neither a connection that was closing nor a service that leaves in order says that it is not well
+            self._fared(error)
         assert exchange.forward is not None
         may = not isinstance(error, HttpError | TimedOut) and not begun
         self._again(error, may=may and (lost or is_idempotent(exchange.forward.method)))
@@ -134,6 +146,11 @@ class Search:
             dialling.cancel()
 
     # IWaiter
+
+    @property
+    def seeker(self) -> Exchange:
+        """See IWaiter."""
+        return self._exchange
 
     @property
     def selection(self) -> Selection | None:
@@ -151,7 +168,7 @@ class Search:
 
     def upstream_missing(self) -> None:
         """See IWaiter."""
-        self._exchange.give_up(reason_of(self._failure))
+        self._give_up()
         self._exchange.flush()
 
     # within
@@ -159,11 +176,24 @@ class Search:
     def _again(self, error: BaseException, *, may: bool) -> None:
         self._failure = error
         exchange = self._exchange
-        if not (may and exchange.repeatable and exchange.attempts < MAX_ATTEMPTS):
+        if not (may and exchange.repeatable and self._has_try_left(error)):
             exchange.give_up(reason_of(error), code=code_of(error))
             return
         self._context.counters.retries += 1
         self.find()
+
+    def _has_try_left(self, error: BaseException) -> bool:
+        exchange, dispatch = self._exchange, self._context.dispatch
+        # an agent that is gone takes no more load, and its requests are new to the others
+        gone = expects_successor(error)
+        return exchange.attempts < dispatch.attempts(exchange.backend) and (
+            gone or dispatch.may_retry(exchange.backend)
+        )
+
+    def _fared(self, error: BaseException) -> None:
+        exchange = self._exchange
+        if exchange.standing is not None and not expects_successor(error):
+            exchange.fared(self._context.timers.seconds(), 0, timed=True)
 
     def _dial(self, upstream: IUpstream) -> None:
         context, exchange = self._context, self._exchange
@@ -204,6 +234,7 @@ class Search:
             error = TimedOut("limits.connect", "the connection to the service did not stand in time")
         if exchange.upstream is not None:
             self._avoid.add(exchange.upstream.key)
+        self._fared(error)
         # nothing was sent on a connection that never stood
         self._again(error, may=True)
         exchange.flush()

@@ -19,6 +19,7 @@ from wormhole_tw.control.reload import restart_needed
 from wormhole_tw.control.tcp import merge_tcp
 from wormhole_tw.edge.accept import AcceptFactory
 from wormhole_tw.edge.agents import Agents
+from wormhole_tw.edge.balancers import check_balancers
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.certificates.visitors import let_go
 from wormhole_tw.edge.context import EdgeContext
@@ -141,6 +142,7 @@ class EdgeService(Service):
         reactor = self._reactor
         # What can fail comes first, and what lives last.
         catalog = build_catalog(config)
+        check_balancers(config.backends, config.source)
         for warning in catalog.warnings:
             log.warn("{warning}", warning=warning)
         self._keeper = CertificateKeeper(reactor, config, pace=self._pace)
@@ -160,6 +162,7 @@ class EdgeService(Service):
             wall=time.time,
             names=frozenset(config.names),
             public_port=config.public_https_port or HTTPS,
+            region=config.region,
             awaited=self._keeper.awaited if config.tls.mode == "acme" else None,
             origins=OriginUpstreams(reactor, resolver, self._catalogs, timers),
         )
@@ -352,13 +355,14 @@ class EdgeService(Service):
         Requests that run keep the catalog that they began with.  Agents whose token opens nothing any more, or another
         backend, are ended.
 
-        :raises ConfigError: a certificate cannot be read or made; then nothing has changed
+        :raises ConfigError: a certificate cannot be read or made, a balancer is not there; then nothing has changed
         """
         config, catalog = snapshot
         keeper, agents, tcp = self._keeper, self._agents, self._tcp
         if keeper is None or agents is None or tcp is None:
             self.config = config  # stopped: it holds from the next start on
             return
+        check_balancers(config.backends, config.source)
         restart = restart_needed(self.config, config)
         # What needs a restart stays what it is until then, also for those who ask this service.
         fixed = {key.split(".")[2] for key in restart if key.startswith("$.edge.")}

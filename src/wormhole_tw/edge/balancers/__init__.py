@@ -1,7 +1,8 @@
-"""Balancers: one file each, found by its name.
+"""Balancers: one file each, found by its name, here or among Twisted's plugins.
 
-A module here has a ``make(random)`` that returns an :class:`~wormhole_tw.edge.interfaces.IBalancer`; nothing else is
-needed to add one, and ``tests/edge/balancers/test_contract.py`` runs over it.
+A module here has a ``make(settings, random)`` that returns an :class:`~wormhole_tw.edge.interfaces.IBalancer`; nothing
+else is needed to add one, and ``tests/edge/balancers/test_contract.py`` runs over it.  Elsewhere it is a file in
+``twisted/plugins`` with an :class:`~wormhole_tw.edge.interfaces.IBalancerPlugin`: docs/balancing.md has one.
 """
 
 from __future__ import annotations
@@ -9,28 +10,52 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 from random import Random
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from wormhole_tw.edge.interfaces import IBalancer
-from wormhole_tw.errors import MisuseError
+from twisted.plugin import getPlugins
 
-__all__ = ["DEFAULT", "balancer", "names"]
+from wormhole_tw.control.balancing import Balance
+from wormhole_tw.edge.interfaces import IBalancer, IBalancerPlugin
+from wormhole_tw.errors import ConfigError, MisuseError
 
-DEFAULT = "p2c"
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wormhole_tw.control.model import Backend
+
+__all__ = ["balancer", "check_balancers", "names"]
 
 
 def names() -> list[str]:
-    """The names of all balancers, sorted."""
+    """The names of all balancers that stand here, sorted."""
     return sorted(module.name for module in iter_modules(__path__))
 
 
-def balancer(name: str, random: Random) -> IBalancer:
+def balancer(settings: Balance, random: Random) -> IBalancer:
     """A new balancer.
 
-    :param name: one of :func:`names`
+    :param settings: ``method`` is its name: one of :func:`names`, or a plugin's
     :param random: where it takes its randomness from
     :raises MisuseError: there is none of that name
+    :raises ValueError: it is a plugin's, which does not want these settings
     """
-    if name not in names():
-        raise MisuseError(f"no balancer is called {name!r}; there are {', '.join(names())}")
-    return cast(IBalancer, import_module(f"{__name__}.{name}").make(random))
+    if settings.method in names():
+        return cast(IBalancer, import_module(f"{__name__}.{settings.method}").make(settings, random))
+    plugins = {plugin.name: plugin for plugin in getPlugins(IBalancerPlugin)}
+    if settings.method not in plugins:
+        known = ", ".join(sorted({*names(), *plugins}))
+        raise MisuseError(f"no balancer is called {settings.method}; there are {known}")
+    return plugins[settings.method].make(settings, random)
+
+
+def check_balancers(backends: Iterable[Backend], source: str) -> None:
+    """Whether every balancer that is asked for is there, and takes its settings.
+
+    :raises ConfigError: one is not
+    """
+    for settings in {backend.policy.balance for backend in backends if backend.policy.balance.method not in names()}:
+        try:
+            balancer(settings, Random(0))
+        except (MisuseError, ValueError) as error:
+            key = "method" if isinstance(error, MisuseError) else "settings"
+            raise ConfigError(source, f"{settings.where}.{key}", str(error)) from None

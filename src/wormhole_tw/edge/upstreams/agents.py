@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.catalog import Catalog, CatalogHolder
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.members import Member
     from wormhole_tw.http.translation import Translation
 
 __all__ = ["AgentUpstream", "AgentUpstreams"]
@@ -36,6 +37,7 @@ class AgentUpstream:
         "backend",
         "branch",
         "connections",
+        "identity",
         "idle",
         "key",
         "per_visitor",
@@ -43,6 +45,7 @@ class AgentUpstream:
         "proxy_protocol",
         "region",
         "session",
+        "standing",
     )
 
     proxy_protocol: Literal["v1", "v2"] | None
@@ -57,7 +60,9 @@ class AgentUpstream:
         release = session.facts.release
         self.branch = "" if release is None else release.branch
         self.connections = 0
+        self.identity = b"%b/%d" % (session.facts.instance, session.facts.slot)
         self.idle = 0
+        self.standing: Member | None = None
 
     def configure(self, catalog: Catalog) -> AgentUpstream:
         """Take over what the configuration says of its backend."""
@@ -71,6 +76,10 @@ class AgentUpstream:
     def able(self) -> bool:
         """It can do what its service needs: one that cannot write the header would pass everybody off as the agent."""
         return self.proxy_protocol is None or self.session.facts.writes_proxy_header
+
+    @property
+    def shown(self) -> str:
+        return f"agent {self.key}"
 
     @property
     def load(self) -> int:

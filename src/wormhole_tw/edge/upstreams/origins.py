@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.catalog import Catalog, CatalogHolder
     from wormhole_tw.control.origin import Origin, Target
     from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.members import Member
     from wormhole_tw.edge.upstreams.pool import Pool
     from wormhole_tw.net.resolver import Found, Resolver
     from wormhole_tw.net.timers import Timer, TimerWheel
@@ -76,11 +77,13 @@ class OriginUpstream:
         "_turn",
         "backend",
         "connections",
+        "identity",
         "idle",
         "key",
         "origin",
         "protocol",
         "region",
+        "standing",
         "translation",
         "usable",
         "weight",
@@ -91,9 +94,11 @@ class OriginUpstream:
     def __init__(self, owner: OriginUpstreams, backend: str, origin: Origin, protocol: str) -> None:
         # the number tells it from one before it that had the same URL, and other certificates to trust
         self.key = f"{origin.url}#{next(_numbers)}"
+        self.identity = origin.url.encode()
         self.backend = backend
         self.protocol = protocol
         self.usable = True
+        self.standing: Member | None = None
         self.idle = 0
         self.connections = 0
         self._owner = owner
@@ -121,6 +126,10 @@ class OriginUpstream:
             origin.index.encode(),
             origin.rewrite,
         )
+
+    @property
+    def shown(self) -> str:
+        return f"origin {self.origin.url}"
 
     @property
     def load(self) -> int:

@@ -1,0 +1,333 @@
+"""The upstreams of one backend, and what is remembered of them: who takes requests, who was ejected, who waits.
+
+What changes seldom is decided when it changes: the candidates stand ready as a tuple, and where there is nothing to
+choose and nothing to remember, the one upstream stands ready by itself.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from wormhole_tw.control.balancing import USUAL, Policy
+from wormhole_tw.control.standing import Place
+from wormhole_tw.control.windows import Breaker, BreakerState, RetryBudget
+from wormhole_tw.edge.balancers import balancer
+from wormhole_tw.edge.members import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Sequence
+
+    from wormhole_tw.control.model import Selection
+    from wormhole_tw.edge.interfaces import IBalancer, IUpstream, IWaiter
+    from wormhole_tw.edge.seeker import Seeker
+    from wormhole_tw.net.timers import Timer, TimerWheel
+
+__all__ = ["Group"]
+
+log = Logger()
+
+PATIENCE = 5.0
+"""Seconds for which a trial waits for a request that could be sent again; then any request will do, or a backend that
+gets nothing but POST would never have its upstream back."""
+
+
+class Group:
+    """One backend's.
+
+    :ivar policy: what the configuration says of it
+    :ivar members: its upstreams, as they were last told
+    :ivar sole: the only one, where there is nothing to choose and nothing to remember; else None
+    :ivar requests: how many were given an upstream
+    :ivar breaker: None where there is none
+    :ivar budget: of retries
+    :ivar hedges: the same of hedged requests
+    :ivar queue: who waits, in the order they came
+    :ivar trials: those that want a request to show that they are well
+    :ivar ejected: how often one was ejected
+    :ivar counts: other things that happened, by name, for the metrics
+    """
+
+    __slots__ = (
+        "_balancer",
+        "_listening",
+        "_own_region",
+        "_random",
+        "_sets",
+        "_standings",
+        "_timers",
+        "_wake",
+        "_waking",
+        "breaker",
+        "budget",
+        "counts",
+        "ejected",
+        "hedges",
+        "members",
+        "name",
+        "policy",
+        "queue",
+        "requests",
+        "sole",
+        "trials",
+    )
+
+    def __init__(
+        self, name: str, timers: TimerWheel, random: Random, own_region: str, wake: Callable[[Group], None]
+    ) -> None:
+        """
+        :param wake: called where one of those who wait may find an upstream now
+        """
+        self.name = name
+        self.policy = USUAL
+        self.members: Sequence[IUpstream] = ()
+        self.sole: IUpstream | None = None
+        self.requests = 0
+        self.breaker: Breaker | None = None
+        self.budget = RetryBudget(USUAL.retries.budget, USUAL.retries.least)
+        self.hedges = RetryBudget(USUAL.retries.hedge_budget, 1)
+        self.queue: dict[IWaiter, Timer] = {}
+        self.trials: list[Member] = []
+        self.ejected = 0
+        self.counts = {"failover": 0, "hedge_lost": 0, "hedge_won": 0, "queued": 0, "queue_expired": 0, "retry": 0}
+        self._balancer: IBalancer = balancer(USUAL.balance, random)
+        self._own_region = own_region
+        self._random = random
+        self._sets: dict[Selection | None, tuple[IUpstream, ...]] = {}
+        self._standings: dict[Hashable, Member] = {}
+        self._timers = timers
+        self._wake = wake
+        self._waking = False
+
+    # what it is made of
+
+    def configure(self, policy: Policy) -> None:
+        """Take a policy over; what is remembered stays where its part of it is the same."""
+        old, self.policy = self.policy, policy
+        if policy.balance != old.balance:
+            self._balancer = balancer(policy.balance, self._random)
+        if policy.breaker != old.breaker:
+            settings = policy.breaker
+            self.breaker = (
+                None
+                if settings is None
+                else Breaker(settings.share, settings.requests, settings.window, settings.seconds, settings.trials)
+            )
+        if policy.retries != old.retries:
+            self.budget = RetryBudget(policy.retries.budget, policy.retries.least)
+            self.hedges = RetryBudget(policy.retries.hedge_budget, 1)
+        if policy != old:
+            for member in self._standings.values():
+                member.look_again()
+
+    def take_over(self, members: Sequence[IUpstream]) -> None:
+        """These are the upstreams now."""
+        now = self._timers.seconds()
+        self.members = members
+        remembers = self._remembers()
+        known = self._standings
+        self._standings = {}
+        weights = dict(self.policy.balance.weights)
+        slow_start = self.policy.balance.slow_start
+        latencies = [member.estimate(now) for member in known.values() if member.latency]
+        usual = sum(latencies) / len(latencies) if latencies else 0.0
+        for upstream in members:
+            if not remembers:
+                upstream.standing = None
+                continue
+            weight = upstream.weight * weights.get(upstream.branch, 1.0)
+            member = known.pop(upstream.key, None)
+            if member is None:
+                member = Member(self, upstream, weight=weight, latency=usual, now=now)
+            else:
+                member.configure(weight, slow_start)
+            self._standings[upstream.key] = upstream.standing = member
+        for member in known.values():
+            member.stop()
+            if member in self.trials:
+                self.trials.remove(member)
+        self.sort()
+
+    def _remembers(self) -> bool:
+        policy = self.policy
+        return (
+            len(self.members) > 1
+            or self._balancer.always
+            or policy.breaker is not None
+            or policy.health is not None
+            or bool(policy.balance.max_requests)
+        )
+
+    def sort(self) -> None:
+        """Who takes requests has changed."""
+        self._sets.clear()
+        members = self.members
+        self.sole = members[0] if len(members) == 1 and members[0].standing is None else None
+        if self.queue:
+            self.room()
+
+    def stop(self) -> None:
+        """Nothing of it is left on the clock."""
+        for member in self._standings.values():
+            member.stop()
+
+    @property
+    def standings(self) -> list[Member]:
+        """What is remembered of each of its upstreams; empty where there is nothing to remember."""
+        return list(self._standings.values())
+
+    # choosing
+
+    def candidates(self, selection: Selection | None) -> tuple[IUpstream, ...]:
+        """Those that take the requests of a route: well, in, and of the best region that has any; those that are left
+        where nobody is well, for then it may be the checks that are not."""
+        found = self._sets.get(selection)
+        if found is None:
+            found = self._sets[selection] = self._find(selection)
+        return found
+
+    def _find(self, selection: Selection | None) -> tuple[IUpstream, ...]:
+        every = [member for member in self.members if selection is None or selection.takes(member.branch)]
+        well = [
+            upstream
+            for upstream in every
+            if (member := upstream.standing) is None or (member.well and member.place is Place.IN)
+        ]
+        if not well:
+            return () if self.policy.failover is not None else tuple(every)
+        for region in self.policy.balance.prefer_region:
+            name = self._own_region if region == "own" else region
+            if near := [upstream for upstream in well if upstream.region == name]:
+                return tuple(near)
+        return tuple(well)
+
+    def pick(self, avoid: Collection[Hashable], selection: Selection | None, seeker: Seeker | None) -> IUpstream | None:
+        """An upstream for a request now, or None."""
+        candidates = self.candidates(selection)
+        now = self._timers.seconds()
+        upstream = self._trial(avoid, selection, seeker, now) if self.trials else None
+        if upstream is None:
+            if avoid:
+                candidates = tuple(upstream for upstream in candidates if upstream.key not in avoid)
+            most = self.policy.balance.max_requests
+            if most:
+                candidates = tuple(
+                    upstream for upstream in candidates if (m := upstream.standing) is None or m.active < most
+                )
+            if not candidates:
+                return None
+        if self.breaker is not None and not self.breaker.allows(now):
+            return None
+        self.requests += 1
+        if upstream is not None:
+            return upstream
+        if len(candidates) == 1 and not self._balancer.always:
+            return candidates[0]
+        return self._balancer.pick(candidates, seeker, now)
+
+    def _trial(
+        self, avoid: Collection[Hashable], selection: Selection | None, seeker: Seeker | None, now: float
+    ) -> IUpstream | None:
+        for member in self.trials:
+            upstream = member.upstream
+            if member.tried or upstream.key in avoid or not (selection is None or selection.takes(upstream.branch)):
+                continue
+            if seeker is not None and (seeker.repeats or now > member.until + PATIENCE):
+                member.tried = True
+                return upstream
+        return None
+
+    def why(self) -> str | None:
+        """Why :meth:`pick` had none though there are some: the key of an answer; None where there are none."""
+        if self.breaker is not None and self.breaker.state is not BreakerState.CLOSED:
+            return "circuit-open"
+        return "overloaded" if self.members else None
+
+    def room(self) -> None:
+        """One of those who wait may find an upstream now."""
+        if self._waking:
+            return  # who is looked at now looks at all of them
+        self._waking = True
+        try:
+            self._wake(self)
+        finally:
+            self._waking = False
+
+    # how requests fare
+
+    def fared(self, member: Member, now: float, bad: bool) -> None:
+        """A request on this one went well or failed, where that changes anything."""
+        breaker = self.breaker
+        if breaker is not None and breaker.note(now, bad):
+            self._say_breaker(breaker)
+        if member.upstream.standing is not member:
+            return  # it is gone
+        if member.place is Place.TRIAL:
+            self.trials.remove(member)
+            if bad:
+                self._eject(member, now, "it failed again")
+            else:
+                member.take_back(now)
+                log.info(
+                    "backend {name}: {upstream} takes requests again", name=self.name, upstream=member.upstream.shown
+                )
+                self.sort()
+        elif bad and member.place is Place.IN:
+            failures = self.policy.ejection.failures
+            if failures and member.row >= failures:
+                self._consider(member, now, f"{member.row} failures in a row")
+            elif member.fails_often(now):
+                self._consider(member, now, "too many of its answers are failures")
+
+    def _consider(self, member: Member, now: float, why: str) -> None:
+        """Eject it, unless too few would be left: where all fail, it is no one's fault, and some answers are better
+        than none."""
+        count = len(self.members)
+        out = sum(not other.well or other.place is not Place.IN for other in self._standings.values())
+        if out + 1 <= int(self.policy.ejection.most * count) and out + 1 < count and member.well:
+            self._eject(member, now, why)
+
+    def _eject(self, member: Member, now: float, why: str) -> None:
+        seconds = member.eject(now, self.policy.ejection)
+        self.ejected += 1
+        log.warn(
+            "backend {name}: {upstream} gets no requests for {seconds:g} s: {why}",
+            name=self.name,
+            upstream=member.upstream.shown,
+            seconds=seconds,
+            why=why,
+        )
+        if member.timer is None:
+            member.timer = self._timers.start(seconds, lambda: self._end_ejection(member))
+        else:
+            member.timer.restart(seconds)
+        self.sort()
+
+    def _end_ejection(self, member: Member) -> None:
+        member.let_try()
+        self.trials.append(member)
+        if self.queue:
+            self.room()
+
+    def _say_breaker(self, breaker: Breaker) -> None:
+        if breaker.state is BreakerState.OPEN:
+            log.warn(
+                "backend {name}: its circuit is open for {seconds:g} s: too many of its answers are failures",
+                name=self.name,
+                seconds=breaker.seconds,
+            )
+        else:
+            log.info("backend {name}: its circuit is closed again", name=self.name)
+
+    def checked(self, member: Member, well: bool, why: str) -> None:
+        """Its active checks say otherwise than before."""
+        member.well = well
+        if well:
+            log.info("backend {name}: {upstream} is well again", name=self.name, upstream=member.upstream.shown)
+        else:
+            log.warn(
+                "backend {name}: {upstream} is not well: {why}", name=self.name, upstream=member.upstream.shown, why=why
+            )
+        self.sort()

@@ -1,0 +1,65 @@
+"""Who looks for an upstream: a request, or a connection that is passed through, as dispatch and balancers see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.members import Member
+    from wormhole_tw.http.events import RequestHead
+
+__all__ = ["UNTOLD", "Seeker"]
+
+UNTOLD = -1.0
+"""A time that says nothing."""
+
+
+class Seeker:
+    """What was chosen for it is told how it fares, where somebody remembers: one :meth:`took` for each try.
+
+    :ivar standing: what is remembered of the upstream that has it; None where nothing is, or nobody has it
+    :ivar asked: when that was asked, on the wheel's clock; below 0 once it has answered
+    """
+
+    __slots__ = ("asked", "standing")
+
+    asked: float
+    facts: ConnectionFacts
+    head: RequestHead | None
+    standing: Member | None
+
+    @property
+    def repeats(self) -> bool:
+        """It could be sent again if it failed: it may find out whether somebody is well."""
+        return True
+
+    def stick(self, cookie: bytes) -> None:
+        """Have the visitor remember what was chosen: the value of a ``Set-Cookie`` for the answer."""
+
+    def took(self, standing: Member | None, now: float) -> None:
+        """It goes to this upstream now, and the one that had it before is done with it."""
+        if self.standing is not None:
+            self.left()
+        self.standing = standing
+        if standing is not None:
+            self.asked = now
+            standing.begin(now)
+
+    def fared(self, now: float, status: int, *, timed: bool) -> None:
+        """The upstream has answered with this status, or failed without an answer (0); once for each try.
+
+        :param timed: how long it took says something of the upstream
+        """
+        standing, asked = self.standing, self.asked
+        if standing is not None and asked >= 0.0:
+            self.asked = UNTOLD
+            standing.fared(now, now - asked if timed else UNTOLD, status)
+
+    def left(self) -> None:
+        """The upstream has nothing more to do with it."""
+        standing, self.standing = self.standing, None
+        if standing is not None:
+            if self.asked >= 0.0:
+                standing.unanswered()
+            standing.end()
