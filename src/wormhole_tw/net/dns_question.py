@@ -86,6 +86,8 @@ async def ask(reactor: Any, servers: Sequence[Server], name: str, kind: int) -> 
                 break
             current, lasts = cnames[current]
             ttl = min(ttl, lasts)
+        else:
+            break
         if current in found:
             entries = found[current]
             return Answer(tuple(dict.fromkeys(address for address, _ in entries)), min(ttl, *(t for _, t in entries)))

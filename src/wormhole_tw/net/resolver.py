@@ -48,6 +48,7 @@ MAX_NAMES = 4096
 MAX_ADDRESSES = 16
 """Addresses of a name that are used, of each family: more are a mistake, or an attack on those that they name."""
 
+PORT = 53
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"
 
@@ -213,7 +214,7 @@ class Resolver:
                     words = line.split()
                     if len(words) > 1 and words[0] == "nameserver":
                         try:
-                            servers.append((str(ip_address(words[1])), 53))
+                            servers.append((str(ip_address(words[1])), PORT))
                         except ValueError:
                             continue
         except OSError:
