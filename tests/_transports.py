@@ -39,6 +39,7 @@ ALIKE = frozenset(
         "end_to_end/test_dns01.py",
         "end_to_end/test_networks.py",
         "end_to_end/test_observability.py",
+        "end_to_end/test_origins.py",
         "end_to_end/test_supervised.py",
         "end_to_end/test_tenants.py",
         "end_to_end/test_tls_configuration.py",

@@ -25,12 +25,17 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, label: str, *names: str) -> tuple[Path, Path]:
-        """A certificate for ``names`` in ``LABEL.pem``, its key in ``LABEL.key``; written over what was there."""
+    def issue(self, label: str, *names: str, named: bool = True) -> tuple[Path, Path]:
+        """A certificate for ``names`` in ``LABEL.pem``, its key in ``LABEL.key``; written over what was there.
+
+        :param named: False for one that has the first name as its subject's, as long ago, and no other
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
-        leaf = self._sign(subject, key, x509.BasicConstraints(ca=False, path_length=None), alternatives)
+        extensions: list[x509.ExtensionType] = [x509.BasicConstraints(ca=False, path_length=None)]
+        if named:
+            extensions.append(x509.SubjectAlternativeName([_general_name(name) for name in names]))
+        leaf = self._sign(subject, key, *extensions)
         certificate_file, key_file = self._folder / f"{label}.pem", self._folder / f"{label}.key"
         certificate_file.write_bytes(leaf.public_bytes(Encoding.PEM))
         key_file.touch(mode=0o600)

@@ -6,7 +6,7 @@ Who has a broken IPv6, or a server of several that is down, waits for a blink in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,12 @@ def in_turns(addresses: Sequence[str], *, first: int = 6) -> list[str]:
 
 
 def dial_addresses(
-    reactor: Any, addresses: Sequence[str], port: int, factory: IProtocolFactory, *, delay: float = ATTEMPT_DELAY
+    reactor: Any,
+    addresses: Sequence[str],
+    port: int,
+    factory: IProtocolFactory,
+    *,
+    won: Callable[[str], object] | None = None,
 ) -> Deferred[IProtocol]:
     """Connect to the first of these addresses that takes us.
 
@@ -51,18 +56,24 @@ def dial_addresses(
 
     :param reactor: time and TCP
     :param addresses: at least one, in the order of attempts; no names
+    :param won: called with the address that was taken, before the protocol is built
     """
-    return _Race(reactor, addresses, port, factory, delay).begin()
+    return _Race(reactor, addresses, port, factory, won).begin()
 
 
 class _Race:
     def __init__(
-        self, reactor: Any, addresses: Sequence[str], port: int, factory: IProtocolFactory, delay: float
+        self,
+        reactor: Any,
+        addresses: Sequence[str],
+        port: int,
+        factory: IProtocolFactory,
+        told: Callable[[str], object] | None,
     ) -> None:
         self._reactor = reactor
         self._left = list(reversed(addresses))
         self._port = port
-        self._delay = delay
+        self._told = told
         self._running: dict[_Attempt, IConnector] = {}
         self._timer: IDelayedCall | None = None
         self._error: BaseException | None = None
@@ -77,15 +88,17 @@ class _Race:
     def _next(self) -> None:
         self._timer = None
         address = self._left.pop()
-        attempt = _Attempt(self)
+        attempt = _Attempt(self, address)
         self._running[attempt] = self._reactor.connectTCP(address, self._port, attempt, timeout=ATTEMPT_TIMEOUT)
         if self._left:
-            self._timer = self._reactor.callLater(self._delay, self._next)
+            self._timer = self._reactor.callLater(ATTEMPT_DELAY, self._next)
 
     def won(self, attempt: _Attempt) -> None:
         """Its connection stands: the others stop."""
         del self._running[attempt]
         self._stop()
+        if self._told is not None:
+            self._told(attempt.address)
 
     def failed(self, attempt: _Attempt, error: BaseException) -> None:
         if self.over:
@@ -118,8 +131,9 @@ class _Race:
 class _Attempt(ClientFactory):
     noisy = False
 
-    def __init__(self, race: _Race) -> None:
+    def __init__(self, race: _Race, address: str) -> None:
         self._race = race
+        self.address = address
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         race = self._race

@@ -161,16 +161,13 @@ class OriginUpstream:
             found = await owner.resolver.lookup(target.host)
             addresses = self._judged(target, found.addresses)
             self._watch(found)
-            protocol = await dial_addresses(owner.dialler, self._in_order(addresses), target.port, factory)
+            order = self._in_order(addresses)
+            return await dial_addresses(owner.dialler, order, target.port, factory, won=self._took)
         except (CancelledError, AddressRefused):
             raise
         except Exception as error:
             self.complain(str(error) or type(error).__name__)
             raise
-        peer: Any = getattr(protocol, "transport", None)
-        if peer is not None:
-            self._took(str(getattr(peer.getPeer(), "host", "")))
-        return protocol
 
     def complain(self, sentence: str) -> None:
         """Tell the operator, once in a while."""
