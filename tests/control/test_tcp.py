@@ -167,6 +167,8 @@ def test_a_site_that_is_passed_through() -> None:
         ({"hostnames": ["[2001:db8::1]"]}, "hostnames[0]", "2001:db8::1 is an address"),
         ({"routes": [{"path": "/a", "backend": "app"}]}, "routes[0].path", "sees no path"),
         ({"routes": [{"path": "/", "backend": "app"}, {"path": "/a", "backend": "app"}]}, "routes[1].path", "no path"),
+        ({"routes": [{"path": "/", "backend": "app", "methods": ["GET"]}]}, "routes[0].methods", "sees no request"),
+        ({"routes": [{"path": "/", "maintenance": {}}]}, "routes[0].maintenance", "a backend alone"),
         (
             {"routes": [{"path": "/", "backend": "app"}, {"path": "/", "backend": "docs"}]},
             "routes[1].backend",
