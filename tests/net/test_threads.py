@@ -39,6 +39,19 @@ async def test_given_up(reactor: Any) -> None:
     assert await deferToThread(ended.wait, 20)
 
 
+async def test_no_thread_is_to_be_had(reactor: Any) -> None:
+    """In a container that counts them, say: who wanted one hears it, and the next in turn is not held up."""
+    turns = Turns(reactor)
+    threading.stack_size(1 << 46)  # bytes, which no machine has
+    try:
+        for call in (turns.take, lambda call: call_in_thread(reactor, call)):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await call(lambda: 1)
+    finally:
+        threading.stack_size(0)
+    assert await turns.take(lambda: 2) == 2
+
+
 async def test_one_after_another(reactor: Any) -> None:
     turns, said = Turns(reactor), list[str]()
     go, stopped = threading.Event(), threading.Event()

@@ -45,7 +45,10 @@ def _start(reactor: IReactorFromThreads, call: Callable[[], T], *, daemon: bool)
             value = Failure()
         reactor.callFromThread(finish, value)
 
-    Thread(target=work, name="wormhole-tw call", daemon=daemon).start()
+    try:
+        Thread(target=work, name="wormhole-tw call", daemon=daemon).start()
+    except RuntimeError:  # the system has none left
+        result.errback()
     return result
 
 
