@@ -117,6 +117,10 @@ def test_a_wildcard_is_proved_by_dns(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "https://anything.preview.example.com/" in out
     assert tomllib.loads(Path("edge", "edge.toml").read_text())["tls"]["dns"] == {"hook": [str(hook)]}
     assert main(["edge", "check", "edge/edge.toml"]) == 0
+    # A temporary folder is nothing that the unit can see into; /usr is.
+    assert f"first put\n   {hook} elsewhere, into /usr/local/lib say,\n   and its new path into edge.toml." in out
+    assert init(*ACME, "--site", "*.preview.example.com", "--dns-hook", "/usr/bin/env", "--directory", "other") == 0
+    assert "/usr/local/lib" not in capsys.readouterr().out
 
 
 def test_a_wildcard_of_ones_own_ca_needs_no_dns() -> None:

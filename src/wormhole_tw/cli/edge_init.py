@@ -293,7 +293,13 @@ def _guide(plan: _Plan, files: Sequence[NewFile], program: str, *, to_install: b
         yield "   Who comes has to trust the edge's own CA, which it makes when it first starts: state/dev/ca.pem here,"
         yield f"   {UNIT_STATE}/dev/ca.pem of the service."
     yield ""
-    yield "3. The edge, as root on its machine, where these files are:"
+    if options.dns_hook is not None and not _open_to_all(Path(_hook(options)[0])):
+        # said before the commands, which would start a service that refuses its configuration
+        yield "3. The service sees neither homes nor /tmp, so first put"
+        yield f"   {_hook(options)[0]} elsewhere, into /usr/local/lib say,"
+        yield f"   and its new path into {CONFIG}. Then the edge, as root on its machine, where these files are:"
+    else:
+        yield "3. The edge, as root on its machine, where these files are:"
     yield ""
     for command in _root_commands(plan, files, program if to_install else None):
         yield f"     {command}"
