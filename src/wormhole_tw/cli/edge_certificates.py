@@ -65,7 +65,7 @@ def _statuses(config: EdgeConfig, now: float) -> list[NameStatus]:
     stored = store.certificates()
     done = {one.id for one in stored}
     ordered = [name for order in store.orders() if order.id not in done for name in order.names]
-    return acme_statuses(config, stored, store.status(), ordered, now)
+    return acme_statuses(config, stored, store.others(), store.status(), ordered, now)
 
 
 def _table(statuses: Sequence[NameStatus], now: float, *, acme: bool) -> list[str]:

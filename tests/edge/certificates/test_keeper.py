@@ -36,8 +36,10 @@ def config(folder: Path, *hostnames: str, **tls: Any) -> EdgeConfig:
     )
 
 
-def keep(folder: Path, identity: str, *names: str, days: float = 90, since: float = -1) -> KeyMaterial:
-    store = CertificateStore(folder / "state", NOWHERE, source="a test")
+def keep(
+    folder: Path, identity: str, *names: str, days: float = 90, since: float = -1, ca: str = NOWHERE
+) -> KeyMaterial:
+    store = CertificateStore(folder / "state", ca, source="a test")
     assert store.take()
     material = self_signed(*names, days=days, since=since)
     order = OrderRecord(identity * 16, names, 0.0, key_pem(material.key).decode())
@@ -75,6 +77,29 @@ async def test_what_is_kept_is_served_at_once(reactor: Any, tmp_path: Path, log_
     keeper.serve(again, keeper.prepare(again))
     assert shown(keeper, "gone.example.com") == gone.certificate
     assert keeper.tls.certificates.find("app.example.com") is None
+    keeper.stop()
+
+
+async def test_the_directory_was_changed(reactor: Any, tmp_path: Path, log_lines: Any) -> None:
+    """What another CA has given serves until the new one's is whole, and is no reason to wait with that."""
+    before = "https://ca.example.org/dir"
+    old = keep(tmp_path, "a", "app.example.com", "gone.example.com", ca=before)
+    keep(tmp_path, "b", "over.example.com", since=-100, ca=before)
+    keep(tmp_path, "c", "new.example.com", since=-80, ca=before)
+    new = keep(tmp_path, "d", "new.example.com", since=-81)
+    made = config(tmp_path, "app.example.com", "over.example.com", "new.example.com")
+    keeper = CertificateKeeper(reactor, made, pace=Pace(ca_first=0.05, ca_most=0.05))
+    assert shown(keeper, "app.example.com") == old.certificate
+    assert shown(keeper, "over.example.com") is None
+    assert shown(keeper, "new.example.com") == new.certificate
+    keeper.start()
+    await log_lines.wait_for("ordering a certificate for app.example.com")
+    await log_lines.wait_for("certificates have to wait")
+    assert keeper.acme is not None
+    states = {status.name: status for status in keeper.acme.statuses()}
+    assert (states["app.example.com"].state, states["over.example.com"].state) == ("valid", "missing")
+    assert "refused" in states["app.example.com"].error
+    assert shown(keeper, "app.example.com") == old.certificate
     keeper.stop()
 
 

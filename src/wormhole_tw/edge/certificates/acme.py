@@ -21,7 +21,15 @@ from wormhole_tw.edge.certificates.account import AcmeAccount, Disk
 from wormhole_tw.edge.certificates.acme_files import check_needs
 from wormhole_tw.edge.certificates.challenges import HttpSolver, IChallengeSolver
 from wormhole_tw.edge.certificates.order import OrderFailed, OrderWalk, Solvers
-from wormhole_tw.edge.certificates.plan import Batch, Pace, best_certificates, make_plan, not_before, replaced
+from wormhole_tw.edge.certificates.plan import (
+    Batch,
+    Pace,
+    best_certificates,
+    make_plan,
+    not_before,
+    replaced,
+    served_certificates,
+)
 from wormhole_tw.edge.certificates.status import NameStatus, acme_statuses, configured_names, shown_time
 from wormhole_tw.edge.certificates.store import (
     CaRecord,
@@ -97,6 +105,7 @@ class AcmeCertificates:
         self._account = AcmeAccount(reactor, acme, self._store, self._disk, wall=wall, source=config.source)
         self._solvers = Solvers(_solvers(reactor, config, awaited))
         self._stored = self._store.certificates()
+        self._others = self._store.others()
         self._status = self._store.status()
         self._orders: dict[str, tuple[OrderWalk, Deferred[None]]] = {}
         self._dropping: set[Deferred[None]] = set()
@@ -117,9 +126,9 @@ class AcmeCertificates:
         """
         groups = configured_names(config)
         wanted = [name for group in groups for name in acme_names(self._acme, group)]
-        best = best_certificates(self._stored, wanted)
+        best = served_certificates(self._stored, self._others, wanted, self._wall())
         used = {stored.id for stored in best.values()}
-        materials = [stored.material for stored in self._stored if stored.id in used]
+        materials = [stored.material for stored in (*self._stored, *self._others) if stored.id in used]
         materials += self._local(groups)
         first = config.names[0]
         default = next((material for material in materials if material.covers(first)), None)
@@ -167,7 +176,7 @@ class AcmeCertificates:
 
     def statuses(self) -> list[NameStatus]:
         """How each name stands now."""
-        return acme_statuses(self._config, self._stored, self._status, self._busy, self._wall())
+        return acme_statuses(self._config, self._stored, self._others, self._status, self._busy, self._wall())
 
     # Life.
 

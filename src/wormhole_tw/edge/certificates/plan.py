@@ -18,6 +18,7 @@ __all__ = [
     "not_before",
     "renewal_time",
     "replaced",
+    "served_certificates",
 ]
 
 NAMES_PER_CERTIFICATE = 25
@@ -112,6 +113,20 @@ def best_certificates(stored: Iterable[Stored], names: Iterable[str]) -> dict[st
             if name in wanted:
                 found.setdefault(name, one)
     return found
+
+
+def served_certificates(
+    stored: Iterable[Stored], others: Iterable[Stored], names: Iterable[str], now: float
+) -> dict[str, Stored]:
+    """For each name that has one, the certificate to serve: one of this CA, or else another CA's that is valid still.
+
+    :param stored: the newest first
+    :param others: of other CAs, the newest first
+    """
+    names = list(names)
+    return best_certificates((one for one in others if one.begins <= now < one.ends), names) | best_certificates(
+        stored, names
+    )
 
 
 def not_before(record: NameRecord | CaRecord, now: float) -> float:

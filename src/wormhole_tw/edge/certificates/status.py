@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from wormhole_tw.control.acme import is_acme_name
-from wormhole_tw.edge.certificates.plan import best_certificates, renewal_time
+from wormhole_tw.edge.certificates.plan import renewal_time, served_certificates
 from wormhole_tw.edge.certificates.store import NameRecord, StatusRecord, Stored
 
 if TYPE_CHECKING:
@@ -58,18 +58,25 @@ def configured_names(config: EdgeConfig) -> list[tuple[str, ...]]:
 
 
 def acme_statuses(
-    config: EdgeConfig, stored: Iterable[Stored], record: StatusRecord, ordered: Iterable[str], now: float
+    config: EdgeConfig,
+    stored: Iterable[Stored],
+    others: Iterable[Stored],
+    record: StatusRecord,
+    ordered: Iterable[str],
+    now: float,
 ) -> list[NameStatus]:
     """Every name of the configuration, in its order.
 
     :param stored: the newest first
+    :param others: of other CAs, the newest first
     :param ordered: names of orders under way
     :param now: seconds since 1970
     """
     acme = config.tls.acme
     assert acme is not None
     names = [name for group in configured_names(config) for name in group]
-    best, busy = best_certificates(stored, names), set(ordered)
+    stored = list(stored)
+    own, best, busy = set(stored), served_certificates(stored, others, names, now), set(ordered)
     found = []
     for name in names:
         if not is_acme_name(acme, name):
@@ -77,7 +84,9 @@ def acme_statuses(
             continue
         one, known = best.get(name), record.names.get(name, NameRecord())
         error, error_at, next_try = known.error, known.error_at, known.next_try
-        waits = one is None or name in busy or renewal_time(one, record.renewals.get(one.id)) <= now
+        # another CA's is replaced as soon as this one gives its own
+        renew_at = None if one is None else renewal_time(one, record.renewals.get(one.id)) if one in own else now
+        waits = renew_at is None or name in busy or renew_at <= now
         if record.ca.error and record.ca.error_at >= error_at and waits:
             # whoever waits for a certificate waits for the CA
             error, error_at, next_try = record.ca.error, record.ca.error_at, record.ca.next_try
@@ -86,7 +95,7 @@ def acme_statuses(
                 name,
                 "missing" if one is None else "valid" if one.ends > now else "expired",
                 ends=None if one is None else one.ends,
-                renew_at=None if one is None else renewal_time(one, record.renewals.get(one.id)),
+                renew_at=renew_at,
                 ordered=name in busy,
                 failures=known.failures,
                 error=error,

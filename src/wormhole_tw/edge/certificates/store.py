@@ -23,7 +23,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -238,9 +238,20 @@ class CertificateStore:
 
         :raises ConfigError: the folder cannot be read
         """
-        found = []
         self._seen = self._listed("certificates", ".pem")
-        for path in self._seen:
+        return self._loaded(self._seen)
+
+    def others(self) -> list[Stored]:
+        """Those of other CAs, which were asked before ``directory`` was changed; the newest first.
+
+        :raises ConfigError: a folder cannot be read
+        """
+        folders = (folder for folder in self.folder.parent.glob("*/certificates") if folder.parent != self.folder)
+        return self._loaded([path for folder in folders for path in self._listed(folder, ".pem")])
+
+    def _loaded(self, paths: Iterable[Path]) -> list[Stored]:
+        found = []
+        for path in paths:
             try:
                 material = load_key_material(path, path, source=self._source, quiet=True)
             except ConfigError as error:
@@ -348,7 +359,7 @@ class CertificateStore:
 
     # Within.
 
-    def _listed(self, folder: str, suffix: str) -> list[Path]:
+    def _listed(self, folder: str | Path, suffix: str) -> list[Path]:
         try:
             paths = sorted((self.folder / folder).iterdir())
         except FileNotFoundError:
