@@ -29,8 +29,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "structs",
         "wire http",
         "control net",
-        "tunnel",
-        "edge agent",
+        "tunnel middleware",
+        "edge agent testing",
         "admin",
         "cli",
     )

@@ -19,6 +19,7 @@
         ├── RequestReset            a service ended one request: ``code``, ``processed``
         ├── NoUpstream              no agent or origin can take a request
         ├── AddressRefused          an origin's name leads to an address that is not for the web
+        ├── NextFailed              what a middleware waits for has no answer: ``status``, ``reason``
         ├── CaUnavailable           the CA that certificates come from cannot be had: ``retry_after`` seconds
         ├── CaRefused               it refuses: ``code``, ``names``, ``retry_after``
         ├── ChallengeFailed         the CA cannot be shown that a name is ours
@@ -40,6 +41,7 @@ __all__ = [
     "LinkLost",
     "LinkRefused",
     "MisuseError",
+    "NextFailed",
     "NoUpstream",
     "NotAnEdge",
     "NotAvailableError",
@@ -194,6 +196,23 @@ class NoUpstream(WorldError):
 
 class AddressRefused(WorldError):
     """The name of an origin leads to loopback, a private network or the like, which its backend does not allow."""
+
+
+class NextFailed(WorldError):
+    """What a middleware waits for has no answer: the service cannot be had, or a middleware behind it has failed.
+
+    Where nobody catches it the visitor gets what it would have got without middleware.
+
+    :ivar status: the status that the visitor gets (502, 503, 504, 500)
+    :ivar reason: a short token for ``X-Wormhole-Error`` (``no-agent``, ``service-timeout`` …)
+    :ivar message: one sentence for people
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
 
 
 class CaUnavailable(WorldError):

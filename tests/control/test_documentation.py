@@ -24,6 +24,7 @@ from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.dns import DnsTable, UpdateTable
 from wormhole_tw.control.environment import EDGE_VARIABLES
 from wormhole_tw.control.limits import Limits, SiteLimits
+from wormhole_tw.control.middleware import MiddlewareTable
 from wormhole_tw.control.origins import OriginTable
 
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
@@ -56,6 +57,7 @@ def rows(heading: str) -> list[list[str]]:
         ("`[backends.queue]`", QueueTable),
         ("`[[sites]]`", tables.SiteTable),
         ("`[[sites.routes]]`", tables.RouteTable),
+        ("`[[sites.middleware]]`", MiddlewareTable),
         ("`[sites.security]`", tables.SecurityTable),
         ("`[[tcp]]`", tables.TcpTable),
         ("`[access_log]`", tables.AccessLogTable),

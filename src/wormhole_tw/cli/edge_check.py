@@ -8,6 +8,7 @@ from wormhole_tw.control.stores.file import FileStore
 from wormhole_tw.edge.balancers import check_balancers
 from wormhole_tw.edge.certificates.acme_files import check_needs
 from wormhole_tw.edge.certificates.files import load_certificates
+from wormhole_tw.edge.middleware.stacks import check_middleware
 
 __all__ = ["check"]
 
@@ -23,6 +24,7 @@ def check(file: str) -> int:
         load_certificates(config)
     elif config.tls.acme is not None:
         check_needs(config.tls.acme, config.source)
+    check_middleware(catalog)
     for warning in catalog.warnings:
         print(f"warning: {warning}")
     print(

@@ -27,6 +27,7 @@ from .endpoints import check_endpoint, endpoint_port
 from .files import read_toml
 from .limits import Limits
 from .listeners import Listener, read_listeners
+from .middleware import with_middleware
 from .model import Backend, Site
 from .names import normalise_hostname
 from .origins import read_origins
@@ -392,6 +393,7 @@ class _Resolver:
             routes = tuple(
                 read_route(route, of_site, f"{key}.routes[{index}]") for index, route in enumerate(table.routes)
             )
+            routes = with_middleware(routes, table, self._folder, self._source, key)
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
             asked = read_client_certificates(table, hostnames, self._folder, self._source, key)

@@ -13,6 +13,7 @@ from wormhole_tw.http.patterns import REST
 
 from .balancing import USUAL, Policy
 from .limits import SiteLimits
+from .middleware import MiddlewareSettings
 from .origin import Origin
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Route:
     :ivar security: what its site's answers get besides; None for nothing
     :ivar selection: which of the backend's upstreams its requests may go to; None for any
     :ivar gates: the settings of what is asked before a request goes on, in order; None for nothing
+    :ivar middleware: the Python that its requests go through, its site's first; None for nothing
     :ivar name: what logs call it; an empty string for its path
     :ivar kind: what ``path`` is
     :ivar pattern: with "pattern": it, compiled
@@ -163,6 +165,7 @@ class Route:
     rewrite: PrefixSwap | PathRewrite | None = None
     request_edits: FieldEdits | None = None
     response_edits: FieldEdits | None = None
+    middleware: tuple[MiddlewareSettings, ...] | None = None
     label: str = field(init=False, repr=False, compare=False)
     plain: bool = field(init=False, repr=False, compare=False)
     below: str = field(init=False, repr=False, compare=False)

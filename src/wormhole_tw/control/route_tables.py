@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from wormhole_tw.structs import Meta, Struct
 
+from .middleware import MiddlewareTable
+
 __all__ = [
     "EditTable",
     "MaintenanceTable",
@@ -87,3 +89,4 @@ class RouteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rewrite: str | None = None
     request_headers: EditTable | None = None
     response_headers: EditTable | None = None
+    middleware: list[MiddlewareTable] = []

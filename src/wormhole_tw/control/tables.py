@@ -13,6 +13,7 @@ from .acme import ExternalAccountTable
 from .balancing import BalanceTable, BreakerTable, EjectionTable, HealthTable, QueueTable, RetriesTable
 from .dns import DnsTable
 from .limits import Count, CountOrOff, Limits, Seconds, SecondsOrOff, SiteLimits
+from .middleware import MiddlewareTable
 from .origins import OriginTable
 from .route_tables import RouteTable
 from .security import SecurityTable
@@ -145,6 +146,7 @@ class SiteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     client_ca: str | None = None
     client_certificate: Literal["required", "optional"] | None = None
     client_fingerprints: list[str] | None = None
+    middleware: list[MiddlewareTable] = []
 
 
 class TcpTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

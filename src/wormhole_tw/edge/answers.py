@@ -82,6 +82,8 @@ ANSWERS: dict[str, Answer] = {
     ),
     "upgrade-not-supported": Answer(501, "The service behind this name takes no WebSocket or other upgrade."),
     "service-timeout": Answer(504, "The service did not answer in time."),
+    "middleware-failed": Answer(500, "A part of this site that handles requests has failed."),
+    "middleware-timeout": Answer(504, "A part of this site that handles requests did not do so in time."),
     "internal": Answer(500, "The edge failed to handle this request."),
 }
 """Reasons, as ``X-Wormhole-Error`` names them, and what goes with each."""

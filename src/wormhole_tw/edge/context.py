@@ -14,6 +14,7 @@ from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
 from wormhole_tw.edge.gates import Gates
 from wormhole_tw.edge.inflight import InFlight, Requests
+from wormhole_tw.edge.middleware.stacks import Middlewares
 from wormhole_tw.edge.pace import LOOKS
 from wormhole_tw.edge.passages import Passages
 from wormhole_tw.edge.request_ids import RequestIds
@@ -96,6 +97,7 @@ class EdgeContext:
     :ivar door: where agents come in by WebSocket, or None
     :ivar draining: connections take no new request
     :ivar gates: what routes ask before a request goes on
+    :ivar middleware: the Python that requests of some routes go through
     :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
     :ivar request_ids: gives each request its name
     :ivar in_flight: requests, where they have a limit
@@ -123,6 +125,7 @@ class EdgeContext:
         "idle_look",
         "in_flight",
         "limits",
+        "middleware",
         "names",
         "offers",
         "on_exchange_done",
@@ -200,6 +203,7 @@ class EdgeContext:
         self.door: TunnelDoor | None = None
         self.on_exchange_done: Callable[[Exchange], None] | None = None
         self.gates = Gates(self)
+        self.middleware = Middlewares(timers)
 
     def date_line(self) -> tuple[bytes, bytes]:
         """The ``Date`` of now."""

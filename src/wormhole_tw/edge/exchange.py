@@ -166,7 +166,7 @@ class Exchange(Answering):
         if way.gates is None:
             self.proceed()
         else:
-            self._walk = GateWalk(self, way.gates)
+            self._walk = GateWalk(self, way.gates, way.stack)
             self._walk.go_on()
 
     def proceed(self) -> None:
@@ -223,7 +223,12 @@ class Exchange(Answering):
             if route.request_edits is not None:
                 forward = edit_request(forward, route.request_edits)
         gates = None if route.gates is None else context.gates.of(route)
-        way = Way(head, catalog, routed.host, route, forward, limits, self.added, gates, routed.answer, routed.besides)
+        stack = None
+        if route.middleware is not None:
+            stack, gates = context.middleware.of(route), gates or ()
+        way = Way(
+            head, catalog, routed.host, route, forward, limits, self.added, gates, routed.answer, routed.besides, stack
+        )
         if head.common and routed.lasting:
             # who repeats a request on its connection (a poller, an API's client) has the same way again
             facts.way = way
@@ -338,6 +343,19 @@ class Exchange(Answering):
             connection.expect_answer()
         if self._held_size > REPLAY_LIMIT:
             self._held = None
+        if connection.writable:
+            self._took_body()
+
+    def hand_to(self, connection: IUpstreamRequest) -> None:
+        """Middleware has the request, which may send it on, again or not at all: nothing of it is kept here."""
+        self._translation = None
+        held, self._held = self._held, None
+        self.move(State.SENDING)
+        self._connection = connection
+        for data in held or ():
+            connection.send(Body(data))
+        if self._trailers is not None:
+            connection.send(self._trailers)
         if connection.writable:
             self._took_body()
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.model import LocalAnswer
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.interfaces import IGate
+    from wormhole_tw.edge.middleware.stacks import Stack
 
 __all__ = ["GateWalk"]
 
@@ -25,11 +26,15 @@ log = Logger()
 class GateWalk:
     """One exchange's way through its route's gates: the first that has an answer ends it."""
 
-    __slots__ = ("_asked", "_exchange", "_gates", "_next")
+    __slots__ = ("_asked", "_exchange", "_gates", "_next", "_stack")
 
-    def __init__(self, exchange: Exchange, gates: tuple[IGate, ...]) -> None:
+    def __init__(self, exchange: Exchange, gates: tuple[IGate, ...], stack: Stack | None = None) -> None:
+        """
+        :param stack: the middleware that it goes through behind them
+        """
         self._exchange = exchange
         self._gates = gates
+        self._stack = stack
         self._next = 0
         self._asked: Deferred[LocalAnswer | None] | None = None
 
@@ -51,7 +56,10 @@ class GateWalk:
             else:
                 exchange.answer_locally(verdict)
             return
-        exchange.proceed()
+        if self._stack is None:
+            exchange.proceed()
+        else:
+            self._stack.enter(exchange)
 
     def stop(self) -> None:
         """The exchange is over."""

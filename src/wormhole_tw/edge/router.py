@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.interfaces import IGate
+    from wormhole_tw.edge.middleware.stacks import Stack
     from wormhole_tw.http.added import Lines
     from wormhole_tw.http.events import RequestHead
 
@@ -55,6 +56,7 @@ class Way(NamedTuple):
     :ivar gates: who is asked before it goes on, in order; None for nobody
     :ivar answer: what the edge answers itself, where it does
     :ivar besides: what its answer says besides
+    :ivar stack: the middleware that it goes through behind them, or None; where there is some, ``gates`` is no None
     """
 
     head: RequestHead
@@ -67,6 +69,7 @@ class Way(NamedTuple):
     gates: tuple[IGate, ...] | None
     answer: LocalAnswer | None = None
     besides: Lines = ()
+    stack: Stack | None = None
 
 
 def _refuse(reason: str) -> NoReturn:

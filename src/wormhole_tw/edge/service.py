@@ -182,6 +182,7 @@ class EdgeService(Service):
         self._context.door = TunnelDoor(self._context.names, self._make_link, reactor)
         self._tcp = TcpPorts(reactor, self._context)
         try:
+            self._context.middleware.take_over(self._context.middleware.prepare(catalog))
             self._observer = Observer(reactor, config, self._context)
             for listener in config.listeners:
                 factory = AcceptFactory(
@@ -355,11 +356,12 @@ class EdgeService(Service):
         Requests that run keep the catalog that they began with.  Agents whose token opens nothing any more, or another
         backend, are ended.
 
-        :raises ConfigError: a certificate cannot be read or made, a balancer is not there; then nothing has changed
+        :raises ConfigError: a certificate cannot be read or made, a balancer is not there, a middleware cannot be
+            loaded; then nothing has changed
         """
         config, catalog = snapshot
-        keeper, agents, tcp = self._keeper, self._agents, self._tcp
-        if keeper is None or agents is None or tcp is None:
+        keeper, agents, tcp, context = self._keeper, self._agents, self._tcp, self._context
+        if keeper is None or agents is None or tcp is None or context is None:
             self.config = config  # stopped: it holds from the next start on
             return
         check_balancers(config.backends, config.source)
@@ -369,7 +371,9 @@ class EdgeService(Service):
         keep_tls = any(key.startswith("$.tls.") for key in restart)
         ports = merge_tcp(self.config.tcp, config.tcp)
         merged = replace(_merged(self.config, config, fixed, keep_tls=keep_tls), tcp=ports.kept)
-        keeper.serve(merged, keeper.prepare(merged))
+        certificates = keeper.prepare(merged)
+        middleware = context.middleware.prepare(catalog)
+        keeper.serve(merged, certificates)
         self.config = merged
         for door, listener in zip(self._doors, merged.listeners, strict=True):
             door.believe(Trust.of(listener))
@@ -377,6 +381,7 @@ class EdgeService(Service):
         if self._context is not None and self._context.origins is not None:
             self._context.origins.resolver.ask_others([(server.host, server.port) for server in merged.resolvers])
         old = self._catalogs.swap(catalog)
+        context.middleware.take_over(middleware)
         ended = agents.end_tokens(removed_tokens(old, catalog))
         if unable := agents.end_unable():
             log.warn("{count} agents ended that cannot write the PROXY protocol's header", count=unable)
@@ -388,7 +393,7 @@ class EdgeService(Service):
             backends=len(catalog.backends),
             ended=f", {ended} agents ended whose token is gone" if ended else "",
         )
-        if self._context is not None and (left := let_go(self._context.connections, catalog)):
+        if left := let_go(context.connections, catalog):
             log.info("{left} connections end after their requests: their site asks for other certificates", left=left)
         if restart:
             log.warn("only a restart changes {keys}", keys=", ".join(restart))
@@ -434,6 +439,7 @@ class EdgeService(Service):
             context.abort()
             await DeferredList(agents.drain(max(until - self._reactor.seconds(), 0.0), RETRY_AFTER_SHUTDOWN))
             await context.connections.when_empty()
+            await context.middleware.close()
         await closing
         if self._observer is not None:
             await self._observer.stop()

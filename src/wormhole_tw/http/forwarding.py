@@ -33,6 +33,7 @@ __all__ = [
     "VisitorFacts",
     "answer_towards_visitor",
     "ends_here",
+    "fields_of_answer",
     "interim_towards_visitor",
     "passes_always",
     "request_towards_origin",
@@ -346,6 +347,12 @@ def answer_towards_visitor(head: ResponseHead, date: Callable[[], tuple[bytes, b
     if not dated:
         fields = _dated(fields, date(), common=common)
     return ResponseHead(head.status, head.reason, fields, head.version, head.framing, head.length, True, head.common)
+
+
+def fields_of_answer(head: ResponseHead) -> ResponseHead:
+    """An answer for who changes it before it goes on: without what belongs to its connection, and nothing added."""
+    fields = _answer_fields(head.fields, keep_upgrade=head.status in (101, 426))
+    return ResponseHead(head.status, head.reason, fields, head.version, head.framing, head.length)
 
 
 _onward_answers: dict[int, tuple[ResponseHead, Fields, bool]] = {}

@@ -1,0 +1,367 @@
+"""Bodies as middleware reads them: an asynchronous iterator of octets, from memory, from a connection, or from code.
+
+What comes from a connection is bounded: a :class:`Pipe` is told when its octets were taken, and whoever fills it lets
+its peer wait until then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from wormhole_tw.errors import HttpError, MisuseError, NextFailed
+from wormhole_tw.http.events import Fields
+from wormhole_tw.middleware.headers import Headers
+
+__all__ = ["READ_LIMIT", "Body", "Meter", "Owner", "Pieces", "Pipe", "Source", "Whole", "again", "source_of"]
+
+READ_LIMIT = 1 << 20
+"""Octets that :meth:`Body.read` takes where it is not told otherwise: forms and API calls fit, uploads do not."""
+
+
+class Meter(Protocol):
+    """Measures the time that a middleware takes itself."""
+
+    def go(self) -> None:
+        """It is at work."""
+
+    def rest(self) -> None:
+        """It waits for a visitor, a service, or another middleware."""
+
+    def fresh(self) -> None:
+        """It has brought something: its time begins anew."""
+
+    @property
+    def left(self) -> float:
+        """Seconds of its time that are left."""
+
+
+class Owner(Protocol):
+    """Whose code makes a body."""
+
+    meter: Meter
+
+    def drive(self, step: Awaitable[bytes]) -> Awaitable[bytes]:
+        """Run one step of it."""
+
+    def blamed(self, error: Exception) -> Exception:
+        """It has raised: what those who wait for the body get in the place of that."""
+
+
+class Source(Protocol):
+    """Where a body comes from."""
+
+    length: int | None
+    """Octets of the whole, where that is known."""
+
+    begun: bool
+    """Something of it was taken."""
+
+    trailers: Headers
+    """Complete when the body has ended."""
+
+    async def pull(self) -> bytes:
+        """The next piece; nothing at the end."""
+
+    def claim(self) -> None:
+        """Somebody takes it over as a whole.
+
+        :raises MisuseError: somebody has
+        """
+
+
+class Whole:
+    """Octets in memory, which may be read any number of times."""
+
+    __slots__ = ("_over", "begun", "data", "length", "trailers")
+
+    def __init__(self, data: bytes, trailers: Headers | None = None) -> None:
+        self.data = data
+        self.length: int | None = len(data)
+        self.begun = False
+        self.trailers = Headers() if trailers is None else trailers
+        self._over = False
+
+    async def pull(self) -> bytes:
+        if self._over:
+            return b""
+        self.begun = self._over = True
+        return self.data
+
+    def claim(self) -> None:
+        """It can be given away again and again."""
+
+
+class Pieces:
+    """What a middleware makes: an asynchronous iterator, usually a generator."""
+
+    __slots__ = ("_claimed", "_iterator", "_over", "_owner", "begun", "length", "trailers")
+
+    def __init__(self, pieces: AsyncIterable[bytes], trailers: Headers | None = None) -> None:
+        self.length: int | None = None
+        self.begun = False
+        self.trailers = Headers() if trailers is None else trailers
+        self._iterator: AsyncIterator[bytes] = aiter(pieces)
+        self._owner: Owner | None = None
+        self._over = False
+        self._claimed = False
+
+    def own(self, owner: Owner) -> bool:
+        """Say whose code it is; False where somebody was named before."""
+        if self._owner is not None:
+            return False
+        self._owner = owner
+        return True
+
+    async def pull(self) -> bytes:
+        self.begun = True
+        while not self._over:
+            piece = await self._step()
+            if piece:
+                return piece
+        return b""
+
+    async def _step(self) -> bytes:
+        owner = self._owner
+        if owner is None:
+            return await self._next()
+        owner.meter.go()
+        try:
+            return await owner.drive(self._next())
+        except (CancelledError, NextFailed, HttpError):
+            self._over = True
+            raise
+        except Exception as error:
+            self._over = True
+            raise owner.blamed(error) from error
+        finally:
+            owner.meter.rest()
+            owner.meter.fresh()
+
+    async def _next(self) -> bytes:
+        try:
+            piece = await anext(self._iterator)
+        except StopAsyncIteration:
+            self._over = True
+            return b""
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            raise TypeError(f"a body is made of bytes, and this one has {type(piece).__name__} in it")
+        return bytes(piece)
+
+    def claim(self) -> None:
+        if self._claimed:
+            raise MisuseError("this body was given away already, and cannot be made a second time")
+        self._claimed = True
+
+    async def close(self) -> None:
+        """Let the code that makes it come to its end."""
+        begun, self._over = self.begun and not self._over, True
+        close = getattr(self._iterator, "aclose", None)
+        if begun and close is not None:
+            await close()
+
+
+class Pipe:
+    """What comes from a connection.
+
+    :param taken: is told how many octets were taken
+    :param wanted: is told that somebody waits for more
+    :param length: octets of the whole, where that is known
+    """
+
+    __slots__ = (
+        "_claimed",
+        "_held",
+        "_taken",
+        "_waiter",
+        "_wanted",
+        "begun",
+        "failure",
+        "held",
+        "length",
+        "over",
+        "trailers",
+    )
+
+    def __init__(
+        self,
+        taken: Callable[[int], object],
+        length: int | None = None,
+        wanted: Callable[[], object] | None = None,
+    ) -> None:
+        self.length = length
+        self.begun = False
+        self.over = False
+        self.held = 0
+        self.trailers = Headers()
+        self._taken = taken
+        self._wanted = wanted
+        self._held: deque[bytes] = deque()
+        self.failure: BaseException | None = None
+        self._waiter: Deferred[None] | None = None
+        self._claimed = False
+
+    # who fills it
+
+    def feed(self, data: bytes) -> None:
+        """A piece has come."""
+        self._held.append(data)
+        self.held += len(data)
+        self._wake()
+
+    def finish(self, trailers: Fields) -> None:
+        """That was all."""
+        self.over = True
+        self.trailers.extend(trailers)
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """No more of it will come; whoever waits for it, now or later, gets the error."""
+        if not self.over:
+            self.over = True
+            self.failure = error
+            self._wake()
+
+    def drain(self) -> list[bytes]:
+        """Take all that waits, for somebody who is given the pieces themselves from here on."""
+        pieces, self.held = list(self._held), 0
+        self._held.clear()
+        return pieces
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    # who reads it
+
+    async def pull(self) -> bytes:
+        self.begun = True
+        while not self._held:
+            if self.failure is not None:
+                raise self.failure
+            if self.over:
+                return b""
+            if self._waiter is not None:
+                raise MisuseError("two read one body at the same time")
+            waiter: Deferred[None] = Deferred()
+            self._waiter = waiter
+            if self._wanted is not None:
+                self._wanted()
+            try:
+                await waiter
+            except CancelledError:
+                if self._waiter is waiter:
+                    self._waiter = None
+                raise
+        piece = self._held.popleft()
+        self.held -= len(piece)
+        self._taken(len(piece))
+        return piece
+
+    def claim(self) -> None:
+        if self._claimed:
+            raise MisuseError(
+                "the body went with the first call of next, as it came: read it before (await request.body.read()) "
+                "to send it twice"
+            )
+        self._claimed = True
+
+
+class Body:
+    """A message's body: iterate over its pieces, or :meth:`read` it whole.
+
+    It can be read once, unless it was read whole: then it stays in memory, and goes on from there.
+
+    ::
+
+        async for piece in request.body:
+            ...
+    """
+
+    __slots__ = ("_meter", "_source", "_too_long")
+
+    def __init__(self, source: Source, meter: Meter | None = None, too_long: HttpError | None = None) -> None:
+        """Made by requests and answers; ``request.body = b"…"`` is how to set one.
+
+        :param too_long: what :meth:`read` raises
+        """
+        self._source = source
+        self._meter = meter
+        self._too_long = too_long or HttpError(413, "body-too-large", "The body of the request is too large.")
+
+    @property
+    def length(self) -> int | None:
+        """Octets of the whole, where that is known before its end."""
+        return self._source.length
+
+    @property
+    def trailers(self) -> Headers:
+        """The trailer fields (RFC 9110 §6.5): those of a body from a connection are there when it has ended."""
+        return self._source.trailers
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._pull()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def read(self, limit: int = READ_LIMIT) -> bytes:
+        """The whole of it (or what was not read yet); it stays in memory, so that it can still be passed on.
+
+        :param limit: octets that it may have at most
+        :raises HttpError: it has more: 413 for a request, 502 for an answer, which is what the visitor gets where
+            nobody catches it
+        """
+        source = self._source
+        if isinstance(source, Whole) and not source.begun:
+            if len(source.data) > limit:
+                raise self._too_long
+            return source.data
+        if source.length is not None and not source.begun and source.length > limit:
+            raise self._too_long
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self._pull():
+            size += len(piece)
+            if size > limit:
+                raise self._too_long
+            pieces.append(piece)
+        data = b"".join(pieces)
+        self._source = Whole(data, source.trailers)
+        return data
+
+    async def _pull(self) -> bytes:
+        meter = self._meter
+        if meter is None:
+            return await self._source.pull()
+        meter.rest()
+        try:
+            return await self._source.pull()
+        finally:
+            meter.go()
+
+
+def source_of(body: bytes | AsyncIterable[bytes] | Body, trailers: Headers | None = None) -> Source:
+    """What a body that somebody has set comes from.
+
+    :raises TypeError: it is no body
+    """
+    if isinstance(body, Body):
+        return body._source
+    if isinstance(body, bytes | bytearray | memoryview):
+        return Whole(bytes(body), trailers)
+    if isinstance(body, AsyncIterable):
+        return Pieces(body, trailers)
+    raise TypeError(f"a body is bytes or an asynchronous iterator of bytes, not {type(body).__name__}")
+
+
+def again(source: Source) -> Source:
+    """The same for another reader: what is in memory from its beginning, everything else from where it is."""
+    return Whole(source.data, source.trailers) if isinstance(source, Whole) else source
