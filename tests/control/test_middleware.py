@@ -81,6 +81,18 @@ def test_what_is_wrong_is_named(table: dict[str, Any], key: str, words: str) -> 
     assert caught.value.key == f"$.sites[0].routes[0].middleware{key}"
 
 
+def test_a_route_that_answers_itself_has_none() -> None:
+    answering = {"path": "/old", "redirect": {"to": "/new"}}
+    plain = {"path": "/", "backend": "app"}
+    table = sample(**{"sites.0.middleware": [ONE], "sites.0.routes": [answering, plain]})
+    one, two = make(table).sites[0].routes
+    assert one.middleware is None
+    assert two.middleware is not None
+    table["sites"][0]["routes"][0]["middleware"] = [ONE]
+    with pytest.raises(ConfigError, match=r"routes\[0\].middleware: the route answers itself"):
+        make(table)
+
+
 def test_there_is_an_end_to_it() -> None:
     with pytest.raises(ConfigError, match="more than 32"):
         chains([ONE] * 33, [])

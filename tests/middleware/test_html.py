@@ -63,8 +63,8 @@ def test_a_page_without_one_stays_as_it_is(page: str) -> None:
 
 
 PARTS = st.sampled_from(
-    b"</head>|</HEAD |</hea|d>|<body>|<!--|-->|--!>|-|<script>|</script>|</scr|ipt|<|>|/|=|'|\"| |\n|x|<title |</title>|"
-    b"<textarea|<?|<a b=".split(b"|")
+    b"</head>|</HEAD |</hea|d>|<body>|<!--|-->|--!>|-|<script>|</script>|</scr|ipt|<|>|/|=|'|\"| |\n|x|<title "
+    b"|</title>|<textarea|<?|<a b=".split(b"|")
 )
 
 
