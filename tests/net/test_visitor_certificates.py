@@ -22,6 +22,7 @@ from wormhole_tw.net.tls_policy import INTERMEDIATE, MODERN
 from wormhole_tw.net.visitor_certificates import (
     MAX_DEPTH,
     MAX_KNOWN,
+    MAX_NAMES,
     VisitorCertificate,
     VisitorPolicies,
     VisitorPolicy,
@@ -153,6 +154,20 @@ def test_a_chain(server: Server, tmp_path: Path, spoken: ssl.TLSVersion) -> None
     assert bert.served.certificate is not None
     assert bert.served.certificate.chain_field == b""
     assert Shaken(server.tls, context(server, tmp_path, spoken, ANNE), "closed.test").served is None
+
+
+def test_more_authorities_than_can_be_named(server: Server, tmp_path: Path, spoken: ssl.TLSVersion) -> None:
+    """Whoever gives a bundle for a CA; TLS has no room for so many names, and every handshake would fail."""
+    said = []
+    for few in (True, False):
+        others = [Person(f"{number} {'a long name ' * 5}", ca=True) for number in range(2 if few else MAX_NAMES // 60)]
+        server.ask(closed=VisitorPolicy([*(other.certificate for other in others), CA.certificate, CA.certificate]))
+        anne = Shaken(server.tls, context(server, tmp_path, spoken, ANNE), "closed.test")
+        assert anne.served is not None
+        assert anne.served.certificate is not None
+        said.append(len(anne.server.get_client_ca_list()))
+        assert Shaken(server.tls, context(server, tmp_path, spoken, STRANGER), "closed.test").served is None
+    assert said == [3, 0]
 
 
 def test_a_visitors_own_certificate_in_the_file(server: Server, tmp_path: Path, spoken: ssl.TLSVersion) -> None:

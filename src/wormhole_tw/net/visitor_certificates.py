@@ -33,6 +33,11 @@ MAX_DEPTH = 8
 """CAs between a visitor's certificate and one that is trusted. Nobody has more than three, and each costs us."""
 
 
+MAX_NAMES = 16 * 1024
+"""Octets of authorities' names that a visitor is sent, to find the certificate that is wanted. TLS takes 64 KiB, some
+clients less; where there are more none is sent, which leaves the choice to the visitor (RFC 8446 section 4.2.4)."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VisitorCertificate:
     """A visitor's certificate that was found good.
@@ -117,9 +122,12 @@ class VisitorPolicy:
         """Let a context know the authorities, to tell visitors and to verify by."""
         store = context.get_cert_store()
         assert store is not None
+        names = {authority.subject.public_bytes(): authority for authority in self.authorities}
         for authority in self.authorities:
             store.add_cert(crypto.X509.from_cryptography(authority))
-            context.add_client_ca(authority)
+        if sum(len(name) + 2 for name in names) <= MAX_NAMES:
+            for authority in names.values():
+                context.add_client_ca(authority)
         # What stands in the file is trusted whether it is a root or not.
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
 
