@@ -37,7 +37,18 @@ def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["expose"], ["demo"], ["token"], ["token", "generate"], ["edge", "check"]], ids=" ".join
+    "command",
+    [
+        [],
+        ["expose"],
+        ["demo"],
+        ["token"],
+        ["token", "generate"],
+        ["edge", "check"],
+        ["route", "explain"],
+        ["route", "import"],
+    ],
+    ids=" ".join,
 )
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

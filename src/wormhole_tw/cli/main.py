@@ -108,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     names.add_argument("--state", metavar="DIR", help="the state folder (default: that of the configuration)")
     names.set_defaults(command=_certificates)
 
+    _add_route(commands.add_parser("route", help="say which route takes a request, and import rules"))
+
     commands.add_parser("agent", help="run an agent in the foreground (options: wormhole-tw agent --help)")
 
     token = commands.add_parser("token", help="make tokens")
@@ -165,6 +167,37 @@ def _add_init(init: argparse.ArgumentParser) -> None:
     init.set_defaults(command=_init)
 
 
+def _add_route(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    explain = commands.add_parser(
+        "explain",
+        help="say which route takes a request, and why the ones before it do not",
+        description="Read an edge.toml and say which of a site's routes takes a request, what becomes of it, and why "
+        "the routes before it do not take it. Nothing is sent. Status 1 where none takes it.",
+    )
+    explain.add_argument("url", metavar="URL", help="https://host/path?query")
+    explain.add_argument(
+        "-c", "--config", metavar="FILE", default="edge.toml", help="the edge.toml (default: edge.toml)"
+    )
+    explain.add_argument("-X", "--method", metavar="METHOD", default="GET", help="(default: GET)")
+    explain.add_argument(
+        "-H", "--header", metavar="LINE", action="append", default=[], help='"Name: value"; may be given several times'
+    )
+    explain.add_argument("--address", metavar="IP", default="", help="the visitor's address")
+    explain.add_argument(
+        "--branch", metavar="NAME", action="append", default=[], help="as if a ready agent of this branch were there"
+    )
+    explain.set_defaults(command=_explain)
+    rules = commands.add_parser(
+        "import",
+        help="print rules of superfly/edge as routes",
+        description="Print rules of superfly/edge (JSON or YAML: a list of them, or a configuration with rules) as the "
+        "[[sites.routes]] of an edge.toml. Status 1 where something could not be taken over.",
+    )
+    rules.add_argument("file", metavar="FILE", help="the rules")
+    rules.set_defaults(command=_import)
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 1 <= port <= 65535:
@@ -203,6 +236,25 @@ def _init(options: argparse.Namespace) -> int:
     from wormhole_tw.cli.edge_init import init
 
     return init(options)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from wormhole_tw.cli.routes import explain_route
+
+    return explain_route(
+        options.url,
+        config=options.config,
+        method=options.method,
+        headers=options.header,
+        address=options.address,
+        branches=options.branch,
+    )
+
+
+def _import(options: argparse.Namespace) -> int:
+    from wormhole_tw.cli.routes import import_file
+
+    return import_file(options.file)
 
 
 def _generate(options: argparse.Namespace) -> int:

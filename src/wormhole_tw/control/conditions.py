@@ -227,12 +227,18 @@ class Share:
             return share_of(asked.address.encode())
         return asked.luck() * 100.0
 
+    def by_chance(self, asked: Asked) -> bool:
+        """Whether this request says nothing that decides it."""
+        return not self.by or (self.by == "cookie" and not any(asked.cookie(self.name)))
+
     def holds(self, asked: Asked) -> bool:
         return self._place(asked) < self.percent
 
     def why_not(self, asked: Asked) -> str:
-        if self.by == "cookie" and not any(asked.cookie(self.name)):
+        if self.by == "cookie" and self.by_chance(asked):
             who = f"who has no cookie {self.name.decode()} gets one by chance"
+        elif self.by == "header" and not any(asked.field(self.name)):
+            who = f"who sends no header {self.name.decode()} is not chosen"
         elif self.by:
             who = f"this visitor stands at {self._place(asked):.2f} %"
         else:

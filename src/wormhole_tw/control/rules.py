@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from .conditions import HostIs
+from .conditions import HostIs, Share
 from .model import MAINTENANCE, LocalAnswer
 
 if TYPE_CHECKING:
@@ -140,7 +140,11 @@ def _why_not(route: Route, asked: Asked) -> str:
     if not route.takes(asked.path):
         words = {"prefix": "begins with", "exact": "is", "pattern": "matches"}
         return f"it is for a path that {words[route.kind]} {route.path}"
-    return next((condition.why_not(asked) for condition in route.conditions if not condition.holds(asked)), "")
+    for condition in route.conditions:
+        # what nobody can know before the request is there is not taken for granted
+        if (isinstance(condition, Share) and condition.by_chance(asked)) or not condition.holds(asked):
+            return condition.why_not(asked)
+    return ""
 
 
 def find_shadows(routes: Sequence[Route]) -> dict[int, int]:

@@ -93,7 +93,7 @@ def _check(raw: object, kind: Any, path: str, source: str) -> None:
         for index, value in enumerate(raw):
             _check(value, get_args(kind)[0], f"{path}[{index}]", source)
     elif origin is Literal and raw not in get_args(kind):
-        choices = ", ".join(f'"{value}"' for value in sorted(get_args(kind)))
+        choices = ", ".join(f'"{value}"' if isinstance(value, str) else str(value) for value in sorted(get_args(kind)))
         raise ConfigError(source, path, f"expected one of {choices}")
     elif kind is float and isinstance(raw, float) and not math.isfinite(raw):
         raise ConfigError(source, path, "expected a finite number")

@@ -1,0 +1,181 @@
+"""``wormhole-tw route``: which rule takes a request, and rules of another program."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from wormhole_tw.cli.main import main
+
+TOML = """
+[edge]
+https = ["tcp:8443"]
+http = ["tcp:8080"]
+[[backends]]
+name = "app"
+tokens = ["sha256:1111111111111111111111111111111111111111111111111111111111111111"]
+[[sites]]
+name = "shop"
+hostnames = ["shop.test", "www.shop.test", "2001:db8::1"]
+[[sites.routes]]
+hosts = ["www.shop.test"]
+redirect = { to = "https://shop.test/*rest", status = 301 }
+[[sites.routes]]
+name = "canary"
+branch = "canary"
+percent = 50
+sticky = "cookie:side"
+backend = "app"
+[[sites.routes]]
+name = "inside"
+addresses = ["10.0.0.0/8"]
+respond = { body = "inside" }
+[[sites.routes]]
+path = "/down"
+maintenance = {}
+[[sites.routes]]
+path = "/dots"
+rewrite = "/..*rest"
+backend = "app"
+[[sites.routes]]
+name = "api"
+path = "/api"
+strip_prefix = true
+methods = ["GET"]
+request_headers = { set = { "X-A" = "1" }, remove = ["Cookie"] }
+response_headers = { add = { "Vary" = "Cookie" } }
+backend = "app"
+[[sites]]
+hostnames = ["through.test"]
+tls = "passthrough"
+routes = [{ backend = "app" }]
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    file = tmp_path / "edge.toml"
+    file.write_text(TOML)
+    return str(file)
+
+
+def test_which_rule_takes_a_request_and_why_not_the_others(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["route", "explain", "https://shop.test/api/%7ex?q=1#top", "--config", config]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "GET https://shop.test/api/~x?q=1",
+        "site shop",
+        "  routes[0] /: no, it is for the host www.shop.test, not shop.test",
+        "  routes[1] canary: no, no ready agent of branch canary is there for backend app",
+        "  routes[2] inside: no, it is for visitors from 10.0.0.0/8, not one without an address",
+        "  routes[3] /down: no, it is for a path that begins with /down",
+        "  routes[4] /dots: no, it is for a path that begins with /dots",
+        "  routes[5] api: takes it",
+        "            backend app (no agents of branch canary) gets /~x?q=1",
+        "            request without cookie",
+        "            request with X-A: 1",
+        "            answer with Vary: Cookie",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["www.shop.test/a"], 0, "redirect 301 to https://shop.test/a"),
+        (["https://shop.test/", "--address", "10.1.2.3"], 0, "answer 200 of the edge's own"),
+        (["https://shop.test/down"], 0, "answer 503 of the edge's own (maintenance)"),
+        (["https://shop.test/dots/x"], 0, "gets /..x"),
+        (["https://shop.test/dots"], 0, "400: The path climbs above its root."),
+        (["https://[2001:db8::1]:8443/api"], 0, "gets /"),
+        (["https://shop.test/api", "--branch", "canary"], 0, "who has no cookie side gets one by chance"),
+        (["https://shop.test/", "--branch", "canary", "-H", "Cookie: side=a"], 0, "(agents of branch canary) gets /"),
+        (["https://shop.test/api", "-X", "POST"], 1, "404: no route takes it"),
+        (["https://shop.test"], 1, "404: no route takes it"),
+        (["https://nobody.test/"], 1, "404: no site has the host name nobody.test"),
+        (["https://bücher.test/"], 1, "404: no site has the host name xn--bcher-kva.test"),
+        (["https://shop.test/../x"], 1, "400: The path climbs above its root."),
+        (["http://shop.test/api"], 0, "plain HTTP is redirected to https here before any route is asked"),
+        (["https://through.test/"], 0, "its TLS is not ended here"),
+    ],
+)
+def test_what_becomes_of_a_request(
+    config: str, arguments: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["route", "explain", *arguments, "--config", config]) == status
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ftp://shop.test/"], "ftp://shop.test/ is no URL of a site"),
+        (["https:///x"], "is no URL of a site"),
+        (["https://a b/"], "a b is no host name"),
+        (["https://shop.test/", "-H", "nothing"], "'nothing' is no header"),
+        (["https://shop.test/", "-H", "a b: c"], "'a b: c' is no header"),
+        (["https://shop.test/", "--config", "/nowhere.toml"], "cannot be read"),
+    ],
+)
+def test_what_makes_no_sense(config: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["route", "explain", "--config", config, *arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+
+
+YAML = """
+config:
+  flyCDN:
+    rules:
+    - {actionType: redirect, hostname: old.test, pathPattern: ^/blog/(.*)$, redirectURLPattern: "https://new.test/$1"}
+    - {actionType: rewrite, backendKey: app}
+"""
+
+
+def test_rules_of_another_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "fly.yml"
+    file.write_text(YAML)
+    assert main(["route", "import", str(file)]) == 0
+    printed = capsys.readouterr()
+    assert [sorted(table) for table in tomllib.loads(printed.out)["sites"]["routes"]] == [
+        ["hosts", "pattern", "redirect"],
+        ["backend"],
+    ]
+    assert printed.err.splitlines() == [
+        "Backends that these lead to: app",
+        "Host names that their site needs: old.test",
+    ]
+
+
+def test_a_rule_that_cannot_be_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text('[{"actionType": "rewrite"}]')
+    assert main(["route", "import", str(file)]) == 1
+    printed = capsys.readouterr()
+    assert "# rules[0] is not here" in printed.out
+    assert printed.err == f"wormhole-tw: {file}: rules[0]: a rewrite without backendKey leads nowhere\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.json", b"{", "not valid JSON"),
+        ("x.yml", b"a: [", "not valid YAML"),
+        ("x.yml", b"\xff", "not UTF-8 text (octet 0)"),
+        ("x.yml", b"a: b", "no list of rules"),
+        ("x.json", b"[" * 100_000, "not valid JSON"),
+        ("", b"", "cannot be read"),
+    ],
+)
+def test_a_file_without_rules(
+    tmp_path: Path, name: str, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    if name:
+        file.write_bytes(content)
+    assert main(["route", "import", str(file)]) == 1
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
