@@ -45,7 +45,7 @@ async def test_it_says_who_it_is_and_hears_its_urls(make_agent: AgentMaker, edge
     assert len(hello.instance) == 16
     assert hello.software.startswith("wormhole-tw/")
     assert hello.services[0].name == "default"
-    assert hello.options == ["proxy_protocol", "visitor_per_stream"]
+    assert hello.options == ["proxy_protocol", "moves", "visitor_per_stream"]
     assert "connected to edge-1 (test) as s1" in log_lines
     assert f"https://app.example.test -> {agent.config.local}" in log_lines
     assert TOKEN not in log_lines.text
@@ -293,6 +293,55 @@ async def test_the_next_link_is_opened_before_a_draining_one_is_left(
     assert any(isinstance(event, Draining) for event in seen)
     assert not any(isinstance(event, Lost) for event in seen)
     assert agent.sessions[0].session_id == "s2"
+
+
+async def test_an_edge_that_is_about_to_be_replaced_is_dialled_anew_and_served_on(
+    make_agent: AgentMaker, edge: FakeEdge, log_lines: Any
+) -> None:
+    agent = make_agent()
+    first = await edge.ready_link()
+    first.protocol.set_status(False, "the edge restarts")
+    first.protocol.set_status(True)
+    first.protocol.set_status(False, "the edge restarts")  # once more is no more
+    second = await edge.ready_link(2)
+    assert second.hello is not None
+    assert (second.hello.generation, second.hello.previous) == (2, "draining")
+    assert len(log_lines.matching("moves: the edge restarts")) == 1
+    # new streams are taken on the old link, too, until the edge says GOAWAY there
+    visitor = first.visit()
+    visitor.transport.write(b"late")
+    visitor.transport.loseWriteConnection()
+    assert await visitor.end() == b"LATE<4 bytes>"
+    assert agent.sessions[0].session_id == "s2"
+    await first.protocol.drain(5, message="the edge is shutting down")
+    await first.protocol.when_lost()
+    assert agent.sessions[0].session_id == "s2"
+    assert len(edge.standing) == 1
+
+
+async def test_the_one_that_replaces_it_is_not_there_yet(make_agent: AgentMaker, edge: FakeEdge) -> None:
+    make_agent(backoff_min=0.01)
+    first = await edge.ready_link()
+    await edge.stop_listening()
+    first.protocol.set_status(False)
+    visitor = first.visit()
+    visitor.transport.write(b"x")
+    visitor.transport.loseWriteConnection()
+    assert await visitor.end() == b"X<1 bytes>"
+    await edge.listen()
+    await edge.ready_link(2)
+
+
+async def test_the_link_that_it_had_is_lost_while_it_moves(make_agent: AgentMaker, edge: FakeEdge) -> None:
+    agent = make_agent(backoff_min=0.01, backoff_max=0.05)
+    first = await edge.ready_link()
+    await edge.stop_listening()
+    first.protocol.set_status(False)
+    await first.visit().bytes(0)
+    first.protocol.abort()
+    await edge.listen()
+    await edge.ready_link()
+    assert len(agent.sessions) == 1
 
 
 async def test_the_edges_time_for_a_drain_ends_what_still_runs(make_agent: AgentMaker, edge: FakeEdge) -> None:

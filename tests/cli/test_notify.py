@@ -36,6 +36,19 @@ def test_it_is_told_at_a_path(listener: socket.socket) -> None:
     assert environ == {"PATH": "/bin"}  # no program started from here is to speak in its name
 
 
+def test_another_process_is_the_service_from_now_on(listener: socket.socket) -> None:
+    environ = {"NOTIFY_SOCKET": listener.getsockname()}
+    notifier = Notifier(environ)
+    assert notifier.environment == {"NOTIFY_SOCKET": listener.getsockname()}
+    notifier.name_main_process(4711)
+    notifier.tell(STOPPING)  # that is nobody's concern any more
+    listener.setblocking(False)
+    assert listener.recv(100) == b"MAINPID=4711"
+    with pytest.raises(BlockingIOError):
+        listener.recv(100)
+    assert Notifier({}).environment == {}
+
+
 def test_it_is_told_in_the_abstract_namespace() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("")  # any free name

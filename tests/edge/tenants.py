@@ -102,6 +102,7 @@ class Tenant:
         self.goaway: Goaway | None = None
         self.lost: Exception | None = None
         self.streams: list[TunnelStream] = []
+        self.statuses: list[tuple[bool, str]] = []
         self.welcomed_: Deferred[Welcome] = Deferred()
         self.welcomed_.addErrback(lambda failure: failure)
         said: dict[str, Any] = {
@@ -151,7 +152,7 @@ class Tenant:
         self.welcomed_.callback(welcome)
 
     def status_changed(self, link: LinkProtocol, ready: bool, reason: str) -> None:
-        """Edges have none."""
+        self.statuses.append((ready, reason))
 
     def stream_opened(self, link: LinkProtocol, stream: TunnelStream, message: Open) -> None:
         self.streams.append(stream)

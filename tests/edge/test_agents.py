@@ -57,6 +57,21 @@ async def test_a_welcome(premises: Premises, log_lines: Any) -> None:
     assert TOKEN not in log_lines.text
 
 
+async def test_where_another_process_takes_over_agents_are_told_and_serve_on(premises: Premises, reactor: Any) -> None:
+    able, unable = await premises.ready(options=["moves"]), await premises.ready(instance=b"u" * 16)
+    assert able.welcome is not None
+    assert able.welcome.granted == ["moves"]
+    premises.edge.agents.move()
+    # who knows what that means keeps its link for what is still asked here; who does not gets GOAWAY
+    await until(reactor, lambda: able.statuses == [(False, "the edge restarts")])
+    await until(reactor, lambda: unable.goaway is not None)
+    assert able.goaway is None
+    assert candidates(premises) == [able.session]
+    # and who comes here all the same is sent on at once
+    late = await premises.tenant(instance=b"l" * 16).refusal()
+    assert (late.code, late.retry_after) == (GoawayCode.NORMAL, 0.0)
+
+
 async def test_ready_and_not_ready(premises: Premises, reactor: Any) -> None:
     tenant = await premises.ready()
     assert candidates(premises) == [tenant.session]

@@ -663,6 +663,42 @@ def test_a_drain_closes_idle_connections_at_once(house: House) -> None:
     visitor.connection.abort()
 
 
+def test_lingering_serves_what_crosses_the_goodbye(house: House) -> None:
+    """Another process takes visitors from now on: who is here leaves, and misses nothing."""
+    idle, fresh = visitor_of(house), visitor_of(house)
+    idle.ask()
+    house.stream.deliver(OK)
+    idle.hear()
+    house.context.linger()
+    # a request that is under way when GOAWAY is
+    crossing = idle.ask()
+    house.stream.deliver(OK)
+    idle.hear()
+    assert idle[crossing].body == b"ok"
+    assert idle.goaways == [(2**31 - 1, 0), (crossing, 0)]
+    assert idle.write_closed
+    # who has not asked for anything may do so once
+    assert fresh.goaways == []
+    first = fresh.ask()
+    house.stream.deliver(OK)
+    fresh.hear()
+    assert fresh[first].body == b"ok"
+    assert fresh.goaways[0] == (2**31 - 1, 0)
+
+
+def test_lingering_has_an_end(house: House) -> None:
+    silent = visitor_of(house)
+    gone: list[None] = []
+    house.context.linger()
+    assert not silent.write_closed
+    house.context.drain().addCallback(gone.append)
+    silent.hear()
+    assert silent.goaways == [(0, 0)]
+    assert silent.write_closed
+    silent.end_reading()
+    assert gone == [None]
+
+
 def test_a_connection_has_so_many_requests(house: House) -> None:
     house.context.limits = type(house.limits)(requests_per_connection=2)
     visitor = H2Visitor(house).hello()

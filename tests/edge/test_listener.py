@@ -524,6 +524,28 @@ def test_draining_lets_what_runs_end(house: House) -> None:
     assert gone.called
 
 
+def test_lingering_answers_once_more_and_says_that_it_is_the_last(house: House) -> None:
+    """Another process takes visitors from now on: who is here leaves, and misses nothing."""
+    idle, fresh, silent = house.visitor(), house.visitor(), house.visitor()
+    idle.says(GET)
+    house.stream.deliver(OK)
+    idle.hears()
+    house.context.linger()
+    assert not any(visitor.write_closed for visitor in (idle, fresh, silent))
+    for visitor in (idle, fresh):
+        visitor.says(GET)
+        house.stream.deliver(OK)
+        [(head, body)] = visitor.answers()[-1:]
+        assert body == b"ok"
+        assert (b"connection", b"close") in head.headers
+        assert visitor.write_closed
+        visitor.end_reading()
+    gone = house.context.drain()
+    assert silent.write_closed
+    silent.end_reading()
+    assert gone.called
+
+
 def test_draining_lets_a_slow_visitor_get_the_end_of_its_answer(house: House) -> None:
     slow, _gone, idle = visitors = [house.visitor() for _ in range(3)]
     for visitor in visitors:

@@ -15,7 +15,8 @@ from twisted.web.server import Site
 from wormhole_tw.admin.health import HealthResource, ReadyResource
 from wormhole_tw.errors import MisuseError
 from wormhole_tw.net.addresses import shown_address
-from wormhole_tw.net.listening import open_port
+from wormhole_tw.net.inherited import NOTHING, Inherited
+from wormhole_tw.net.listening import leave_open, open_port
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -42,7 +43,10 @@ class AdminService(Service):
     :param edge: whose readiness and metrics are shown; without one there is only ``/healthz``
     """
 
-    def __init__(self, reactor: Any, config: EdgeConfig, edge: EdgeService | None = None) -> None:
+    def __init__(
+        self, reactor: Any, config: EdgeConfig, edge: EdgeService | None = None, *, inherited: Inherited = NOTHING
+    ) -> None:
+        self._inherited = inherited
         self._reactor = reactor
         self._config = config
         self._edge = edge
@@ -80,7 +84,12 @@ class AdminService(Service):
         self._connections = WrappingFactory(site)
         self._connections.noisy = False
         self._port = open_port(
-            self._reactor, config.admin, cast(Factory, self._connections), source=config.source, key="$.edge.admin"
+            self._reactor,
+            config.admin,
+            cast(Factory, self._connections),
+            source=config.source,
+            key="$.edge.admin",
+            inherited=self._inherited,
         )
         log.info("admin listener on {address}", address=shown_address(self._port.getHost()))
 
@@ -93,6 +102,16 @@ class AdminService(Service):
         if self._port is None:
             raise MisuseError("the admin listener is not open")
         return self._port.getHost()
+
+    def ports(self) -> list[tuple[str, IListeningPort]]:
+        """Its open port, with its endpoint description; none where there is none."""
+        return [] if self._port is None or self._config.admin is None else [(self._config.admin, self._port)]
+
+    def hand_over(self) -> None:
+        """Another process has the port too, and answers there from now on."""
+        for _, port in self.ports():
+            leave_open(port)
+            port.stopReading()  # type: ignore[attr-defined]
 
     def stopService(self) -> Deferred[None]:
         """Close the port and every connection; fires when they are closed."""

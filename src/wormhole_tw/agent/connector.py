@@ -17,6 +17,7 @@ from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -246,6 +247,32 @@ class Connector:
         self.ways.worked(self.ways.best, self._reactor.seconds(), best_failed=False)
         _log.info("{old} is reached by {carrier} again", old=old, carrier=session.carrier)
         self._take(link, session)  # the edge lets the one before drain
+
+    def link_moving(self, link: AgentLink, reason: str) -> None:
+        """The edge's successor is there: dial it now. This link serves until the edge says GOAWAY on it."""
+        if link is self._current and self._moving is None:
+            self._stop_looking()
+            _log.info("{session} moves: {reason}", session=self.session, reason=reason or "no reason given")
+            self._moving = Deferred.fromCoroutine(self._follow())
+            self._moving.addErrback(self._follows_no_more)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                link, session = await self._by_any_way()
+                break
+            except CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is still the link that it has
+                _log.debug("no next link yet: {reason}", reason=self._explain(error))
+                await deferLater(self._reactor, self._owner.config.backoff_min * (1 + self._random()))
+        self._moving = None
+        self._take(link, session)
+
+    @staticmethod
+    def _follows_no_more(failure: Failure) -> None:
+        """The link that it had is gone, too, or the agent stops."""
+        failure.trap(CancelledError)
 
     def _stays(self, failure: Failure) -> None:
         self._moving = None

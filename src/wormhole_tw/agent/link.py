@@ -32,6 +32,9 @@ class LinkWatcher(Protocol):
     def link_made(self, link: AgentLink) -> None:
         """The connection to the edge stands; HELLO is on its way."""
 
+    def link_moving(self, link: AgentLink, reason: str) -> None:
+        """The edge says that it takes nothing new on this link soon, and everything until then."""
+
     def link_leaving(self, link: AgentLink, goaway: Goaway) -> None:
         """The edge said GOAWAY on a link that stood."""
 
@@ -104,7 +107,9 @@ class AgentLink:
             waiting.callback(self.session)
 
     def status_changed(self, link: LinkProtocol, ready: bool, reason: str) -> None:
-        """An edge takes no streams from an agent in this version."""
+        """An edge takes no streams from an agent; that it is not ready says that there is a successor to be dialled."""
+        if not ready and self.session is not None:
+            self._watcher.link_moving(self, reason)
 
     def stream_opened(self, link: LinkProtocol, stream: TunnelStream, message: Open) -> None:
         self._bridge.stream_opened(stream, message)

@@ -43,6 +43,7 @@ __all__ = ["AgentService"]
 _log = Logger()
 
 PROXY_PROTOCOL = "proxy_protocol"
+MOVES = "moves"
 """The option that the agent can begin connections to its service with a header."""
 
 VERSIONS = [1]
@@ -268,7 +269,7 @@ class AgentService(Service):
             release=config.release,
             services=self.bridge.services,
             initial_credit=self.session_config.initial_credit,
-            options=[PROXY_PROTOCOL, *(["visitor_per_stream"] if config.visitor_per_stream else [])],
+            options=[PROXY_PROTOCOL, MOVES, *(["visitor_per_stream"] if config.visitor_per_stream else [])],
             hostname=config.hostname,
         )
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from wormhole_tw.cli.agent_options import AgentOptions as Options
 from wormhole_tw.cli.agent_options import config_from
 from wormhole_tw.cli.process import end_with, fail_start, raise_descriptor_limit, settle
-from wormhole_tw.errors import ConfigError
+from wormhole_tw.cli.successor import Succession
+from wormhole_tw.errors import WormholeError
+from wormhole_tw.net.inherited import Predecessor, inherit
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
@@ -32,12 +34,25 @@ def makeService(options: Options) -> IService:
     config = config_from(os.environ, options)
     try:
         service = AgentService(reactor, config)
-    except ConfigError as error:
-        raise fail_start(error) from None
+        inherited, predecessor = inherit(os.environ)
+    except WormholeError as error:
+        raise fail_start(str(error)) from None
+    inherited.close()  # it listens nowhere
     if options.command:
         return _supervise(reactor, options, service)
-    settle(reactor)
+    settle(reactor, succession=Succession(reactor, foreground=_in_foreground(options)))
+    if predecessor is not None:
+        reactor.callWhenRunning(_tell_when_ready, service, predecessor)
     return service
+
+
+def _in_foreground(options: Options) -> bool:
+    return options.parent is None or bool(options.parent.get("nodaemon"))
+
+
+def _tell_when_ready(service: AgentService, predecessor: Predecessor) -> None:
+    """The agent that this one replaces may go when visitors are served here."""
+    service.when_ready().addCallbacks(lambda _: predecessor.tell(), lambda _: None)
 
 
 def _supervise(reactor: Any, options: Options, agent: AgentService) -> IService:
@@ -51,12 +66,11 @@ def _supervise(reactor: Any, options: Options, agent: AgentService) -> IService:
     if trouble is not None:
         print(trouble.sentence, file=sys.stderr)
         sys.exit(trouble.status)
-    daemon = options.parent is not None and not options.parent.get("nodaemon")
     supervisor = Supervisor(
         reactor,
         agent,
         options.command,
-        log_output=daemon,  # whose standard streams lead nowhere
+        log_output=not _in_foreground(options),  # whose standard streams lead nowhere
         descriptors=raise_descriptor_limit(),
     )
 

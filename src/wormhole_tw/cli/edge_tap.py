@@ -12,14 +12,20 @@ from twisted.python import usage
 
 from wormhole_tw.cli.logs import FORMATS, LEVELS
 from wormhole_tw.cli.process import TwistdOptions, choose_log_format, choose_log_level, fail_start, settle
+from wormhole_tw.cli.successor import Succession
 from wormhole_tw.control.config import Override
 from wormhole_tw.control.environment import environment_overrides
 from wormhole_tw.control.stores.file import FileStore
-from wormhole_tw.errors import ConfigError
+from wormhole_tw.errors import ConfigError, WormholeError
+from wormhole_tw.net.inherited import inherit
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IListeningPort
+
+    from wormhole_tw.admin.service import AdminService
+    from wormhole_tw.edge.service import EdgeService
 
 __all__ = ["Options", "makeService"]
 
@@ -33,6 +39,7 @@ class Options(TwistdOptions):
     longdesc = (
         "The public side of the tunnel: ends TLS, takes agents in, routes requests to them by host name and path. "
         "SIGHUP reads the file again (--watch does so by itself); SIGUSR1 opens the access log anew; "
+        "SIGUSR2 starts a new process in the place of this one, which fails no request; "
         "SIGTERM finishes what runs, then ends with status 0."
     )
     optParameters = [
@@ -55,13 +62,13 @@ class _Edge(MultiService):
     :param foreground: whether standard error is there to be read
     """
 
-    def __init__(self, edge: IService, admin: IService, *, foreground: bool) -> None:
+    def __init__(self, edge: EdgeService, admin: AdminService, *, foreground: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._edge = edge
         self._admin = admin
         self._foreground = foreground
-        admin.setServiceParent(self)
-        edge.setServiceParent(self)
+        for service in (admin, edge):
+            self.addService(service)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         """Start both.  A failure is one line, where twistd would print a traceback."""
@@ -74,6 +81,15 @@ class _Edge(MultiService):
             # prints a hundred octets of an Exception (of a SystemExit nothing, and the pid file would stay).
             log.error("{error}", error=error)
             raise RuntimeError(str(error)) from None
+
+    def ports(self) -> list[tuple[str, IListeningPort]]:
+        """What another process that replaces this one has to have."""
+        return [*self._admin.ports(), *self._edge.ports()]  # as they are opened, for two that are described alike
+
+    def hand_over(self) -> None:
+        """It has them, and serves."""
+        self._edge.hand_over()
+        self._admin.hand_over()
 
     def stopService(self) -> Deferred[None]:
         """The admin listener goes last: while the edge drains, it is alive."""
@@ -102,16 +118,26 @@ def makeService(options: Options) -> IService:
             overrides["edge.watch"] = Override(value=True, source="--watch")
         store = FileStore(options["config"], overrides)
         config, _ = store.load()
-    except ConfigError as error:
-        raise fail_start(error) from None
-    edge = EdgeService(reactor, config, store)
+        inherited, predecessor = inherit(os.environ)
+    except WormholeError as error:
+        raise fail_start(str(error)) from None
+    edge = EdgeService(reactor, config, store, inherited=inherited)
     foreground = options.parent is None or bool(options.parent.get("nodaemon"))
-    services = _Edge(edge, AdminService(reactor, config, edge), foreground=foreground)
+    services = _Edge(edge, AdminService(reactor, config, edge, inherited=inherited), foreground=foreground)
 
     def reload() -> Deferred[None]:
         return edge.reload()
 
-    settle(_process_reactor(reactor), reload=reload, reopen=edge.reopen_logs)
+    def serves() -> None:
+        if left := inherited.close():
+            log.info("nobody listens any more on {left}, which edge.toml does not name", left=", ".join(left))
+        if predecessor is not None:
+            predecessor.tell()
+
+    own = _process_reactor(reactor)
+    succession = Succession(own, ports=services.ports, hand_over=services.hand_over, foreground=foreground)
+    settle(own, reload=reload, reopen=edge.reopen_logs, succession=succession)
+    own.callWhenRunning(serves)
     return services
 
 

@@ -23,12 +23,20 @@ class Notifier:
 
     :param environ: the process's environment.  ``NOTIFY_SOCKET`` is taken out of it: a program that this one starts is
         not to speak in its name
+
+    :ivar environment: what was taken, for the one program that is to
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         path = environ.pop("NOTIFY_SOCKET", "")
+        self.environment = {"NOTIFY_SOCKET": path} if path else {}
         # "@" stands for the NUL of the abstract namespace; what is neither that nor a path, is for a newer protocol
         self._address = "\0" + path[1:] if path.startswith("@") else path if path.startswith("/") else ""
+
+    def name_main_process(self, pid: int) -> None:
+        """Another process is the service from now on; this one has nothing more to tell."""
+        self.tell(f"MAINPID={pid}")
+        self._address = ""
 
     def tell(self, state: str) -> None:
         """Tell it, at once.  Where nobody takes it, a service goes on all the same."""

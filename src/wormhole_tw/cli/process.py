@@ -28,6 +28,7 @@ from wormhole_tw.cli.logs import FORMATS, log_observer, parse_level
 from wormhole_tw.cli.notify import READY, STOPPING, Notifier
 from wormhole_tw.cli.polling import dispatch_directly
 from wormhole_tw.cli.reaper import reap_strays_of
+from wormhole_tw.cli.successor import Succession
 from wormhole_tw.errors import ConfigError
 
 __all__ = [
@@ -196,11 +197,12 @@ def handle_signals(
     *,
     reload: Callable[[], object] | None = None,
     reopen: Callable[[], object] | None = None,
+    restart: Callable[[], object] | None = None,
     say: Callable[[str], object] | None = None,
     command: CommandSignals | None = None,
 ) -> None:
     """Take SIGTERM and SIGINT once the reactor runs; ``reload`` takes SIGHUP and ``reopen`` SIGUSR1 from now on, in
-    the reactor's thread.
+    the reactor's thread, and ``restart`` SIGUSR2.
 
     The first SIGTERM or SIGINT stops the reactor, whose shutdown stops the services, which drain; the process then ends
     with status 0 (twistd's own handler would end it by the signal, 143). The second ends it at once, whatever it is
@@ -246,6 +248,10 @@ def handle_signals(
         if reopen is not None:
             reactor.callFromThread(reopen)
 
+    def user_2(number: int, frame: FrameType | None) -> None:
+        if restart is not None and not stopping:
+            reactor.callFromThread(restart)
+
     def hand_on(number: int, frame: FrameType | None) -> None:
         assert command is not None
         reactor.callFromThread(command.signal, number)
@@ -255,6 +261,8 @@ def handle_signals(
             signal.signal(number, hand_on)
     if reopen is not None:
         signal.signal(signal.SIGUSR1, user_1)
+    if restart is not None:
+        signal.signal(signal.SIGUSR2, user_2)
     if reload is not None:
         # At once: its default would end a process that is still starting; a reload that comes early waits its turn.
         signal.signal(signal.SIGHUP, hang_up)
@@ -339,6 +347,7 @@ def settle(
     *,
     reload: Callable[[], object] | None = None,
     reopen: Callable[[], object] | None = None,
+    succession: Succession | None = None,
     command: CommandSignals | None = None,
 ) -> None:
     """All that ``makeService`` has to arrange for its process: descriptors, the reactor's loop, memory, signals, what
@@ -346,10 +355,13 @@ def settle(
     raise_descriptor_limit()
     dispatch_directly(reactor)
     keep_freed_memory()
-    handle_signals(reactor, reload=reload, reopen=reopen, command=command)
+    restart = None if succession is None else succession.begin
+    handle_signals(reactor, reload=reload, reopen=reopen, restart=restart, command=command)
     if os.getpid() == 1:
         reap_strays_of(reactor)
     notifier = Notifier(os.environ)
+    if succession is not None:
+        succession.settle(notifier)
     reactor.callWhenRunning(notifier.tell, READY)  # twistd starts the services first, then the reactor
     reactor.addSystemEventTrigger("before", "shutdown", notifier.tell, STOPPING)
     reactor.callWhenRunning(freeze_garbage)

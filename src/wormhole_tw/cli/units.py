@@ -30,6 +30,7 @@ Type=notify
 ExecStart={program} edge --config {config} --state %S/wormhole-edge
 # Reads edge.toml again; one with a mistake changes nothing.
 ExecReload=/bin/kill -HUP $MAINPID
+# A restart that fails no request: systemctl kill --signal=USR2 --kill-whom=main wormhole-edge
 Restart=always
 RestartSec=1
 # SIGTERM lets requests finish, limits.drain (30 s) at most.

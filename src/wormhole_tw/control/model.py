@@ -310,6 +310,7 @@ class SessionFacts:
     :ivar instance: 128 random bits of the agent's service object, never shown
     :ivar slot: which of its links this is
     :ivar generation: rises with every new link of the same place, from 1
+    :ivar moves: it opens its next link when the edge says that it takes nothing new soon
     :ivar previous_draining: HELLO said that the place's last link is still there and drains; otherwise it is gone
     :ivar host: the agent's host name, as it says
     :ivar software: the agent's program and version, as it says
@@ -327,6 +328,7 @@ class SessionFacts:
     slot: int = 0
     generation: int = 1
     previous_draining: bool = False
+    moves: bool = False
     host: str = ""
     software: str = ""
     release: Release | None = None

@@ -18,11 +18,15 @@ from wormhole_tw.errors import MisuseError
 
 from .interfaces import IAgentSession
 
-__all__ = ["GRACE_AFTER_GOAWAY", "GRACE_AFTER_START", "Admission", "Outcome", "Registry"]
+__all__ = ["GRACE_AFTER_GOAWAY", "GRACE_AFTER_HANDOVER", "GRACE_AFTER_START", "Admission", "Outcome", "Registry"]
 
 #: Seconds after the edge's start in which an agent may still be on its way: agents come back with a backoff of at
 #: most 5 s, and a request that waits is better than a 503 for a service that was there all the time.
 GRACE_AFTER_START = 5.0
+
+#: The same for an edge that takes over from another one, whose agents are all told at once: a thousand come within
+#: three, and the last one's visitors have not waited for longer than each of them may.
+GRACE_AFTER_HANDOVER = 15.0
 
 #: Seconds after a session said that it goes (or its place was taken) in which its successor may still be on its way.
 GRACE_AFTER_GOAWAY = 5.0
@@ -58,10 +62,12 @@ class Registry:
     """The sessions that this edge knows.
 
     :param seconds: the clock
+    :param grace: seconds from now for which agents of every backend may be on their way
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], *, grace: float = GRACE_AFTER_START) -> None:
         self._seconds = seconds
+        self._grace = grace
         self._places: dict[tuple[str, bytes, int], IAgentSession] = {}
         self._backends: dict[str, dict[IAgentSession, None]] = {}  # in the order they came
         self._candidates: dict[str, tuple[IAgentSession, ...]] = {}
@@ -140,7 +146,7 @@ class Registry:
         agent that was just lost is not expected: then 503 comes at once.
         """
         now = self._seconds()
-        if now - self._started < GRACE_AFTER_START:
+        if now - self._started < self._grace:
             return True
         until = self._grace_until.get(backend)
         if until is None:

@@ -160,6 +160,9 @@ class _Accept:
 
     # IDrainable
 
+    def linger(self) -> None:
+        """It may go on, and ask once."""
+
     def drain(self) -> None:
         """Nothing was asked yet: nothing is lost."""
         self.abort()

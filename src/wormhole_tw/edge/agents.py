@@ -55,6 +55,7 @@ or is cut off shall not keep the edge from its end."""
 
 OPTION_VISITOR_PER_STREAM = "visitor_per_stream"
 OPTION_PROXY_PROTOCOL = "proxy_protocol"
+OPTION_MOVES = "moves"
 
 NO_HEADER = "this backend's service wants the PROXY protocol, which this agent does not write; it needs a newer version"
 
@@ -228,6 +229,7 @@ class Agents:
         self._drain = drain
         self.counters = AgentCounters()
         self._accepting = True
+        self._moved = False
         # A set of everything that has a link, admitted or not: what a shutdown has to end.
         self._sessions: dict[AgentSession, None] = {}
         # Those of them whose HELLO has not come, in the order they came.
@@ -264,7 +266,7 @@ class Agents:
             self._refuse(link, GoawayCode.RATE_LIMITED, message, wait)
             return
         if not self._accepting:
-            self._refuse(link, GoawayCode.NORMAL, "the edge is shutting down", 1.0)
+            self._refuse(link, GoawayCode.NORMAL, "the edge is shutting down", 0.0 if self._moved else 1.0)
             return
         if hello.role != "agent":
             self._refuse(link, GoawayCode.NOT_AVAILABLE, "this edge takes no links of other edges", None)
@@ -280,7 +282,7 @@ class Agents:
             )
             self._refuse(link, GoawayCode.UNAUTHORIZED, "the edge does not know this token", RETRY_UNAUTHORIZED)
             return
-        wanted = {OPTION_VISITOR_PER_STREAM}
+        wanted = {OPTION_VISITOR_PER_STREAM, OPTION_MOVES}
         if backend.proxy_protocol is not None:
             wanted.add(OPTION_PROXY_PROTOCOL)
         granted = sorted(wanted.intersection(hello.options))
@@ -308,6 +310,7 @@ class Agents:
             address=address,
             connected_at=self._seconds(),
             visitor_per_stream=OPTION_VISITOR_PER_STREAM in granted,
+            moves=OPTION_MOVES in granted,
             writes_proxy_header=OPTION_PROXY_PROTOCOL in hello.options,
             region=self._region,
             token_digest=token,
@@ -385,6 +388,18 @@ class Agents:
                     session.close(GoawayCode.NOT_AVAILABLE, NO_HEADER)
                     ended += 1
         return ended
+
+    def move(self) -> None:
+        """Another process takes agents from now on: have ours open their next links, which lead there, and serve on
+        those that they have.  Who cannot do that gets GOAWAY; it then has no link for a moment."""
+        self._accepting, self._moved = False, True
+        for session in self.links:
+            if not session.admitted:
+                continue
+            if session.facts.moves:
+                session.link.set_status(False, "the edge restarts")
+            else:
+                session.leave(self._drain, GoawayCode.NORMAL, "the edge restarts", 0.0)
 
     def drain(self, deadline: float, retry_after: float | None = None) -> list[Deferred[None]]:
         """Take no agent any more and let those that are here go.

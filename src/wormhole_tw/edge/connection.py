@@ -183,6 +183,9 @@ class Connection:
 
     # IDrainable
 
+    def linger(self) -> None:
+        """See the interface.  The next answer on HTTP/1 says that it is the last: nothing is to be done for it now."""
+
     def drain(self) -> None:
         """See the interface."""
         if not self._lost and self._phase is not Phase.CLOSING:

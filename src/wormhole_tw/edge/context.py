@@ -96,6 +96,7 @@ class EdgeContext:
     :ivar public_port: the port that visitors reach with https; set it when the listener is bound, if it was not known
     :ivar door: where agents come in by WebSocket, or None
     :ivar draining: connections take no new request
+    :ivar lingering: but those that may be on their way already
     :ivar gates: what routes ask before a request goes on
     :ivar middleware: the Python that requests of some routes go through
     :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
@@ -125,6 +126,7 @@ class EdgeContext:
         "idle_look",
         "in_flight",
         "limits",
+        "lingering",
         "middleware",
         "names",
         "offers",
@@ -197,6 +199,7 @@ class EdgeContext:
         self.counters = Counters()
         self.passages = Passages(timers.seconds)
         self.draining = False
+        self.lingering = False
         self.request_ids = RequestIds(random.randbytes)
         self.chance = random.random
         self.offers = self.dispatch.offers
@@ -209,6 +212,13 @@ class EdgeContext:
         """The ``Date`` of now."""
         return self.date.line(self.wall())
 
+    def linger(self) -> None:
+        """Let visitors go without their noticing: what is asked meanwhile is answered, and each answer says that it is
+        the last of its connection.  :meth:`drain` ends it."""
+        self.draining = self.lingering = True
+        for connection in list(self.connections):
+            connection.linger()
+
     def drain(self) -> Deferred[None]:
         """Let running exchanges finish and take no new ones: idle connections close now, the others after theirs.
 
@@ -216,6 +226,7 @@ class EdgeContext:
             with :meth:`abort`
         """
         self.draining = True
+        self.lingering = False
         for connection in list(self.connections):
             connection.drain()
         return self.connections.when_empty()

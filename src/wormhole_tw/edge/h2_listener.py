@@ -124,6 +124,13 @@ class H2VisitorConnection(Connection):
         self._say_goodbye()
         self.flush()
 
+    def linger(self) -> None:
+        """See IDrainable.  GOAWAY names no stream yet: it does when the visitor has read it, and what came until then
+        is served.  Who has asked for nothing yet may ask first: a client that is sent away from a new connection tries
+        no other."""
+        if self.requests and not self._lost and self._phase is not Phase.CLOSING:
+            self._leave()
+
     # IPushProducer: the transport has room
 
     def resumeProducing(self) -> None:
@@ -210,7 +217,10 @@ class H2VisitorConnection(Connection):
         """Take no new request soon; close when the running ones are done."""
         if not self._leaving:
             self._leaving = True
-            self.codec.shut_down()
+            if self._context.lingering:
+                self.codec.announce_end()
+            else:
+                self.codec.shut_down()
 
     def _receive(self, events: list[StreamEvent] | tuple[()]) -> None:
         touched: dict[int, VisitorStream] = {}
@@ -241,7 +251,7 @@ class H2VisitorConnection(Connection):
             touched[stream] = visitor
             if type(event) is RequestHead:
                 self.requests += 1
-                if self.requests == self.limits.requests_per_connection:
+                if self.requests == self.limits.requests_per_connection or self._context.lingering:
                     self._say_goodbye()
                 self._guarded(visitor, visitor.begin, event)
             elif type(event) is Failed and visitor.exchange is not None:
@@ -288,7 +298,7 @@ class H2VisitorConnection(Connection):
         if self._lost or self._phase is Phase.CLOSING:
             return
         codec = self.codec
-        if self._leaving and not self._streams:
+        if self._leaving and not self._streams and not self._context.lingering:
             # what is still under way is told that it was not heard
             codec.shut_down()
         if codec.should_close:

@@ -162,6 +162,9 @@ class IGate(Interface):
 class IDrainable(Interface):
     """A visitor's connection, as the service that stops the edge sees it."""
 
+    def linger() -> None:
+        """Take no request but those that may be on their way already; :meth:`drain` follows."""
+
     def drain() -> None:
         """Take no new request; close when the running ones are done, at once where there is none."""
 

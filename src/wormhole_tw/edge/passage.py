@@ -184,6 +184,9 @@ class Passage(Seeker):
 
     # IDrainable
 
+    def linger(self) -> None:
+        """Nothing: as :meth:`drain`."""
+
     def drain(self) -> None:
         """Nothing: what it carries has no end that we could wait for, so that it goes on until the deadline."""
 

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wormhole_tw.control.catalog import CatalogHolder, build_catalog, removed_tokens
-from wormhole_tw.control.registry import Registry
+from wormhole_tw.control.registry import GRACE_AFTER_HANDOVER, GRACE_AFTER_START, Registry
 from wormhole_tw.control.reload import restart_needed
 from wormhole_tw.control.tcp import merge_tcp
 from wormhole_tw.edge.accept import AcceptFactory
@@ -25,6 +25,7 @@ from wormhole_tw.edge.certificates.visitors import let_go
 from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.door import TunnelDoor
 from wormhole_tw.edge.guard import FailedAuthentications
+from wormhole_tw.edge.leaving import leave
 from wormhole_tw.edge.observer import Observer
 from wormhole_tw.edge.tcp import TcpPorts
 from wormhole_tw.edge.trust import Trust
@@ -32,7 +33,8 @@ from wormhole_tw.edge.upstreams.origins import OriginUpstreams
 from wormhole_tw.edge.watching import ReloadWatch
 from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.net.addresses import shown_address
-from wormhole_tw.net.listening import open_port
+from wormhole_tw.net.inherited import NOTHING, Inherited
+from wormhole_tw.net.listening import leave_open, open_port
 from wormhole_tw.net.resolver import Resolver
 from wormhole_tw.net.timers import TimerWheel
 from wormhole_tw.net.turn import turn_end_of
@@ -53,9 +55,6 @@ __all__ = ["EdgeService"]
 
 HTTPS = 443
 
-RETRY_AFTER_SHUTDOWN = 0.5
-"""Seconds that agents are told to wait when the edge stops: a restart takes about that, and they back off further."""
-
 log = Logger()
 
 
@@ -69,17 +68,26 @@ class EdgeService(Service):
     :param config: ``EdgeConfig.load("edge.toml")``
     :param store: where :meth:`reload` reads anew, for instance ``FileStore("edge.toml")``; None where it is not used
     :param pace: how patient it is with the CA of ``mode = "acme"``
+    :param inherited: sockets that listen already, of systemd or of the process that this one replaces
 
     :ivar config: the configuration that holds now
     :ivar registry: the agents that are here; None while stopped
     """
 
     def __init__(
-        self, reactor: Any, config: EdgeConfig, store: IStore | None = None, *, pace: Pace | None = None
+        self,
+        reactor: Any,
+        config: EdgeConfig,
+        store: IStore | None = None,
+        *,
+        pace: Pace | None = None,
+        inherited: Inherited = NOTHING,
     ) -> None:
         self._reactor = reactor
         self._pace = pace
         self._store = store
+        self._inherited = inherited
+        self._succeeded = False
         self.config = config
         self._catalogs = CatalogHolder()
         self.registry: Registry | None = None
@@ -149,7 +157,8 @@ class EdgeService(Service):
         self._catalogs.swap(catalog)
         self._budget = Budget(PROCESS_BUDGET)
         self._session_config = SessionConfig(budget=self._budget, max_streams=config.limits.agent_streams)
-        self.registry = Registry(reactor.seconds)
+        grace = GRACE_AFTER_HANDOVER if self._inherited.succeeds else GRACE_AFTER_START
+        self.registry = Registry(reactor.seconds, grace=grace)
         timers = TimerWheel(reactor)
         resolver = Resolver(reactor, [(server.host, server.port) for server in config.resolvers])
         self._context = EdgeContext(
@@ -195,10 +204,11 @@ class EdgeService(Service):
                     proxy_protocol=listener.proxy_protocol,
                     tunnels=listener.tunnels,
                 )
-                port = open_port(reactor, listener.endpoint, factory, source=config.source, key=listener.endpoint_key)
+                where = {"source": config.source, "key": listener.endpoint_key}
+                port = open_port(reactor, listener.endpoint, factory, **where, inherited=self._inherited)
                 self._ports.append((listener, port))
                 self._doors.append(factory)
-            self._tcp.listen(config)
+            self._tcp.listen(config, self._inherited)
         except BaseException:
             # Nobody was accepted yet: ports close within this turn, and until then it may not be started again.
             closing = self._stopping = self._close_ports()
@@ -416,8 +426,25 @@ class EdgeService(Service):
 
     def _stopped(self, result: object) -> None:
         self._stopping = None
+        self._succeeded = False
         if isinstance(result, Failure):
             log.failure("the edge did not stop as it should", result)
+
+    def ports(self) -> list[tuple[str, IListeningPort]]:
+        """Its open ports, with the endpoint description of each, for a process that is to replace this one."""
+        tcp = [] if self._tcp is None else [(service.listen, port) for service, _, port in self._tcp.open]
+        return [*((listener.endpoint, port) for listener, port in self._ports), *tcp]
+
+    def hand_over(self) -> None:
+        """Another process has the ports too, and serves: take nothing any more.  :meth:`stopService` has to follow.
+
+        That process gets visitors and agents from now on.  Agents are told to come to it, and serve here meanwhile what
+        visitors' connections still ask for; each of these is told to end with its next answer.
+        """
+        for _, port in self.ports():
+            leave_open(port)
+            port.stopReading()  # type: ignore[attr-defined]
+        self._succeeded = True
 
     def _close_ports(self) -> Deferred[Any]:
         ports = [port for _, port in self._ports]
@@ -432,13 +459,7 @@ class EdgeService(Service):
         if keeper is not None:
             keeper.stop()
         if context is not None and agents is not None:
-            drain = self.config.limits.drain
-            until = self._reactor.seconds() + drain
-            # Visitors first: what runs needs its agents' streams, and a drained agent takes no new ones.
-            await self._visitors_gone(context, drain)
-            context.abort()
-            await DeferredList(agents.drain(max(until - self._reactor.seconds(), 0.0), RETRY_AFTER_SHUTDOWN))
-            await context.connections.when_empty()
+            await leave(self._reactor, context, agents, self.config.limits.drain, succeeded=self._succeeded)
             await context.middleware.close()
         await closing
         if self._observer is not None:
@@ -447,16 +468,6 @@ class EdgeService(Service):
         if self._reloading is not None:
             await _tell_when(self._reloading)  # its thread; what it reads is not applied any more
         self._forget()
-
-    async def _visitors_gone(self, context: EdgeContext, drain: float) -> None:
-        """Wait until no visitor's request runs, or the deadline, when those that are left are cut off."""
-        context.drain()
-        late = self._reactor.callLater(drain, context.abort)
-        try:
-            await context.connections.when_empty()
-        finally:
-            if late.active():
-                late.cancel()
 
     def _forget(self) -> None:
         self._doors = []

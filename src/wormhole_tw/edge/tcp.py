@@ -19,6 +19,7 @@ from wormhole_tw.edge.room import Room
 from wormhole_tw.edge.trust import Trust
 from wormhole_tw.errors import ProxyHeaderError
 from wormhole_tw.net.addresses import shown_address
+from wormhole_tw.net.inherited import NOTHING, Inherited
 from wormhole_tw.net.listening import open_port
 from wormhole_tw.net.networks import Networks, counted_address
 from wormhole_tw.net.proxy_protocol import ProxyReader
@@ -117,6 +118,9 @@ class _Arrival:
         self._let_go()
 
     # IDrainable
+
+    def linger(self) -> None:
+        """It may go on."""
 
     def drain(self) -> None:
         """Nothing was asked yet: nothing is lost."""
@@ -262,15 +266,17 @@ class TcpPorts:
         self._context = context
         self.open: list[tuple[TcpService, TcpFactory, IListeningPort]] = []
 
-    def listen(self, config: EdgeConfig) -> None:
+    def listen(self, config: EdgeConfig, inherited: Inherited = NOTHING) -> None:
         """Open them.
 
+        :param inherited: sockets that listen already
         :raises ConfigError: one cannot be had; those before it stay open
         """
         for service in config.tcp:
             factory = TcpFactory(self._context, service)
             key = f"{service.key}.listen"
-            port = open_port(self._reactor, service.listen, factory, source=config.source, key=key)
+            where = {"source": config.source, "key": key}
+            port = open_port(self._reactor, service.listen, factory, **where, inherited=inherited)
             self.open.append((service, factory, port))
 
     def say(self, edge: str) -> None:

@@ -169,6 +169,9 @@ class ManyStreamsCodec(ManyStreams, ServerCodec, Protocol):
         """How often something was refused since the connection began without an event, by reason: requests that were
         malformed, streams past those that may be open at once, and what broke or flooded the connection."""
 
+    def announce_end(self) -> None:
+        """End gracefully, idle or not: what the peer asks for until it has heard of it is taken, too."""
+
 
 class ClientCodec(Codec, Protocol):
     """Towards origins: ``RequestHead`` goes into it, ``ResponseHead`` comes out of it.

@@ -637,6 +637,31 @@ def test_a_drain_of_an_idle_connection_is_its_end() -> None:
     assert peer.listen() == [("GOAWAY", 0, "NO_ERROR")]
 
 
+def test_the_end_of_an_idle_connection_may_be_announced_first() -> None:
+    peer = Peer()
+    peer.codec.announce_end()
+    peer.codec.announce_end()
+    assert peer.listen() == [("GOAWAY", 0x7FFFFFFF, "NO_ERROR"), ("PING", b"draining")]
+    assert not peer.codec.should_close
+    # a request crosses it
+    peer.ask(1)
+    peer.ping(b"draining", "ACK")
+    assert peer.listen() == [("GOAWAY", 1, "NO_ERROR")]
+    peer.answer(1, b"one")
+    assert peer.listen()[-1] == ("DATA", 1, b"one", "end")
+    assert peer.codec.should_close
+    peer.codec.announce_end()
+    assert peer.listen() == []
+
+
+def test_an_announced_end_that_nobody_hears() -> None:
+    peer = Peer()
+    peer.codec.announce_end()
+    peer.codec.shut_down()
+    assert [frame[:2] for frame in peer.listen()] == [("GOAWAY", 0x7FFFFFFF), ("PING", b"draining"), ("GOAWAY", 0)]
+    assert peer.codec.should_close
+
+
 def test_a_peer_that_leaves_gets_its_answers() -> None:
     peer = Peer()
     peer.ask(1)

@@ -237,14 +237,19 @@ class ServerConnection(Connection):
         self.forget(stream)
         self.sender.control(frame_header(4, RST_STREAM, 0, stream) + code.to_bytes(4, "big"))
 
+    def announce(self) -> None:
+        """Say that the connection ends when the peer has read this; what it asks for until then is taken."""
+        if self.phase is STAYING and not self.dead:
+            self.phase = ANNOUNCED
+            self.goaway(LAST_STREAM, ErrorCode.NO_ERROR)
+            self.library.ping(DRAIN_PING)
+
     def shut_down(self) -> None:
         """Say that the connection ends; said again, or where no stream is open, take no new one."""
         if self.dead or self.phase is LEAVING:
             return
         if self.phase is STAYING and self.streams:
-            self.phase = ANNOUNCED
-            self.goaway(LAST_STREAM, ErrorCode.NO_ERROR)
-            self.library.ping(DRAIN_PING)
+            self.announce()
         else:
             self.phase = LEAVING
             self.goaway(self.highest, ErrorCode.NO_ERROR)

@@ -103,6 +103,10 @@ class H2ServerCodec(H2Codec):
         unread = sum(stream.unacknowledged for stream in self._streams.values())
         return 2 * unread >= self._connection.limits.connection_window
 
+    def announce_end(self) -> None:
+        """Say that the connection ends, and take what was under way until the visitor has heard it, idle or not."""
+        self._connection.announce()
+
     def shut_down(self) -> None:
         """Say that the connection ends; said again, once the peer has heard it, or when idle, take no new stream.
 
