@@ -23,6 +23,8 @@ from wormhole_tw.errors import ConfigError
 
 
 def policy(**tables: Any) -> Policy:
+    if "health" in tables:
+        tables["origin"] = "https://app.example.test"
     return make(sample(**{f"backends.0.{name}": table for name, table in tables.items()})).backends[0].policy
 
 
@@ -139,6 +141,11 @@ def test_mistakes_name_the_key(tables: dict[str, Any], key: str, reason: str) ->
         policy(**tables)
     assert caught.value.key == f"$.backends[0].{key}"
     assert reason in caught.value.reason
+
+
+def test_there_has_to_be_an_origin_to_check() -> None:
+    with pytest.raises(ConfigError, match=r"backends\[0\].health: there is no origin to check; agents look"):
+        make(sample(**{"backends.0.health": {"path": "/"}}))
 
 
 def test_failovers_must_not_go_round() -> None:

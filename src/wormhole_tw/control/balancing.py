@@ -267,6 +267,9 @@ def read_policy(table: BackendTable, source: str, key: str) -> Policy:
     :param key: the table's, for errors (``$.backends[0]``)
     :raises ConfigError: something is wrong; it names the key
     """
+    if table.health is not None and not (table.origin or table.origins or table.preset):
+        reason = "there is no origin to check; agents look after their services themselves (FLY_HEALTH_CHECK)"
+        raise ConfigError(source, f"{key}.health", reason)
     return Policy(
         balance=_read_balance(table.balance, source, f"{key}.balance"),
         health=None if table.health is None else _read_health(table.health, source, f"{key}.health"),

@@ -191,7 +191,7 @@ class EdgeContext:
         if origins is not None:
             origins.pool = self.pool
         upstreams: IUpstreams = agents if origins is None else EveryUpstream(agents, origins)
-        self.dispatch = Dispatch(registry, upstreams, catalogs, timers, limits, random, region)
+        self.dispatch = Dispatch(registry, upstreams, catalogs, timers, limits, random, self.pool, region)
         self.connections = Connections()
         self.addresses = InFlight()
         self.in_flight = Requests()

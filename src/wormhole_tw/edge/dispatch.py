@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from wormhole_tw.control.balancing import USUAL
+from wormhole_tw.edge.checks import Checks
 from wormhole_tw.edge.group import Group
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.interfaces import IUpstream, IUpstreams, IWaiter
     from wormhole_tw.edge.seeker import Seeker
+    from wormhole_tw.edge.upstreams.pool import Pool
     from wormhole_tw.net.timers import TimerWheel
 
 __all__ = ["Dispatch"]
@@ -41,6 +43,7 @@ class Dispatch:
         timers: TimerWheel,
         limits: Limits,
         random: Random,
+        pool: Pool,
         region: str = "",
     ) -> None:
         self._registry = registry
@@ -50,12 +53,14 @@ class Dispatch:
         self._limits = limits
         self._random = random
         self._region = region
+        self._checks = Checks(pool, timers, limits, random)
         self._groups: dict[str, Group] = {}
         self._open = True
         self._unsubscribe: list[Callable[[], None]] = [
             registry.subscribe(self._changed),
             catalogs.subscribe(self._reloaded),
         ]
+        self._begin_checks(catalogs.current)
 
     def __iter__(self) -> Iterator[Group]:
         """Every backend's group that there is."""
@@ -65,7 +70,7 @@ class Dispatch:
         """What is remembered of a backend."""
         group = self._groups.get(backend)
         if group is None:
-            group = Group(backend, self._timers, self._random, self._region, self._wake)
+            group = Group(backend, self._checks, self._timers, self._random, self._region, self._wake)
             self._groups[backend] = group
             self._refresh(group, self._catalogs.current)
         return group
@@ -187,6 +192,13 @@ class Dispatch:
             if name not in catalog.backends and not group.members and not group.queue:
                 group.stop()
                 del self._groups[name]
+        self._begin_checks(catalog)
+
+    def _begin_checks(self, catalog: Catalog) -> None:
+        """Who has to be looked after is, before a request comes."""
+        for name, backend in catalog.backends.items():
+            if backend.policy.health is not None:
+                self.group(name)
 
     def _wake(self, group: Group) -> None:
         queue = group.queue

@@ -15,12 +15,14 @@ from wormhole_tw.control.balancing import USUAL, Policy
 from wormhole_tw.control.standing import Place
 from wormhole_tw.control.windows import Breaker, BreakerState, RetryBudget
 from wormhole_tw.edge.balancers import balancer
+from wormhole_tw.edge.checks import Looking
 from wormhole_tw.edge.members import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
 
     from wormhole_tw.control.model import Selection
+    from wormhole_tw.edge.checks import Checks
     from wormhole_tw.edge.interfaces import IBalancer, IUpstream, IWaiter
     from wormhole_tw.edge.seeker import Seeker
     from wormhole_tw.net.timers import Timer, TimerWheel
@@ -52,6 +54,7 @@ class Group:
 
     __slots__ = (
         "_balancer",
+        "_checks",
         "_listening",
         "_own_region",
         "_random",
@@ -75,9 +78,16 @@ class Group:
     )
 
     def __init__(
-        self, name: str, timers: TimerWheel, random: Random, own_region: str, wake: Callable[[Group], None]
+        self,
+        name: str,
+        checks: Checks,
+        timers: TimerWheel,
+        random: Random,
+        own_region: str,
+        wake: Callable[[Group], None],
     ) -> None:
         """
+        :param checks: who looks whether origins are well
         :param wake: called where one of those who wait may find an upstream now
         """
         self.name = name
@@ -92,6 +102,7 @@ class Group:
         self.trials: list[Member] = []
         self.ejected = 0
         self.counts = {"failover": 0, "hedge_lost": 0, "hedge_won": 0, "queued": 0, "queue_expired": 0, "retry": 0}
+        self._checks = checks
         self._balancer: IBalancer = balancer(USUAL.balance, random)
         self._own_region = own_region
         self._random = random
@@ -144,11 +155,24 @@ class Group:
             else:
                 member.configure(weight, slow_start)
             self._standings[upstream.key] = upstream.standing = member
+            self._look_after(member)
         for member in known.values():
             member.stop()
             if member in self.trials:
                 self.trials.remove(member)
         self.sort()
+
+    def _look_after(self, member: Member) -> None:
+        settings = self.policy.health if member.upstream.watched else None
+        if member.looking is not None:
+            if member.looking.settings == settings:
+                return
+            member.looking.stop()
+            member.looking = None
+        if settings is None:
+            member.well = True
+        else:
+            member.looking = Looking(self._checks, member, settings)
 
     def _remembers(self) -> bool:
         policy = self.policy

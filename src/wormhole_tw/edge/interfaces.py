@@ -64,6 +64,7 @@ class IUpstream(Interface):
         "what is changed in requests and answers on the way, for an origin on the web; None for nothing"
     )
     shown: str = Attribute("what logs call it")
+    watched: bool = Attribute("the edge itself has to look whether it is well, for nobody there says so")
     identity: bytes = Attribute(
         "what tells it from the others of its backend, the same after it comes back and at every edge; never shown"
     )

@@ -8,6 +8,7 @@ from wormhole_tw.control.standing import Place, Standing
 from wormhole_tw.control.windows import Window
 
 if TYPE_CHECKING:
+    from wormhole_tw.edge.checks import Looking
     from wormhole_tw.edge.group import Group
     from wormhole_tw.edge.interfaces import IUpstream
     from wormhole_tw.net.timers import Timer
@@ -24,15 +25,17 @@ SHARE_WINDOW = 10.0
 class Member(Standing):
     """A standing with its upstream.
 
+    :ivar looking: its active checks, or None
     :ivar timer: for the end of its ejection, or None
     """
 
-    __slots__ = ("_window", "group", "timer", "upstream")
+    __slots__ = ("_window", "group", "looking", "timer", "upstream")
 
     def __init__(self, group: Group, upstream: IUpstream, *, weight: float, latency: float, now: float) -> None:
         super().__init__(weight=weight, latency=latency, now=now, slow_start=group.policy.balance.slow_start)
         self.group = group
         self.upstream = upstream
+        self.looking: Looking | None = None
         self.timer: Timer | None = None
         self._window: Window | None = None
         self.look_again()
@@ -83,3 +86,6 @@ class Member(Standing):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        if self.looking is not None:
+            self.looking.stop()
+            self.looking = None

@@ -50,6 +50,7 @@ class AgentUpstream:
 
     proxy_protocol: Literal["v1", "v2"] | None
     weight: float = 1.0
+    watched = False
     translation: Translation | None = None
 
     def __init__(self, session: IAgentSession) -> None:

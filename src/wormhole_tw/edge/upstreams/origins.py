@@ -64,6 +64,7 @@ class OriginUpstream:
 
     per_visitor = False
     branch = ""
+    watched = True
 
     __slots__ = (
         "_addresses",
