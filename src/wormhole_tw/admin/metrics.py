@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from twisted.web.resource import Resource
 
 from wormhole_tw import __version__
+from wormhole_tw.admin.balancing import balancing_metrics
 from wormhole_tw.edge.context import REFUSED, SHED
 from wormhole_tw.edge.metrics import SECONDS, EdgeMetrics, Histogram
 from wormhole_tw.errors import MisuseError
@@ -88,6 +89,7 @@ class EdgeCollector(Collector):
             yield from _of_requests(observer.metrics, context)
         yield from _of_connections(context)
         yield from _of_passages(context.passages)
+        yield from balancing_metrics(context.dispatch)
         yield from _of_agents(agents)
         yield from _of_certificates(edge.certificates)
         yield from _of_the_process(observer)

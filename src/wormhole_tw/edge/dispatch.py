@@ -10,7 +10,8 @@ from twisted.logger import Logger
 
 from wormhole_tw.control.balancing import USUAL
 from wormhole_tw.edge.checks import Checks
-from wormhole_tw.edge.group import Group
+from wormhole_tw.edge.group import CIRCUIT_OPEN, Group
+from wormhole_tw.net.timers import TimerWheel
 
 if TYPE_CHECKING:
     from wormhole_tw.control.catalog import Catalog, CatalogHolder
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.interfaces import IUpstream, IUpstreams, IWaiter
     from wormhole_tw.edge.seeker import Seeker
     from wormhole_tw.edge.upstreams.pool import Pool
-    from wormhole_tw.net.timers import TimerWheel
 
 __all__ = ["Dispatch"]
 
 log = Logger()
+
+FINE = 0.01
+"""Seconds that a hedge may be late: what is hedged are latencies of tens of milliseconds."""
 
 
 class Dispatch:
@@ -55,12 +58,20 @@ class Dispatch:
         self._region = region
         self._checks = Checks(pool, timers, limits, random)
         self._groups: dict[str, Group] = {}
+        self._fine: TimerWheel | None = None
         self._open = True
         self._unsubscribe: list[Callable[[], None]] = [
             registry.subscribe(self._changed),
             catalogs.subscribe(self._reloaded),
         ]
         self._begin_checks(catalogs.current)
+
+    @property
+    def fine(self) -> TimerWheel:
+        """Timers for what is counted in hundredths of a second."""
+        if self._fine is None:
+            self._fine = TimerWheel(self._timers.clock, FINE)
+        return self._fine
 
     def __iter__(self) -> Iterator[Group]:
         """Every backend's group that there is."""
@@ -140,7 +151,8 @@ class Dispatch:
             most, seconds = queue.requests, queue.seconds
         elif not self._registry.expecting(backend):
             return False
-        if not self._open or len(group.queue) >= most:
+        # an open circuit means an answer at once
+        if not self._open or len(group.queue) >= most or group.why() == CIRCUIT_OPEN:
             return False
         group.queue[waiter] = self._timers.start(seconds, lambda: self._expired(group, waiter))
         group.counts["queued"] += 1
@@ -157,6 +169,10 @@ class Dispatch:
         """How many requests of a backend wait."""
         group = self._groups.get(backend)
         return 0 if group is None else len(group.queue)
+
+    def lines(self) -> list[str]:
+        """What is not as it should be, a line each, for people."""
+        return [line for group in self._groups.values() for line in group.lines()]
 
     def close(self) -> None:
         """Let nobody wait any longer, now or later."""

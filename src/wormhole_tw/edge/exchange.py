@@ -16,6 +16,7 @@ from wormhole_tw.edge.answers import challenge_answer, options_answer, redirect_
 from wormhole_tw.edge.certificates.challenges import awaited_value
 from wormhole_tw.edge.gating import GateWalk
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
+from wormhole_tw.edge.race import HEDGED, Race
 from wormhole_tw.edge.refusals import refusal
 from wormhole_tw.edge.request_ids import given_id
 from wormhole_tw.edge.router import Way, redirect_location, route_request
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.inflight import Counted
+    from wormhole_tw.edge.members import Member
     from wormhole_tw.http.added import Lines
     from wormhole_tw.net.timers import Timer
 
@@ -331,6 +333,9 @@ class Exchange(Answering):
         if translation is not None:
             forward = translation.request(forward)
         if forward.framing is _NO_BODY:
+            standing = self.standing
+            if standing is not None and standing.group.hedge_after and forward.method in HEDGED and not forward.upgrade:
+                connection = self._connection = Race(self._context, self, connection)
             connection.request(forward, self, whole=True, request_id=self.request_id)
             return
         connection.request(forward, self, request_id=self.request_id)
@@ -358,6 +363,20 @@ class Exchange(Answering):
             connection.send(self._trailers)
         if connection.writable:
             self._took_body()
+
+    # what a race of two upstream connections calls
+
+    def adopt(self, upstream: IUpstream, standing: Member, asked: float) -> None:
+        """Another upstream has it than the one it was sent to first."""
+        self.left()
+        self.upstream = upstream
+        self.standing = standing
+        self.asked = asked
+        self._translation = upstream.translation
+
+    def run_by(self, connection: IUpstreamRequest) -> None:
+        """This is the one that answers."""
+        self._connection = connection
 
     # what the upstream connection calls
 

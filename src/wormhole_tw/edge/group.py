@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.seeker import Seeker
     from wormhole_tw.net.timers import Timer, TimerWheel
 
-__all__ = ["Group"]
+__all__ = ["CIRCUIT_OPEN", "Group"]
 
 log = Logger()
+
+CIRCUIT_OPEN = "circuit-open"
+"""Why a request has no upstream though there are some: the key of its answer."""
 
 PATIENCE = 5.0
 """Seconds for which a trial waits for a request that could be sent again; then any request will do, or a backend that
@@ -45,7 +48,8 @@ class Group:
     :ivar requests: how many were given an upstream
     :ivar breaker: None where there is none
     :ivar budget: of retries
-    :ivar hedges: the same of hedged requests
+    :ivar hedge_after: seconds after which a request is sent to another one too; 0 for never, or where there is none
+    :ivar hedges: the budget of hedged requests
     :ivar queue: who waits, in the order they came
     :ivar trials: those that want a request to show that they are well
     :ivar ejected: how often one was ejected
@@ -67,6 +71,7 @@ class Group:
         "budget",
         "counts",
         "ejected",
+        "hedge_after",
         "hedges",
         "members",
         "name",
@@ -97,11 +102,12 @@ class Group:
         self.requests = 0
         self.breaker: Breaker | None = None
         self.budget = RetryBudget(USUAL.retries.budget, USUAL.retries.least)
+        self.hedge_after = 0.0
         self.hedges = RetryBudget(USUAL.retries.hedge_budget, 1)
         self.queue: dict[IWaiter, Timer] = {}
         self.trials: list[Member] = []
         self.ejected = 0
-        self.counts = {"failover": 0, "hedge_lost": 0, "hedge_won": 0, "queued": 0, "queue_expired": 0, "retry": 0}
+        self.counts = {"failover": 0, "hedge": 0, "hedge_won": 0, "queued": 0, "queue_expired": 0, "retry": 0}
         self._checks = checks
         self._balancer: IBalancer = balancer(USUAL.balance, random)
         self._own_region = own_region
@@ -138,6 +144,7 @@ class Group:
         now = self._timers.seconds()
         self.members = members
         remembers = self._remembers()
+        self.hedge_after = self.policy.retries.hedge_after if len(members) > 1 else 0.0
         known = self._standings
         self._standings = {}
         weights = dict(self.policy.balance.weights)
@@ -266,7 +273,7 @@ class Group:
     def why(self) -> str | None:
         """Why :meth:`pick` had none though there are some: the key of an answer; None where there are none."""
         if self.breaker is not None and self.breaker.state is not BreakerState.CLOSED:
-            return "circuit-open"
+            return CIRCUIT_OPEN
         return "overloaded" if self.members else None
 
     def room(self) -> None:
@@ -278,6 +285,46 @@ class Group:
             self._wake(self)
         finally:
             self._waking = False
+
+    def may_hedge(self, now: float) -> bool:
+        """Whether a request may be sent to another one too; then it is counted."""
+        return self.hedges.take(now, self.requests)
+
+    # what is told of it
+
+    def states(self) -> dict[str, int]:
+        """How many of its upstreams take requests, were ejected, are on trial, or are not well."""
+        states = {"in": 0, "out": 0, "trial": 0, "unwell": 0}
+        for upstream in self.members:
+            member = upstream.standing
+            states["in" if member is None else "unwell" if not member.well else member.place.value] += 1
+        return states
+
+    def estimates(self) -> list[float]:
+        """The latencies of its upstreams, in seconds, where they are measured."""
+        now = self._timers.seconds()
+        return [member.estimate(now) for member in self._standings.values() if member.latency]
+
+    def lines(self) -> list[str]:
+        """What is not as it should be, a line each, for people."""
+        now = self._timers.seconds()
+        lines = []
+        if self.breaker is not None and self.breaker.state is not BreakerState.CLOSED:
+            left = self.breaker.left(now)
+            how = f"open for {left:.0f} s more" if left else "half-open: a few requests try"
+            lines.append(f"backend {self.name}: its circuit is {how}")
+        for member in self._standings.values():
+            name = f"backend {self.name}: {member.upstream.shown}"
+            if not member.well:
+                why = "" if member.looking is None or not member.looking.reason else f": {member.looking.reason}"
+                lines.append(f"{name} is not well{why}")
+            elif member.place is Place.OUT:
+                lines.append(f"{name} gets no requests for {max(0.0, member.until - now):.0f} s more")
+            elif member.place is Place.TRIAL:
+                lines.append(f"{name} waits for a request that shows whether it is well")
+        if self.queue:
+            lines.append(f"backend {self.name}: requests that wait: {len(self.queue)}")
+        return lines
 
     # how requests fare
 

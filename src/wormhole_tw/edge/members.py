@@ -69,8 +69,17 @@ class Member(Standing):
         window.look(now)
         return window.total >= settings.requests and window.failed >= settings.share * window.total
 
+    def outrun(self, now: float, seconds: float) -> None:
+        """Another one has answered first; this one would have taken longer than so many seconds."""
+        self.answered(now, seconds, failed=False)
+        self._unsaid()
+
     def unanswered(self) -> None:
         super().unanswered()
+        self._unsaid()
+
+    def _unsaid(self) -> None:
+        """Nobody knows whether it would have gone well."""
         if self.place is Place.TRIAL:
             self.tried = False
         if self.group.breaker is not None:

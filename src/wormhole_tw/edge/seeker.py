@@ -56,6 +56,13 @@ class Seeker:
             self.asked = UNTOLD
             standing.fared(now, now - asked if timed else UNTOLD, status)
 
+    def outrun(self, now: float) -> None:
+        """Another upstream has answered first; this one would have taken longer than it had."""
+        standing, asked = self.standing, self.asked
+        if standing is not None and asked >= 0.0:
+            self.asked = UNTOLD
+            standing.outrun(now, now - asked)
+
     def left(self) -> None:
         """The upstream has nothing more to do with it."""
         standing, self.standing = self.standing, None

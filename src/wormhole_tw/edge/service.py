@@ -305,9 +305,10 @@ class EdgeService(Service):
             reasons.append("no configuration is loaded")
         return reasons
 
-    def certificate_lines(self) -> list[str]:
-        """How certificates stand, with ``mode = "acme"``: a line for each name."""
-        return [] if self._keeper is None else self._keeper.lines()
+    def state_lines(self) -> list[str]:
+        """How certificates stand, with ``mode = "acme"``, a line for each name; and each backend that has trouble."""
+        lines = [] if self._keeper is None else self._keeper.lines()
+        return lines if self._context is None else lines + self._context.dispatch.lines()
 
     @property
     def ca_file(self) -> Path | None:

@@ -95,6 +95,11 @@ class TimerWheel:
         self._armed_slot = 0
 
     @property
+    def clock(self) -> IReactorTime:
+        """What it goes by."""
+        return self._clock
+
+    @property
     def now(self) -> float:
         """The clock's time in seconds."""
         return self._clock.seconds()
