@@ -76,7 +76,10 @@ class AdminService(Service):
             # its library takes a moment to import, and many an edge has no admin listener
             from wormhole_tw.admin.metrics import MetricsResource
 
-            root.putChild(b"readyz", ReadyResource(self._edge.unready, self._edge.state_lines))
+            edge = self._edge
+            root.putChild(
+                b"readyz", ReadyResource(edge.unready, lambda: [*edge.certificate_lines(), *edge.backend_lines()])
+            )
             root.putChild(b"metrics", MetricsResource(self._edge))
         site = Site(root, timeout=IDLE_SECONDS, reactor=self._reactor)
         site.noisy = False

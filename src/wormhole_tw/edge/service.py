@@ -305,10 +305,13 @@ class EdgeService(Service):
             reasons.append("no configuration is loaded")
         return reasons
 
-    def state_lines(self) -> list[str]:
-        """How certificates stand, with ``mode = "acme"``, a line for each name; and each backend that has trouble."""
-        lines = [] if self._keeper is None else self._keeper.lines()
-        return lines if self._context is None else lines + self._context.dispatch.lines()
+    def certificate_lines(self) -> list[str]:
+        """How certificates stand, with ``mode = "acme"``: a line for each name."""
+        return [] if self._keeper is None else self._keeper.lines()
+
+    def backend_lines(self) -> list[str]:
+        """What is not as it should be with backends, a line each: who was ejected, is not well, or waits."""
+        return [] if self._context is None else self._context.dispatch.lines()
 
     @property
     def ca_file(self) -> Path | None:
