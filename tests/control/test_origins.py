@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.control._sample import make, sample
 from tests.net.certificates import Person
+from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.dns import DnsServer
 from wormhole_tw.control.model import Backend
@@ -169,6 +170,12 @@ def test_what_is_wrong(keys: dict[str, Any], key: str, reason: str) -> None:
     assert found[0] == key
     assert reason in found[1]
     assert "secret" not in found[1]
+
+
+def test_an_origin_with_the_name_of_a_site_is_warned_of() -> None:
+    raw = sample(**{"backends.0": {"name": "app", "origin": "https://app.example.test"}, "sites.0.routes": ROUTES})
+    (warning,) = build_catalog(make(raw)).warnings
+    assert warning.startswith("edge.toml: $.backends[0]: the origin https://app.example.test has the name of a site")
 
 
 def test_who_resolves_names() -> None:

@@ -15,6 +15,8 @@ from twisted.internet.protocol import Protocol
 
 from tests._harness import LogLines
 from tests.edge.tenants import OTHER, TOML, Premises, until
+from tests.net.nameserver import NameServer
+from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.stores.file import FileStore
 from wormhole_tw.edge.service import EdgeService
 from wormhole_tw.errors import ConfigError, MisuseError
@@ -239,6 +241,29 @@ async def test_a_bad_one_changes_nothing(premises: Premises, log_lines: Any) -> 
     assert "$.sites[0].hostname" in log_lines.text
     assert line
     assert edge.urls("app") == [f"https://app.example.test:{edge.public_port}"]
+
+
+async def test_a_reload_asks_others_for_the_addresses_of_origins(premises: Premises, reactor: Any) -> None:
+    one, other = NameServer(reactor).start(), NameServer(reactor).start()
+    for server, address in ((one, "192.0.2.1"), (other, "192.0.2.2")):
+        server.names["pages.example"] = [("A", address, 3600)]
+
+    def asking(server: NameServer) -> str:
+        return TOML.replace("[[backends]]", f'resolvers = ["127.0.0.1:{server.port}"]\n[[backends]]', 1)
+
+    try:
+        premises.write(asking(one))
+        premises.edge = edge = EdgeService(reactor, EdgeConfig.load(premises.file), FileStore(premises.file))
+        edge.startService()
+        origins = edge.context.origins
+        assert origins is not None
+        assert (await origins.resolver.lookup("pages.example")).addresses == ("192.0.2.1",)
+        premises.write(asking(other))
+        await edge.reload()
+        assert (await origins.resolver.lookup("pages.example")).addresses == ("192.0.2.2",)
+    finally:
+        await one.stop()
+        await other.stop()
 
 
 async def test_many_reloads_at_once_are_two(premises: Premises, log_lines: Any) -> None:

@@ -38,6 +38,7 @@ class Web(House):
     """
 
     web_port: int
+    h2c_port: int
     authority: Authority
 
     @classmethod
@@ -45,7 +46,7 @@ class Web(House):
         house.__class__ = cls
         assert isinstance(house, cls)
         web = house
-        web.web_port, dns_port = free_port(), free_port()
+        web.web_port, web.h2c_port, dns_port = free_port(), free_port(), free_port()
         web.zone = folder / "zone.json"
         web.says({PAGES: [["A", PUBLIC, 1]]})
         server = web.programs.python(
@@ -107,7 +108,9 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
         (folder / "www" / "base" / "docs").mkdir(parents=True)
         (folder / "www" / "base" / "docs" / "index.html").write_text("the index\n")
         (folder / "www" / "base" / "large").write_bytes(os.urandom(3_000_000))
-        good = web.authority.issue("pages", PAGES, "dual.example.test", "attack.example.test", "second.example.test")
+        good = web.authority.issue(
+            "pages", PAGES, "dual.example.test", "attack.example.test", "second.example.test", "through.example.test"
+        )
         nameless = web.authority.issue("nameless", "nameless.example.test", named=False)
         own = f"https://{PAGES}:{web.web_port}"
         locations = f"""
@@ -121,9 +124,14 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
             location /base/beside {{ return 302 /other; }}
             location /base/put {{ dav_methods PUT; client_body_temp_path {folder}; alias {folder}/put; }}
         """
-        servers = "".join(
-            nginx_server(web, address, good, "_", locations) for address in (PUBLIC, SECOND, SECRET)
-        ) + nginx_server(web, PUBLIC, nameless, "nameless.example.test", ECHO)
+        servers = "".join(nginx_server(web, address, good, "_", locations) for address in (PUBLIC, SECOND, SECRET))
+        servers += nginx_server(web, PUBLIC, nameless, "nameless.example.test", ECHO)
+        servers += f"""
+            server {{
+                listen {PUBLIC}:{web.h2c_port} http2;
+                location / {{ return 200 "$server_protocol host=$http_host uri=$request_uri\\n"; }}
+            }}
+        """
         nginx(web.programs, folder, servers)
         web.says(
             {
@@ -146,6 +154,9 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
         web.site("attack.example.test", origin=web.url_of("attack.example.test", "/base"))
         web.site("second.example.test", origin=web.url_of("second.example.test", "/base"))
         web.site("nowhere.example.test", origin=web.url_of("nowhere.example.test"))
+        web.site("h2c.example.test", origin=f"http://{PAGES}:{web.h2c_port}/base", protocol="h2c", ca_file=None)
+        web.site("through.example.test", origin=web.url_of(PAGES))
+        web.config["sites"][-1]["tls"] = "passthrough"
         web.write()
         web.start_edge()
         yield web
@@ -182,6 +193,18 @@ def test_redirects_links_and_cookies_are_the_visitors(web: Web, version: str) ->
     followed = curl(web, "/moved", version, "--location", "--cookie", "none")
     assert "uri=/base/echo?moved" in followed
     assert f"location: {web.url_of(PAGES)}/other" in curl(web, "/beside", version).lower()
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_an_origin_that_speaks_http2(web: Web, version: str) -> None:
+    answer = curl(web, "/x", version, host="h2c.example.test")
+    assert f"HTTP/2.0 host={PAGES}:{web.h2c_port} uri=/base/x" in answer
+
+
+def test_a_site_whose_origin_ends_tls_itself(web: Web) -> None:
+    host = "through.example.test"
+    done = web.curl("--cacert", str(web.authority.file), web.url("/base/echo", host), host=host)
+    assert f"sni={host} host={host}:{web.port} uri=/base/echo for= n=" in done.stdout.decode()
 
 
 def test_an_index_for_a_bucket(web: Web) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.names import dns
@@ -101,6 +103,16 @@ async def test_given_up(reactor: Any, server: NameServer) -> None:
     waiting.cancel()
     with pytest.raises(CancelledError):
         await waiting
+
+
+@given(st.binary(max_size=200), st.binary(max_size=40))
+def test_no_octets_break_the_decoder(data: bytes, tail: bytes) -> None:
+    question = dns_question._Question(("127.0.0.1", 53), b"pages.example", A)
+    for octets in (data, question.octets + tail, question.octets[:2] + b"\x81\x80" + question.octets[4:] + tail):
+        try:
+            question.read(octets)
+        except dns_question._Garbled:
+            continue
 
 
 class Liar(DatagramProtocol):

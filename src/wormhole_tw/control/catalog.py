@@ -172,7 +172,7 @@ def build_catalog(config: EdgeConfig) -> Catalog:
     """Compile a configuration, which was checked when it was made.
 
     Its ``warnings`` name what can never have an effect: routes behind a route that takes all they would, and backends
-    that no route leads to.
+    that no route leads to; and origins that may be this edge itself.
     """
     warnings: list[str] = []
     reached: set[str] = {service.backend for service in config.tcp}
@@ -189,7 +189,15 @@ def build_catalog(config: EdgeConfig) -> Catalog:
                 f"({path}) stands before it and takes all of it"
             )
             warnings.append(str(ConfigError(config.source, f"$.sites[{number}].routes[{index}]", reason)))
+    names = {hostname for site in config.sites for hostname in site.hostnames}
     for number, backend in enumerate(config.backends):
+        for origin in backend.origins:
+            host = origin.target.host
+            if host in names:  # as when a site has moved behind the edge, name and all
+                reason = (
+                    f"the origin {origin.url} has the name of a site: where that leads here, requests go in a circle"
+                )
+                warnings.append(str(ConfigError(config.source, f"$.backends[{number}]", reason)))
         if backend.name not in reached:
             reason = f"no route leads to backend {backend.name}"
             warnings.append(str(ConfigError(config.source, f"$.backends[{number}]", reason)))

@@ -113,15 +113,16 @@ class Answering(Flow):
 
     def _translate(self, translation: Translation, answer: ResponseHead | InformationalHead) -> None:
         """What an origin says of itself, in the visitor's words."""
+        if not translation.touches(answer.fields):
+            return
         asked, forward, forwarding = self.head, self.forward, self.facts.forwarding
         assert asked is not None
         assert forward is not None
         authority = forwarding.host or asked.authority
-        fields = translation.answer(answer.fields, forwarding.scheme.encode(), authority, asked.target, forward)
-        if fields is not answer.fields:
-            answer.fields = fields
-            if type(answer) is ResponseHead:
-                answer.common = False
+        scheme = forwarding.scheme.encode()
+        answer.fields = translation.answer(answer.fields, scheme, authority, asked.target, forward)
+        if type(answer) is ResponseHead:
+            answer.common = False
 
     def on_head(self, head: ResponseHead) -> None:
         """See IAnswerHandler."""

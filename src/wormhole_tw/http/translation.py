@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wormhole_tw.http.events import Fields, RequestHead
+from wormhole_tw.http.grammar import MAX_LEARNED_LENGTH, MAX_LEARNED_NAMES
 from wormhole_tw.http.links import Links, bare_authority, moved, rewrite_fields
 from wormhole_tw.http.memo import remember
 from wormhole_tw.http.targets import normalise_target
@@ -14,6 +15,9 @@ __all__ = ["Translation"]
 _TOUCHED = frozenset(
     {b"alt-svc", b"content-location", b"link", b"location", b"refresh", b"set-cookie", b"strict-transport-security"}
 )
+
+_learned: dict[bytes, bool] = {}
+"""The same by names as they are spelt."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,16 +75,30 @@ class Translation:
             head.upgrade,
         )
 
+    def touches(self, fields: Fields) -> bool:
+        """Whether :meth:`answer` may have something to change in an answer's fields."""
+        if not self.rewrite:
+            return False
+        for name, _ in fields:
+            touched = _learned.get(name)
+            if touched is None:
+                touched = name.lower() in _TOUCHED
+                if len(name) <= MAX_LEARNED_LENGTH:
+                    if len(_learned) >= MAX_LEARNED_NAMES:
+                        _learned.clear()
+                    _learned[name] = touched
+            if touched:
+                return True
+        return False
+
     def answer(self, fields: Fields, scheme: bytes, authority: bytes, asked: bytes, sent: RequestHead) -> Fields:
-        """The fields of an answer as they are for its visitor; the same list where nothing is to be changed.
+        """The fields of an answer as they are for its visitor: a new list.
 
         :param scheme: by which the visitor came
         :param authority: the host, and the port where it is not usual, that the visitor asked for
         :param asked: the target that it asked for
         :param sent: what :meth:`request` got, as the route has made it
         """
-        if not self.rewrite or not any(line[0].lower() in _TOUCHED for line in fields):
-            return fields
         origin = self.scheme + b"://" + self.authority
         path, query = normalise_target(asked)
         above, below = moved(path, sent.target.partition(b"?")[0])

@@ -73,6 +73,28 @@ def test_interim_answers_and_streamed_ones_too(web: Web) -> None:
     origin.deliver(b"k")
 
 
+@pytest.mark.parametrize(
+    ("rule", "asked", "sent"),
+    [
+        ({"path": "/blog", "strip_prefix": True}, "/blog/x", "/base/x"),
+        ({"path": "/blog", "replace_prefix": "/v2"}, "/blog/x", "/base/v2/x"),
+        ({"path": "/blog"}, "/blog/x", "/base/blog/x"),
+    ],
+)
+def test_below_a_prefix_that_the_route_changes(
+    build: Callable[..., Web], rule: dict[str, Any], asked: str, sent: str
+) -> None:
+    """What the origin says of itself comes back to where the visitor asked."""
+    web = build(rule=rule)
+    visitor = get(web, asked)
+    origin = web.stands()
+    assert origin.take_all().startswith(f"GET {sent} HTTP/1.1\r\n".encode())
+    location = f"http://pages.example{sent}/next"
+    origin.deliver(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+    ((head, _),) = visitor.answers()
+    assert dict(head.headers)[b"location"].decode() == f"http://app.test{asked}/next"
+
+
 def test_a_connection_is_used_again(web: Web) -> None:
     visitor = get(web)
     origin = web.stands()
@@ -92,6 +114,7 @@ def test_a_connection_is_used_again(web: Web) -> None:
 def test_what_is_in_flight_is_its_load(web: Web) -> None:
     (upstream,) = web.origins.for_backend("app")
     get(web)
+    assert upstream.load == 1
     origin = web.stands()
     assert upstream.load == 1
     origin.deliver(OK)
@@ -108,6 +131,26 @@ def test_a_body_that_ends_with_its_connection(web: Web, clean: bool) -> None:
     origin.lose(None if clean else ConnectionLost())
     heard = visitor.hears()
     assert heard.endswith(b"0\r\n\r\n") is clean
+
+
+def test_an_origin_that_closes_an_idle_connection_at_the_wrong_moment(web: Web) -> None:
+    visitor = get(web)
+    origin = web.stands()
+    origin.deliver(OK)
+    visitor.says(GET.format("/y"))
+    origin.lose()
+    web.stands().deliver(OK)
+    assert len(visitor.answers([b"GET", b"GET"])) == 2
+
+
+def test_what_must_not_be_sent_twice_is_not(web: Web) -> None:
+    visitor = get(web)
+    web.stands().deliver(OK)
+    assert visitor.answers()
+    visitor.says("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nhi")
+    web.connections[0].lose()
+    assert refusal(visitor) == (502, "service-failed")
+    assert len(web.dialled) == 1
 
 
 # What is dialled.
@@ -409,6 +452,7 @@ def test_two_origins_at_one_host(build: Callable[..., Web]) -> None:
     web = build({"name": "app", "origins": tables})
     one, two = web.origins.for_backend("app")
     assert one.key != two.key
+    assert str(two.key) == "http://pages.example/two"
     assert (two.weight, two.region) == (3, "eu")
     tables[0]["weight"] = 5
     web.reload({"name": "app", "origins": tables})

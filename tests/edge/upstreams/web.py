@@ -104,7 +104,11 @@ class Web:
     :param backends: tables of edge.toml; the first serves ``app.test``
     """
 
-    def __init__(self, *backends: Mapping[str, Any], **limits: Any) -> None:
+    def __init__(self, *backends: Mapping[str, Any], rule: Mapping[str, Any] | None = None, **limits: Any) -> None:
+        """
+        :param rule: what its route says besides the backend
+        """
+        self._rule = rule or {"path": "/"}
         self.reactor = TurningReactor()
         self.names = Names(self.reactor)
         self.timers = TimerWheel(self.reactor)
@@ -125,9 +129,8 @@ class Web:
         self.connections: list[Connection] = []
         self.reactor.rightNow += 10  # nobody waits for agents
 
-    @staticmethod
-    def catalog(*backends: Mapping[str, Any]) -> Catalog:
-        routes = [{"path": "/", "backend": backends[0]["name"]}]
+    def catalog(self, *backends: Mapping[str, Any]) -> Catalog:
+        routes = [{**self._rule, "backend": backends[0]["name"]}]
         raw = {
             "edge": {"https": ["tcp:0"]},
             "backends": list(backends),

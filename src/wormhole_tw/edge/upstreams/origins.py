@@ -7,10 +7,10 @@ says something else, nothing is dialled that the backend does not allow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,7 +20,7 @@ from wormhole_tw.control.model import HTTP1
 from wormhole_tw.control.special_addresses import special_kind
 from wormhole_tw.edge.complaints import Lines
 from wormhole_tw.edge.interfaces import IUpstream, IUpstreams
-from wormhole_tw.errors import AddressRefused
+from wormhole_tw.errors import AddressRefused, TimedOut
 from wormhole_tw.http.translation import Translation
 from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.networks import canonical_address
@@ -52,7 +52,17 @@ in ten minutes waits for it."""
 LOOK_AT_LEAST = 1.0
 """Seconds between two looks at the addresses of an origin that has connections."""
 
-_numbers = count(1)
+
+class _Key:
+    """Itself and no other: one before it may have had the same URL, and other certificates to trust."""
+
+    __slots__ = ("_url",)
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __str__(self) -> str:
+        return self._url
 
 
 @implementer(IUpstream)
@@ -69,6 +79,7 @@ class OriginUpstream:
     __slots__ = (
         "_addresses",
         "_creator",
+        "_dials",
         "_family",
         "_family_until",
         "_lines",
@@ -93,8 +104,7 @@ class OriginUpstream:
     translation: Translation | None
 
     def __init__(self, owner: OriginUpstreams, backend: str, origin: Origin, protocol: str) -> None:
-        # the number tells it from one before it that had the same URL, and other certificates to trust
-        self.key = f"{origin.url}#{next(_numbers)}"
+        self.key = _Key(origin.url)
         self.identity = origin.url.encode()
         self.backend = backend
         self.protocol = protocol
@@ -105,6 +115,7 @@ class OriginUpstream:
         self._owner = owner
         self._addresses: frozenset[str] = frozenset()
         self._creator: IOpenSSLClientConnectionCreator | None = None
+        self._dials = 0  # that have not come to an end
         self._family = 6
         self._family_until = 0.0
         self._lines = Lines(owner.timers.seconds)
@@ -134,19 +145,19 @@ class OriginUpstream:
 
     @property
     def load(self) -> int:
-        return self.connections - self.idle
+        return self.connections - self.idle + self._dials
 
     def endpoint(self, facts: ConnectionFacts | None, host: str) -> IStreamClientEndpoint:
         target = self.origin.target
         plain = _Plain(self)
         if not target.secure:
-            return plain
+            return _Counted(self, plain)
         if self._creator is None:
             # made when it is needed first: it takes some ten milliseconds
             self._creator = client_creator(
                 target.server_name, ca_pem=target.authorities or None, alpn=[ALPN], source=f"backend {self.backend}"
             )
-        return _Explained(self, wrap_client_tls(self._owner.reactor, self._creator, plain))
+        return _Counted(self, wrap_client_tls(self._owner.reactor, self._creator, plain))
 
     def passage(self, facts: ConnectionFacts, host: str) -> IStreamClientEndpoint:
         return _Plain(self)
@@ -169,6 +180,21 @@ class OriginUpstream:
         except Exception as error:
             self.complain(str(error) or type(error).__name__)
             raise
+
+    def begun(self) -> None:
+        """A dial has begun: somebody waits for it."""
+        self._dials += 1
+
+    def ended(self, failure: Failure | None) -> None:
+        """It has come to its end."""
+        self._dials -= 1
+        target = self.origin.target
+        if failure is None or not target.secure:
+            return
+        if is_tls_failure(failure) or failure.check(ConnectionDone, ConnectionLost, TimedOut):
+            self.complain(
+                explain_tls_failure(failure, target.server_name, target.port, ca_option="ca_file", offered=[ALPN])
+            )
 
     def complain(self, sentence: str) -> None:
         """Tell the operator, once in a while."""
@@ -264,8 +290,8 @@ class _Plain:
 
 
 @implementer(IStreamClientEndpoint)
-class _Explained:
-    """Says to the operator why TLS did not come about."""
+class _Counted:
+    """Dials that count as work, and say why TLS did not come about."""
 
     __slots__ = ("_endpoint", "_upstream")
 
@@ -274,15 +300,12 @@ class _Explained:
         self._endpoint = endpoint
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self._endpoint.connect(protocolFactory).addErrback(self._failed)
+        self._upstream.begun()
+        return self._endpoint.connect(protocolFactory).addBoth(self._ended)
 
-    def _failed(self, failure: Failure) -> Failure:
-        if is_tls_failure(failure):
-            target = self._upstream.origin.target
-            self._upstream.complain(
-                explain_tls_failure(failure, target.server_name, target.port, ca_option="ca_file", offered=[ALPN])
-            )
-        return failure
+    def _ended(self, result: IProtocol | Failure) -> IProtocol | Failure:
+        self._upstream.ended(result if isinstance(result, Failure) else None)
+        return result
 
 
 @implementer(IUpstreams)
