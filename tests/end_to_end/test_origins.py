@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -346,6 +347,45 @@ def test_origins_change_under_load_and_no_request_fails(web: Web) -> None:
         del backend["server_name"]
         web.reload()
     assert set(answers) == {f"200 {PUBLIC}", f"200 {SECOND}"}
+
+
+@contextlib.contextmanager
+def one_answer(web: Web, address: str, *, whole: bool) -> Iterator[int]:
+    """A https server whose one answer ends with its connection: by TLS's own goodbye, or cut."""
+    certificate, key = web.authority.issue("cut", PAGES)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server((address, 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                plain, _ = listener.accept()
+                with context.wrap_socket(plain, server_side=True) as connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nsome")
+                    if whole:
+                        connection.unwrap()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_answer_that_is_cut_does_not_look_whole(web: Web, whole: bool) -> None:
+    backend = next(backend for backend in web.config["backends"] if backend["name"] == "second")
+    usual = backend["origin"]
+    with one_answer(web, PUBLIC, whole=whole) as port:
+        backend.update(origin=f"https://{PUBLIC}:{port}", server_name=PAGES)
+        web.reload()
+        done = web.curl(web.url("/", "second.example.test"), host="second.example.test")
+        backend["origin"] = usual
+        del backend["server_name"]
+        web.reload()
+    assert done.stdout in (b"some", b"")
+    assert (done.returncode == 0) is whole
 
 
 @pytest.mark.deadline(60)
