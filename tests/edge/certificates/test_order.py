@@ -282,7 +282,7 @@ def test_the_ca_goes_away_and_takes_its_time(tmp_path: Path) -> None:
     ca = Ca(new_order=order("processing"), order=order("processing"))
     walk = Walk(tmp_path, ca, A)
     walk.passes(920)
-    assert str(walk.end()) == "the CA has left an order in the state processing"
+    assert failures(walk) == {A: "the CA has left the order in the state processing"}
 
 
 def test_what_the_ca_refuses(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from wormhole_tw.control.acme import challenge_kind
 from wormhole_tw.edge.certificates.challenges import record_name
-from wormhole_tw.errors import CaRefused, CaUnavailable, ChallengeFailed, ConfigError, WormholeError
+from wormhole_tw.errors import CaRefused, ChallengeFailed, ConfigError, WormholeError
 from wormhole_tw.net.pem import certificate_names, parse_certificates
 
 if TYPE_CHECKING:
@@ -279,7 +279,8 @@ class OrderWalk:
                 if order.status not in states:
                     return order
             if self._clock.seconds() >= until:
-                raise CaUnavailable(f"the CA has left an order in the state {order.status}")
+                # Of these names' order alone: the CA answers, and others do not have to wait.
+                raise self._failed(f"the CA has left the order in the state {order.status}")
             if not first or states != ("pending",):
                 pause = await self._sleep(pause, order.retry_after or 0.0)
             first = False
