@@ -252,10 +252,11 @@ class AcmeCertificates:
         return max(plan.again_at - now, SOON)
 
     def _read(self) -> None:
-        """Serve what is in the folder now."""
-        self._stored = self._store.certificates()
+        """Serve what is in the folder now, and make no new context of a thousand certificates that are the same."""
         self._status = self._store.status()
-        self._changed()
+        if self._store.changed:
+            self._stored = self._store.certificates()
+            self._changed()
 
     @property
     def _busy(self) -> frozenset[str]:
