@@ -197,6 +197,8 @@ def test_port_80_is_where_a_ca_looks(capsys: pytest.CaptureFixture[str]) -> None
         ([*ACME, "--agent-ca-file", "x"], "--agent-ca-file: "),
         ([*DEV, "--local", "nothing at all"], "--local: "),
         ([*DEV, "--https-port", "80"], "--http-port: port 80 is the https port already"),
+        ([*DEV, "--https-port", "9190"], "--https-port: port 9190 is where this machine asks for the edge's health"),
+        ([*DEV, "--http-port", "9190"], "--http-port: port 9190 is where"),
         ([*DEV, "--program", "wormhole-tw"], "--program: 'wormhole-tw' is no absolute path"),
         ([*DEV, "--directory", "no/such"], "{here}/no/such: cannot be written: No such file or directory"),
     ],

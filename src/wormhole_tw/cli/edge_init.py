@@ -37,6 +37,9 @@ BACKEND = "app"
 CONFIG, TOKEN, CA = "edge.toml", "token", "acme-ca.pem"
 """Files that are written, beside the unit."""
 
+ADMIN_PORT = 9190
+"""Of /healthz, /readyz and /metrics, on the loopback address."""
+
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 """What the unit's ``ProtectHome=`` and ``PrivateTmp=`` hide."""
 
@@ -144,6 +147,9 @@ def _checked(
         raise ConfigError("--local", "", str(error)) from None
     if options.http_port == options.https_port:
         raise ConfigError("--http-port", "", f"port {options.http_port} is the https port already")
+    for option, port in (("--https-port", options.https_port), ("--http-port", options.http_port)):
+        if port == ADMIN_PORT:
+            raise ConfigError(option, "", f"port {port} is where this machine asks for the edge's health and metrics")
     if acme and options.dns_hook is None:
         for site in sites:
             _check_provable(site)
@@ -225,7 +231,7 @@ def _toml_lines(options: argparse.Namespace, hostname: str, sites: Sequence[str]
     yield f"names = [{_quoted(hostname)}]"
     yield f'https = ["tcp:{options.https_port}"]'.ljust(38) + ' # for IPv4; "tcp6:…" takes IPv6 and IPv4'
     yield f'http = ["tcp:{options.http_port}"]'
-    yield 'admin = "tcp:9190:interface=127.0.0.1"'.ljust(38) + " # /healthz, /readyz and /metrics, for this machine"
+    yield f'admin = "tcp:{ADMIN_PORT}:interface=127.0.0.1"'.ljust(38) + " # /healthz, /readyz and /metrics, for this machine"
     yield ""
     yield "[tls]"
     yield f"mode = {_quoted(options.mode)}"
