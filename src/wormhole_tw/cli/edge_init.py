@@ -231,7 +231,10 @@ def _toml_lines(options: argparse.Namespace, hostname: str, sites: Sequence[str]
     yield f"names = [{_quoted(hostname)}]"
     yield f'https = ["tcp:{options.https_port}"]'.ljust(38) + ' # for IPv4; "tcp6:…" takes IPv6 and IPv4'
     yield f'http = ["tcp:{options.http_port}"]'
-    yield f'admin = "tcp:{ADMIN_PORT}:interface=127.0.0.1"'.ljust(38) + " # /healthz, /readyz and /metrics, for this machine"
+    yield (
+        f'admin = "tcp:{ADMIN_PORT}:interface=127.0.0.1"'.ljust(38)
+        + " # /healthz, /readyz and /metrics, for this machine"
+    )
     yield ""
     yield "[tls]"
     yield f"mode = {_quoted(options.mode)}"
