@@ -35,7 +35,6 @@ from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.inherited import NOTHING, Inherited
 from wormhole_tw.net.listening import leave_open, open_port
-from wormhole_tw.net.resolver import Resolver
 from wormhole_tw.net.timers import TimerWheel
 from wormhole_tw.net.turn import turn_end_of
 from wormhole_tw.tunnel.protocol import LinkProtocol, Side
@@ -160,7 +159,6 @@ class EdgeService(Service):
         grace = GRACE_AFTER_HANDOVER if self._inherited.succeeds else GRACE_AFTER_START
         self.registry = Registry(reactor.seconds, grace=grace)
         timers = TimerWheel(reactor)
-        resolver = Resolver(reactor, [(server.host, server.port) for server in config.resolvers])
         self._context = EdgeContext(
             catalogs=self._catalogs,
             registry=self.registry,
@@ -173,7 +171,7 @@ class EdgeService(Service):
             public_port=config.public_https_port or HTTPS,
             region=config.region,
             awaited=self._keeper.awaited if config.tls.mode == "acme" else None,
-            origins=OriginUpstreams(reactor, resolver, self._catalogs, timers),
+            origins=OriginUpstreams.of(reactor, config, self._catalogs, timers),
         )
         self._agents = Agents(
             catalog=self._catalogs,
@@ -393,7 +391,7 @@ class EdgeService(Service):
             door.believe(Trust.of(listener))
         tcp.serve(ports.services)
         if self._context is not None and self._context.origins is not None:
-            self._context.origins.resolver.ask_others([(server.host, server.port) for server in merged.resolvers])
+            self._context.origins.ask(merged)
         old = self._catalogs.swap(catalog)
         context.middleware.take_over(middleware)
         ended = agents.end_tokens(removed_tokens(old, catalog))

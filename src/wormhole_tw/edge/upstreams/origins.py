@@ -25,6 +25,7 @@ from wormhole_tw.http.translation import Translation
 from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.networks import canonical_address
 from wormhole_tw.net.racing import dial_addresses, in_turns
+from wormhole_tw.net.resolver import Resolver
 from wormhole_tw.net.tls import client_creator, explain_tls_failure, wrap_client_tls
 from wormhole_tw.net.tls_failure import is_tls_failure
 
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocol, IProtocolFactory
 
     from wormhole_tw.control.catalog import Catalog, CatalogHolder
+    from wormhole_tw.control.config import EdgeConfig
     from wormhole_tw.control.origin import Origin, Target
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.members import Member
     from wormhole_tw.edge.upstreams.pool import Pool
-    from wormhole_tw.net.resolver import Found, Resolver
+    from wormhole_tw.net.resolver import Found
     from wormhole_tw.net.timers import Timer, TimerWheel
 
 __all__ = ["OriginUpstream", "OriginUpstreams"]
@@ -308,6 +310,10 @@ class _Counted:
         return result
 
 
+def _servers(config: EdgeConfig) -> list[tuple[str, int]]:
+    return [(server.host, server.port) for server in config.resolvers]
+
+
 @implementer(IUpstreams)
 class OriginUpstreams:
     """The origins of every backend; kept over reloads as long as their connections stay what they are.
@@ -328,9 +334,14 @@ class OriginUpstreams:
         self._unsubscribe = catalogs.subscribe(self._changed)
         self._changed(catalogs.current)
 
-    def __bool__(self) -> bool:
-        """There are some."""
-        return bool(self._by_backend)
+    @classmethod
+    def of(cls, reactor: Any, config: EdgeConfig, catalogs: CatalogHolder, timers: TimerWheel) -> OriginUpstreams:
+        """Those of an edge, whose names are looked up as it is configured."""
+        return cls(reactor, Resolver(reactor, _servers(config)), catalogs, timers)
+
+    def ask(self, config: EdgeConfig) -> None:
+        """Look names up as this says from now on."""
+        self.resolver.ask_others(_servers(config))
 
     def for_backend(self, name: str) -> tuple[OriginUpstream, ...]:
         """See IUpstreams; origins alone."""
