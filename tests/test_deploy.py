@@ -290,6 +290,13 @@ def test_the_manifest_of_the_sidecar_has_wormholes_environment() -> None:
     assert pod("sidecar")["terminationGracePeriodSeconds"] > config.drain
 
 
+def test_the_manifest_of_the_sidecar_keeps_the_service_while_the_agent_drains() -> None:
+    program, seconds = container("sidecar", "app")["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    # It is a part of the time that the pod has, in which the service has to end too.
+    assert 0 < int(seconds) <= AgentConfig.drain < pod("sidecar")["terminationGracePeriodSeconds"]
+
+
 def test_the_manifest_of_the_sidecar_lets_out_its_edge_and_dns_only() -> None:
     policy = one("sidecar", "NetworkPolicy")["spec"]
     assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
