@@ -19,13 +19,33 @@ from tests.cli._programs import Program, twistd
 
 StartAgent = Callable[..., Program]
 
+TWISTD = "from twisted.scripts.twistd import run; run()"
+
+SILENT_NAME_SERVER = f"""
+import socket, time
+known = socket.getaddrinfo
+def look(host, *rest):
+    if host == "edge.invalid":
+        print("looks it up", flush=True)
+        time.sleep(300)
+    return known(host, *rest)
+socket.getaddrinfo = look
+{TWISTD}
+"""
+
 
 @pytest_twisted.async_yield_fixture
 async def start(reactor: Any, tmp_path: Path, edge: FakeEdge, local: LocalServer) -> AsyncIterator[StartAgent]:
     """Starts agents, configured by the environment."""
     programs: list[Program] = []
 
-    def start(*options: str, before: tuple[str, ...] = ("-n",), folder: Path = tmp_path, **variables: str) -> Program:
+    def start(
+        *options: str,
+        before: tuple[str, ...] = ("-n",),
+        folder: Path = tmp_path,
+        script: str = TWISTD,
+        **variables: str,
+    ) -> Program:
         environ = {
             "FLY_TOKEN": TOKEN,
             "FLY_REMOTE_ENDPOINT": edge.address,
@@ -33,7 +53,7 @@ async def start(reactor: Any, tmp_path: Path, edge: FakeEdge, local: LocalServer
             "FLY_TLS_CERT_FILE": edge.ca_file,
             **variables,
         }
-        program = twistd(reactor, *before, "wormhole-agent", *options, folder=folder, environ=environ)
+        program = twistd(reactor, *before, "wormhole-agent", *options, folder=folder, environ=environ, script=script)
         programs.append(program)
         return program
 
@@ -93,6 +113,14 @@ async def test_a_second_sigterm_ends_at_once(start: StartAgent, edge: FakeEdge, 
     agent.signal("TERM")
     assert await agent.end() == -signal.SIGTERM
     assert reactor.seconds() - began < 1
+
+
+async def test_a_name_server_that_does_not_answer_keeps_nobody_from_ending(start: StartAgent) -> None:
+    agent = start(script=SILENT_NAME_SERVER, FLY_REMOTE_ENDPOINT="edge.invalid")
+    await agent.says("looks it up")
+    await agent.says("is there")
+    agent.signal("TERM")
+    assert await agent.end() == 0
 
 
 async def test_the_deadline_of_a_drain(start: StartAgent, edge: FakeEdge, reactor: Any) -> None:

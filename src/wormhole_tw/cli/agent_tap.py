@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wormhole_tw.cli.agent_options import AgentOptions as Options
 from wormhole_tw.cli.agent_options import config_from
+from wormhole_tw.cli.names import look_names_up_aside
 from wormhole_tw.cli.process import end_with, fail_start, raise_descriptor_limit, settle
 from wormhole_tw.cli.successor import Succession
 from wormhole_tw.errors import WormholeError
@@ -31,6 +32,7 @@ def makeService(options: Options) -> IService:
     from wormhole_tw.agent.service import AgentService
 
     reactor: Any = installed
+    look_names_up_aside(reactor)
     config = config_from(os.environ, options)
     try:
         service = AgentService(reactor, config)

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from wormhole_tw.cli.logs import FORMATS, LEVELS
+from wormhole_tw.cli.names import look_names_up_aside
 from wormhole_tw.cli.process import TwistdOptions, choose_log_format, choose_log_level, fail_start, settle
 from wormhole_tw.cli.successor import Succession
 from wormhole_tw.control.config import Override
@@ -108,6 +109,7 @@ def makeService(options: Options) -> IService:
     from wormhole_tw.admin.service import AdminService
     from wormhole_tw.edge.service import EdgeService
 
+    look_names_up_aside(reactor)
     choose_log_level(options["log-level"])
     choose_log_format(options["log-format"])
     try:

@@ -14,6 +14,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
 from zope.interface import implementer
 
 from wormhole_tw.cli.logs import log_observer, sentence
+from wormhole_tw.cli.names import look_names_up_aside
 from wormhole_tw.cli.process import handle_signals
 
 __all__ = ["Stop", "Stopped", "run", "say"]
@@ -90,6 +91,7 @@ def run(main: Callable[[Any, Stop], Awaitable[int]]) -> int:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    look_names_up_aside(reactor)
     globalLogBeginner.beginLoggingTo([_Notes()], redirectStandardIO=False)
     stop = Stop()
     status = 0
