@@ -61,6 +61,12 @@ TO = {"backend": ...}
         ({"headers": [{"name": "a"}]}, "headers[0]", "one of value, matches (an expression) and present"),
         ({"headers": [{"name": "a", "value": "", "present": True}]}, "headers[0]", "one of value, matches"),
         ({"headers": [{"name": "a b", "value": ""}]}, "headers[0].name", "'a b' is no name of a header"),
+        (
+            {"headers": [{"name": "Client-Cert", "present": True}]},
+            "headers[0].name",
+            "a visitor may write there what it",
+        ),
+        ({"headers": [{"name": "X_Forwarded_For", "value": "::1"}]}, "headers[0].name", "go by addresses, scheme or"),
         ({"cookies": [{"name": "", "value": ""}]}, "cookies[0].name", "'' is no name of a cookie"),
         ({"query": [{"name": "", "value": ""}]}, "query[0].name", "'' is no name of a query"),
         ({"query": [{"name": "q", "matches": "(a)\\1"}]}, "query[0].matches", "\\1 is not there"),

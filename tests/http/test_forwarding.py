@@ -14,6 +14,7 @@ from wormhole_tw.http.forwarding import (
     answer_towards_visitor,
     ends_here,
     interim_towards_visitor,
+    names_visitor,
     request_towards_origin,
     trailers_onwards,
 )
@@ -130,6 +131,11 @@ FORGED = [
 def test_the_family_passes_from_a_trusted_peer_and_what_is_ours_from_nobody():
     assert forwarded(*FORGED, *FAMILY, (b"X", b"y"), facts=PROXY).fields == [*FAMILY, (b"X", b"y"), *OURS]
     assert forwarded(*FORGED, *FAMILY, (b"X", b"y")).fields == [(b"X", b"y"), *OURS]
+
+
+def test_fields_in_which_a_visitors_own_word_counts_for_nothing():
+    assert all(names_visitor(name) for name, _ in FORGED + FAMILY)
+    assert not any(names_visitor(name) for name in (b"X", b"Cookie", b"Authorization", b"Connection", b"Host"))
 
 
 CERTIFICATE = ((b"Client-Cert", b":b3du:"), (b"Client-Cert-Chain", b":aXNzdWVy:"))

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.http.edits import FieldEdits, may_change
+from wormhole_tw.http.forwarding import names_visitor
 from wormhole_tw.http.grammar import is_token
 from wormhole_tw.http.patterns import REST, Part, PathPattern, Template
 from wormhole_tw.http.regexes import Regex
@@ -197,6 +198,11 @@ class _Reader:
         if not table.name or (kind != "query" and not (table.name.isascii() and is_token(table.name.encode()))):
             self._refuse(f"{key}.name", f"{table.name!r} is no name of a {kind}")
         name = table.name.encode()
+        if kind == "header" and names_visitor(name):
+            reason = (
+                f"{table.name}: a visitor may write there what it likes; go by addresses, scheme or hosts, or client_ca"
+            )
+            self._refuse(f"{key}.name", reason)
         regex = None
         if table.matches is not None:
             try:

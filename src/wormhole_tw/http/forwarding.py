@@ -35,6 +35,7 @@ __all__ = [
     "ends_here",
     "fields_of_answer",
     "interim_towards_visitor",
+    "names_visitor",
     "passes_always",
     "request_towards_origin",
     "trailers_onwards",
@@ -171,6 +172,12 @@ def passes_always(lower: bytes, *, of_request: bool) -> bool:
     if policy in (_Policy.FORWARDING, _Policy.FORWARDED_TOO):
         return not of_request or policy is _Policy.FORWARDED_TOO
     return policy in (_Policy.PASS, _Policy.PROTECTED)
+
+
+def names_visitor(name: bytes) -> bool:
+    """Whether a field of a request is for proxies to say who the visitor is: what a visitor wrote there itself, in
+    whatever spelling, does not pass and means nothing."""
+    return _policy(name.lower().replace(b"_", b"-")) in (_Policy.FORWARDING, _Policy.FORWARDED_TOO)
 
 
 @dataclass(frozen=True, slots=True)
