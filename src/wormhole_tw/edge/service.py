@@ -130,12 +130,8 @@ class EdgeService(Service):
         self._observer.start()
         for listener, port in self._ports:
             what = "https" if listener.tls else "http"
-            log.info(
-                "edge {name} serves {what} on {address}",
-                name=self.config.name,
-                what=what,
-                address=shown_address(port.getHost()),
-            )
+            where = shown_address(port.getHost())
+            log.info("edge {name} serves {what} on {address}", name=self.config.name, what=what, address=where)
         assert self._tcp is not None
         self._tcp.say(self.config.name)
         self._watch.adopt(self.config)
