@@ -119,15 +119,24 @@ class House:
         *options: str,
         env: Mapping[str, str] | None = None,
         backend: str = "app",
+        wrapper: Sequence[str] = (),
     ) -> Program:
-        """Start an agent, and wait for nothing."""
-        settings = {
+        """Start an agent, and wait for nothing.
+
+        :param wrapper: a program and its arguments to start it with (``ip netns exec …``)
+        """
+        settings = {**self.agent_environment(service, backend), **(env or {})}
+        argv = [*wrapper, *TWISTD, "-n", "wormhole-agent", *options]
+        return self.programs.start(name, argv, env=settings, cwd=self.folder)
+
+    def agent_environment(self, service: int | str, backend: str = "app") -> dict[str, str]:
+        """What an agent has to know."""
+        return {
             "FLY_TOKEN": self.tokens[backend],
             "FLY_LOCAL_ENDPOINT": f"127.0.0.1:{service}" if isinstance(service, int) else service,
             "FLY_REMOTE_ENDPOINT": f"localhost:{self.port}",
             "FLY_TLS_CERT_FILE": str(self.ca_file),
         }
-        return self.programs.twistd(name, "wormhole-agent", *options, env={**settings, **(env or {})}, cwd=self.folder)
 
     def agent(
         self, name: str, service: int | str, *, env: Mapping[str, str] | None = None, backend: str = "app"
