@@ -33,6 +33,7 @@ ALIKE = frozenset(
         "end_to_end/test_acme.py",
         "end_to_end/test_acme_trouble.py",
         "end_to_end/test_agents_come_and_go.py",
+        "end_to_end/test_balancing.py",
         "end_to_end/test_browser.py",
         "end_to_end/test_certificates.py",
         "end_to_end/test_configuration.py",
