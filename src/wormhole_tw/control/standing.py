@@ -25,6 +25,9 @@ FORGET = 10.0
 """Seconds in which an estimate sinks to a third while no answer comes: what was a hundred times slower than its peers
 is tried again after three quarters of a minute, and what was twice as slow after seven seconds."""
 
+AT_ONCE = 0.1
+"""Seconds after an answer in which nothing of it is forgotten: it would be one part in a hundred."""
+
 FLOOR = 0.001
 """Seconds added to every estimate: differences of less than a millisecond say more of the moment than of a service."""
 
@@ -178,7 +181,8 @@ class Standing:
         """
         # estimate(), without the call: this runs twice a request
         seconds = self.latency
-        kept = exp((self.at - now) / FORGET) if now > self.at else 1.0
+        elapsed = now - self.at
+        kept = exp(-elapsed / FORGET) if elapsed > AT_ONCE else 1.0
         seconds *= kept
         if self.waiting and now - self.since > seconds:
             seconds = now - self.since

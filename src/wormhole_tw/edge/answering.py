@@ -129,7 +129,7 @@ class Answering(Flow):
         self._held = None
         self.status = head.status
         if self.standing is not None:
-            self._answered(head.status)
+            self.fared(self._context.timers.seconds(), head.status)
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head, self._context.date_line)
@@ -159,7 +159,7 @@ class Answering(Flow):
         self.status = head.status
         self.sent = len(body)
         if self.standing is not None:
-            self._answered(head.status)
+            self.fared(self._context.timers.seconds(), head.status)
         if self._context.on_exchange_done is not None:
             self.first_byte = self._context.timers.seconds()
         answer = answer_towards_visitor(head, self._context.date_line)
@@ -176,13 +176,6 @@ class Answering(Flow):
     def stick(self, cookie: bytes) -> None:
         """See Seeker."""
         self.added = _with_cookie(self.added, cookie)
-
-    def _answered(self, status: int) -> None:
-        """Whoever remembers how long its upstream takes wants to know."""
-        # the time of an upload is the visitor's
-        self.fared(
-            self._context.timers.seconds(), status, timed=self.head is not None and self.head.framing is Framing.NONE
-        )
 
     def on_turn_end(self) -> None:
         """See IAnswerHandler."""

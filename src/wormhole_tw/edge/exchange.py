@@ -186,8 +186,12 @@ class Exchange(Answering):
                 # as most requests go: nothing to search, nothing to wait for
                 self.upstream = upstream
                 self.attempts = 1
-                if upstream.standing is not None:
-                    self.took(upstream.standing, context.timers.seconds())
+                standing = upstream.standing
+                if standing is not None:
+                    # took(), without the call: it is the first one that has it
+                    self.standing = standing
+                    now = self.asked = context.timers.seconds()
+                    standing.begin(now)
                 self.send_on(connection)
                 return
         self._search = Search(context, self)

@@ -236,7 +236,9 @@ class Group:
 
     def pick(self, avoid: Collection[Hashable], selection: Selection | None, seeker: Seeker | None) -> IUpstream | None:
         """An upstream for a request now, or None."""
-        candidates = self.candidates(selection)
+        candidates = self._sets.get(selection)
+        if candidates is None:
+            candidates = self.candidates(selection)
         now = self._timers.seconds()
         upstream = self._trial(avoid, selection, seeker, now) if self.trials else None
         if upstream is None:

@@ -245,7 +245,7 @@ class Passage(Seeker):
         if self._over:
             return
         self.joined = self._silent_since = now = self._context.timers.seconds()
-        self.fared(now, REACHED, timed=False)
+        self.fared(now, REACHED)
         self._timer = self._context.timers.start((self.course.idle or LAST_WORDS) / LOOKS, self._look)
         self._context.passages.joined(self)
 
@@ -261,7 +261,7 @@ class Passage(Seeker):
         # nothing was sent on a stream that was never joined: it may be tried elsewhere, but not for ever
         dispatch, backend = self._context.dispatch, self.course.backend
         if not expects_successor(error):
-            self.fared(self._context.timers.seconds(), 0, timed=False)
+            self.fared(self._context.timers.seconds(), 0)
         if (
             isinstance(error, TimedOut)
             or self.attempts >= dispatch.attempts(backend)

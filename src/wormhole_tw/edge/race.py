@@ -212,7 +212,7 @@ class Race:
         else:
             self._first = None
             if not expects_successor(error):
-                exchange.fared(now, 0, timed=True)
+                exchange.fared(now, 0)
 
     def _stop(self) -> None:
         if self._timer is not None:

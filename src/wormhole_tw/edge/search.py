@@ -193,7 +193,7 @@ class Search:
     def _fared(self, error: BaseException) -> None:
         exchange = self._exchange
         if exchange.standing is not None and not expects_successor(error):
-            exchange.fared(self._context.timers.seconds(), 0, timed=True)
+            exchange.fared(self._context.timers.seconds(), 0)
 
     def _dial(self, upstream: IUpstream) -> None:
         context, exchange = self._context, self._exchange

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wormhole_tw.http.events import Framing
+
 if TYPE_CHECKING:
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.members import Member
     from wormhole_tw.http.events import RequestHead
 
 __all__ = ["UNTOLD", "Seeker"]
+
+_NO_BODY = Framing.NONE
 
 UNTOLD = -1.0
 """A time that says nothing."""
@@ -46,14 +50,14 @@ class Seeker:
             self.asked = now
             standing.begin(now)
 
-    def fared(self, now: float, status: int, *, timed: bool) -> None:
-        """The upstream has answered with this status, or failed without an answer (0); once for each try.
-
-        :param timed: how long it took says something of the upstream
-        """
+    def fared(self, now: float, status: int) -> None:
+        """The upstream has answered with this status, or failed without an answer (0); once for each try."""
         standing, asked = self.standing, self.asked
         if standing is not None and asked >= 0.0:
             self.asked = UNTOLD
+            head = self.head
+            # the time of an upload is the visitor's, and so is that of a connection that is passed through
+            timed = head is not None and head.framing is _NO_BODY
             standing.fared(now, now - asked if timed else UNTOLD, status)
 
     def outrun(self, now: float) -> None:

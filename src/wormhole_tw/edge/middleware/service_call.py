@@ -67,7 +67,7 @@ class InnerExchange(Exchange):
         self._held = None
         self.status = head.status
         if self.standing is not None:
-            self._answered(head.status)
+            self.fared(self._context.timers.seconds(), head.status)
         self.move(State.SWITCHED if head.status == 101 else State.ANSWERING)
         self._visitor.send(self._told(head))
 
@@ -78,7 +78,7 @@ class InnerExchange(Exchange):
         self.status = head.status
         self.sent = len(body)
         if self.standing is not None:
-            self._answered(head.status)
+            self.fared(self._context.timers.seconds(), head.status)
         # over before it is heard: who hears it may end this exchange with its chain
         self._done()
         self._visitor.answer(self._told(head), body)
