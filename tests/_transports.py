@@ -39,6 +39,7 @@ ALIKE = frozenset(
         "end_to_end/test_configuration.py",
         "end_to_end/test_dns01.py",
         "end_to_end/test_faults.py",
+        "end_to_end/test_middleware.py",
         "end_to_end/test_networks.py",
         "end_to_end/test_observability.py",
         "end_to_end/test_origins.py",

@@ -252,10 +252,15 @@ class Chain:
         self._pump(self._send_made(inner, body, call))
 
     async def _send_made(self, inner: InnerExchange, body: ReadableBody, call: ServiceCall) -> Callable[[], object]:
+        given = 0
         try:
             while piece := await body._source.pull():
                 for start in range(0, len(piece), WINDOW):
                     await call.give(piece[start : start + WINDOW])
+                    given += min(len(piece), WINDOW)
+                    if given >= WINDOW:
+                        given = 0
+                        await self._turn_end()
         except (NextFailed, HttpError) as failed:
             error = failed
             return lambda: inner.give_up(error.reason, status=error.status, message=error.message)
@@ -326,6 +331,7 @@ class Chain:
 
     async def _give_made(self, body: ReadableBody) -> Callable[[], object]:
         outer = self.outer
+        given = 0
         try:
             while piece := await body._source.pull():
                 for start in range(0, len(piece), WINDOW):
@@ -336,10 +342,21 @@ class Chain:
                     if self._out:
                         room = self._room = Deferred()
                         await room
+                    given += len(part)
+                    if given >= WINDOW:
+                        # somebody who takes as much as there is must not keep the others waiting
+                        given = 0
+                        await self._turn_end()
         except (NextFailed, HttpError) as failed:
             error = failed
             return lambda: self.truncated(error.reason, None)
         return lambda: self.ended(End(trailers_onwards(body.trailers.lines())))
+
+    def _turn_end(self) -> Deferred[None]:
+        """Fires when everybody else has had their turn."""
+        waiting: Deferred[None] = Deferred()
+        self.context.turn.call(lambda: None if waiting.called else waiting.callback(None))
+        return waiting
 
     def _taken_by_visitor(self, n: int) -> None:
         self._out -= n
