@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests._support import SRC, sized
-from tests.end_to_end.house import House
+from tests.end_to_end.house import OTHER, House
 from tests.end_to_end.origin import Call, Origin
 from tests.end_to_end.programs import need_program
 from tests.end_to_end.test_websocket import echo, talk, websocket_service
@@ -46,10 +46,9 @@ class Middleware:
 """
 
 
-def set_up(house: House, *, use: str = "") -> Path:
+def set_up(house: House) -> Path:
     """A site with a middleware of a file, ``versioned.py``."""
-    named = {"use": use} if use else {"file": "versioned.py"}
-    house.config["sites"][0]["middleware"] = [{**named, "settings": {"header": "X-Version"}}]
+    house.config["sites"][0]["middleware"] = [{"file": "versioned.py", "settings": {"header": "X-Version"}}]
     house.write()
     return house.folder / "versioned.py"
 
@@ -145,39 +144,41 @@ def streamed(call: Call) -> None:
     call.chunk(b"")
 
 
-def test_a_file_that_is_watched_is_taken_over_by_itself(house: House, origin: Origin) -> None:
-    origin.text("/", b"served")
-    file = set_up(house)
+ANSWERING = """\
+from wormhole_tw.middleware import Response
+
+class Middleware:
+    async def __call__(self, request, next):
+        return Response(200, b"{version}")
+"""
+
+
+def test_a_watched_file_is_taken_over_by_itself_and_a_module_at_a_reload(house: House) -> None:
+    file, module = house.folder / "answering.py", house.folder / "module.py"
+    house.config["sites"][0]["middleware"] = [{"file": file.name}]
+    house.config["sites"][1]["routes"][0]["middleware"] = [{"use": "module:Middleware"}]
     house.config["edge"]["watch"] = True
     house.write()
-    write(file, VERSION.format(version="1"))
-    edge = house.start_edge()
-    house.agent("agent", origin.port)
-    assert house.get("/").headers["X-Version"] == "1"
+    for each in (file, module):
+        write(each, ANSWERING.format(version="1"))
+    edge = house.launch_edge(need_program("env"), f"PYTHONPATH={SRC}:{house.folder}")
+    edge.wait_for("serves https on")
+    assert (house.get("/").body, house.get("/", OTHER).body) == (b"1", b"1")
     for version, said in (
         ("2", "configuration reloaded"),
-        ("(", "not reloaded, the old one stays"),
+        ("wrong", "not reloaded, the old one stays"),
         ("3", "reloaded:"),
     ):
         mark = edge.mark()
-        write(file, VERSION.format(version=version) if version != "(" else "class (")
+        write(file, "class (" if version == "wrong" else ANSWERING.format(version=version))
         edge.wait_for(said, after=mark)
-        assert house.get("/").headers["X-Version"] == (version if version != "(" else "2")
-
-
-def test_a_module_is_found_beside_the_others_and_read_anew(house: House, origin: Origin) -> None:
-    origin.text("/", b"served")
-    file = set_up(house, use="versioned:Middleware")
-    write(file, VERSION.format(version="1"))
-    edge = house.launch_edge(need_program("env"), f"PYTHONPATH={SRC}:{house.folder}")
-    edge.wait_for("serves https on")
-    house.agent("agent", origin.port)
-    assert house.get("/").headers["X-Version"] == "1"
-    write(file, VERSION.format(version="2"))
+        assert house.get("/").body == (b"2" if version == "wrong" else version.encode())
+    assert house.get("/", OTHER).body == b"1"
+    write(module, ANSWERING.format(version="2"))
     mark = edge.mark()
     edge.send(signal.SIGHUP)
     edge.wait_for("configuration reloaded", after=mark)
-    assert house.get("/").headers["X-Version"] == "2"
+    assert (house.get("/").body, house.get("/", OTHER).body) == (b"3", b"2")
 
 
 def test_a_mistake_ends_the_start_and_the_check_with_one_line(house: House) -> None:
