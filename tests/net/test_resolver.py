@@ -124,10 +124,40 @@ async def test_the_last_addresses_serve_on_while_nobody_answers(
     later.by = 100
     assert set(await addresses(names)) == {"192.0.2.1", "2001:db8::1"}
     assert "its last addresses go on serving" in log_lines
+    # for some seconds nobody is asked again
+    count = len(server.asked)
+    assert set(await addresses(names)) == {"192.0.2.1", "2001:db8::1"}
+    assert len(server.asked) == count
     # not for ever
     later.by = 100 + STALE
     with pytest.raises(LookupFailed, match=r"no answer for pages\.example"):
         await names.lookup(NAME)
+
+
+async def test_they_serve_soon_where_name_servers_are_slow(
+    names: Resolver, server: NameServer, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits until it is clear that no answer comes."""
+    monkeypatch.setattr(resolver, "STALE_AFTER", 0.01)
+    await names.lookup(NAME)
+    later.by = 100
+    server.silent = {"A", "AAAA"}
+    assert set(await addresses(names)) == {"192.0.2.1", "2001:db8::1"}
+    names.close()
+    # a name of which nothing is known has nothing that could serve
+    monkeypatch.setattr(dns_question, "PATIENCE", (0.05,))
+    with pytest.raises(LookupFailed):
+        await names.lookup("other.example")
+
+
+async def test_a_failure_is_not_looked_up_for_every_visitor(names: Resolver, server: NameServer, later: Later) -> None:
+    for _ in range(3):
+        with pytest.raises(NoSuchName):
+            await names.lookup("nothing.example")
+    assert server.count("A") == 1
+    server.names["nothing.example"] = [("A", "192.0.2.1", 60)]
+    later.by = 6
+    assert await addresses(names, "nothing.example") == ("192.0.2.1",)
 
 
 async def test_a_name_that_is_gone_is_gone(names: Resolver, server: NameServer, later: Later) -> None:

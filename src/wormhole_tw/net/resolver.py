@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.logger import Logger
 from twisted.names.hosts import searchFileForAll
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
 
 from wormhole_tw.net.addresses import is_ip_address
-from wormhole_tw.net.dns_question import AAAA, A, Answer, LookupFailed, NoSuchName, Server, ask
+from wormhole_tw.net.dns_question import AAAA, NEGATIVE_TTL, A, Answer, LookupFailed, NoSuchName, Server, ask
 from wormhole_tw.net.threads import call_in_thread
 
 __all__ = ["Found", "Resolver"]
@@ -38,6 +38,16 @@ SYSTEM_TTL = 30.0
 STALE = 3600.0
 """Seconds for which the last addresses go on serving where nobody answers (RFC 8767): an outage of name servers is over
 by then, or somebody looks after it."""
+
+STALE_AFTER = 1.0
+"""Seconds after which the last addresses serve where no answer has come: whoever waits for a connection has five for
+all of it. The answer still counts when it comes."""
+
+STALE_TTL = 5.0
+"""Seconds for which they serve then, before it is asked anew."""
+
+FAILURE_TTL = {NoSuchName: NEGATIVE_TTL, LookupFailed: 1.0}
+"""Seconds for which a failure is not looked up again: every visitor of a broken site would ask."""
 
 RESOLUTION_DELAY = 0.05
 """Seconds that one family's addresses wait for the other's (RFC 8305 section 3)."""
@@ -79,6 +89,9 @@ class Resolver:
         self._hosts = hosts
         self._resolv_conf = resolv_conf
         self._known: dict[str, Found] = {}
+        self._usable: dict[str, float] = {}  # until when each of those serves where nobody answers
+        self._failed: dict[str, tuple[LookupFailed, float]] = {}  # until when
+        self._hurry: dict[str, Any] = {}
         self._waiting: dict[str, list[Deferred[Found]]] = {}
         self._running: dict[str, Deferred[Any]] = {}
 
@@ -86,7 +99,8 @@ class Resolver:
         """From now on; what was found is forgotten where they are others."""
         if tuple(servers) != self._servers:
             self._servers = tuple(servers)
-            self._known.clear()
+            for kept in (self._known, self._usable, self._failed):
+                kept.clear()
 
     def lookup(self, host: str) -> Deferred[Found]:
         """The addresses of a host now; an address is its own.
@@ -100,11 +114,16 @@ class Resolver:
         known = self._known.get(host)
         if known is not None and now < known.until:
             return succeed(known)
+        failed = self._failed.get(host)
+        if failed is not None and now < failed[1]:
+            return fail(failed[0])
         waiter: Deferred[Found] = Deferred()
         self._waiting.setdefault(host, []).append(waiter)
         if host not in self._running:
             running = self._running[host] = Deferred.fromCoroutine(self._look(host))
             running.addBoth(self._done, host)
+            if known is not None and not running.called:
+                self._hurry[host] = self._reactor.callLater(STALE_AFTER, self._too_slow, host)
         return waiter
 
     def close(self) -> None:
@@ -112,8 +131,28 @@ class Resolver:
         for running in list(self._running.values()):
             running.cancel()
 
+    def _too_slow(self, host: str) -> None:
+        stale = self._stale(host, self._reactor.seconds())
+        if stale is not None:
+            self._tell(host, stale)
+
+    def _stale(self, host: str, now: float) -> Found | None:
+        """The last addresses, where they may serve on."""
+        if now >= self._usable.get(host, 0.0):
+            return None
+        stale = self._known[host] = Found(self._known[host].addresses, now + STALE_TTL)
+        return stale
+
+    def _tell(self, host: str, outcome: Found | Failure) -> None:
+        for waiter in self._waiting.pop(host, ()):
+            if not waiter.called:
+                waiter.callback(outcome)
+
     def _done(self, result: Answer | Failure, host: str) -> None:
         self._running.pop(host, None)
+        hurry = self._hurry.pop(host, None)
+        if hurry is not None and hurry.active():
+            hurry.cancel()
         now = self._reactor.seconds()
         outcome: Found | Failure
         if isinstance(result, Failure):
@@ -123,22 +162,28 @@ class Resolver:
             outcome = Found(addresses, now + min(max(result.ttl, MIN_TTL), MAX_TTL))
             if len(self._known) >= MAX_NAMES:
                 self._known.clear()
+                self._usable.clear()
             self._known[host] = outcome
-        for waiter in self._waiting.pop(host, ()):
-            if not waiter.called:
-                waiter.callback(outcome)
+            self._usable[host] = outcome.until + STALE
+        self._tell(host, outcome)
 
     def _instead(self, failure: Failure, host: str, now: float) -> Found | Failure:
         """What whoever waits gets where nobody answered."""
         error = failure.value
-        known = self._known.get(host)
-        if known is not None and not isinstance(error, NoSuchName | CancelledError) and now < known.until + STALE:
-            log.warn("{error}; its last addresses go on serving", error=str(error))
-            return Found(known.addresses, now + MIN_TTL)
-        if not isinstance(error, LookupFailed | CancelledError):
+        if isinstance(error, CancelledError):
+            return failure
+        if not isinstance(error, LookupFailed):
             log.failure("a name could not be looked up", failure)
-            return Failure(LookupFailed(f"{host} could not be looked up"))
-        return failure
+            error = LookupFailed(f"{host} could not be looked up")
+        if not isinstance(error, NoSuchName):
+            stale = self._stale(host, now)
+            if stale is not None:
+                log.warn("{error}; its last addresses go on serving", error=str(error))
+                return stale
+        if len(self._failed) >= MAX_NAMES:
+            self._failed.clear()
+        self._failed[host] = (error, now + FAILURE_TTL[type(error)])
+        return Failure(error)
 
     async def _look(self, host: str) -> Answer:
         if self._servers:

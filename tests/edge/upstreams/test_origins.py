@@ -422,6 +422,19 @@ def test_connections_to_an_address_that_the_name_has_no_more_end(web: Web) -> No
     assert web.dialled == [PUBLIC, OTHER]
 
 
+def test_also_where_whoever_dials_finds_it_first(web: Web) -> None:
+    visitor = get(web)
+    origin = web.stands()
+    origin.deliver(OK)
+    visitor.says(GET.format("/y"))
+    web.names.says["pages.example"] = [OTHER]
+    get(web)
+    assert web.dialled == [PUBLIC, OTHER]
+    origin.deliver(OK)
+    assert len(visitor.answers([b"GET", b"GET"])) == 2
+    assert origin.gone
+
+
 def test_the_running_request_is_not_disturbed_by_that(build: Callable[..., Web]) -> None:
     web = build(first_byte=600)
     visitor = get(web)

@@ -241,7 +241,10 @@ class OriginUpstream:
     # Connections that are kept are used for as long as visitors come; meanwhile the name may lead elsewhere.
 
     def _watch(self, found: Found) -> None:
+        before = self._addresses
         self._addresses = frozenset(map(canonical_address, found.addresses))
+        if self._addresses != before and self._owner.pool is not None:
+            self._owner.pool.moved(self, self._addresses)
         if found.until == float("inf"):
             return
         timers = self._owner.timers
@@ -260,10 +263,7 @@ class OriginUpstream:
 
     def _looked(self, found: Found) -> None:
         self._looking = None
-        before = self._addresses
         self._watch(found)
-        if self._addresses != before and self._owner.pool is not None:
-            self._owner.pool.moved(self, self._addresses)
 
     def _saw_nothing(self, failure: Failure) -> None:
         """What stands goes on; whoever dials is told."""
