@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from twisted.internet.task import Clock
 
 from tests.control._sample import FactsOnly
-from wormhole_tw.control.registry import GRACE_AFTER_GOAWAY, GRACE_AFTER_START, Outcome, Registry
+from wormhole_tw.control.registry import GRACE_AFTER_GOAWAY, GRACE_AFTER_HANDOVER, GRACE_AFTER_START, Outcome, Registry
 from wormhole_tw.errors import MisuseError
 
 
@@ -33,6 +33,17 @@ def test_an_agent_comes_serves_and_goes(registry: Registry) -> None:
     assert registry.candidates("docs") == registry.sessions("docs") == ()
     registry.remove(session)
     assert registry.candidates("app") == registry.sessions("app") == registry.all() == ()
+
+
+def test_agents_of_a_process_that_was_replaced_are_expected_for_longer(clock: Clock) -> None:
+    first, successor = Registry(clock.seconds), Registry(clock.seconds, succeeds=True)
+    assert (first.succeeding, successor.succeeding) == (False, True)
+    clock.advance(GRACE_AFTER_HANDOVER - 0.01)
+    assert (first.expecting("app"), successor.expecting("app")) == (False, True)
+    assert successor.succeeding
+    clock.advance(0.02)
+    assert not successor.expecting("app")
+    assert not successor.succeeding
 
 
 def test_replicas_stand_beside_one_another(registry: Registry) -> None:

@@ -256,11 +256,12 @@ class House:
         writes_proxy_header: bool = False,
         settled: bool = True,
         protocol: str = HTTP1,
+        succeeds: bool = False,
         **limits: Any,
     ) -> None:
         self.clock = TurningClock()
         self.clock.rightNow = START
-        self.registry = Registry(self.clock.seconds)
+        self.registry = Registry(self.clock.seconds, succeeds=succeeds)
         self.timers = TimerWheel(self.clock)
         self.turn = self.clock.turn
         self.catalogs = CatalogHolder(self.catalog(protocol))

@@ -317,6 +317,21 @@ def test_the_queue_is_bounded_and_forgets_who_left(build: Build) -> None:
     assert house.context.dispatch.waiting("app") == 0
 
 
+def test_more_may_wait_for_the_agents_of_a_process_that_was_replaced(build: Build) -> None:
+    house = build(agents=0, settled=False, succeeds=True, waiting=2, connections=4)
+    visitors = [house.visitor() for _ in range(5)]
+    for visitor in visitors:
+        visitor.says(GET)
+    assert refused(visitors[4]) == (503, "no-agent")
+    assert house.context.dispatch.waiting("app") == 4
+    for visitor in visitors:
+        visitor.lose()
+    none = build(agents=0, settled=False, succeeds=True, waiting=0)
+    visitor = none.visitor()
+    visitor.says(GET)
+    assert refused(visitor) == (503, "no-agent")
+
+
 def test_requests_wait_after_a_goodbye_and_not_after_a_crash(house: House) -> None:
     visitor = house.visitor()
     house.sessions[0].leave()

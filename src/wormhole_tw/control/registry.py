@@ -62,12 +62,13 @@ class Registry:
     """The sessions that this edge knows.
 
     :param seconds: the clock
-    :param grace: seconds from now for which agents of every backend may be on their way
+    :param succeeds: another process's agents are all told to come here
     """
 
-    def __init__(self, seconds: Callable[[], float], *, grace: float = GRACE_AFTER_START) -> None:
+    def __init__(self, seconds: Callable[[], float], *, succeeds: bool = False) -> None:
         self._seconds = seconds
-        self._grace = grace
+        self._succeeds = succeeds
+        self._grace = GRACE_AFTER_HANDOVER if succeeds else GRACE_AFTER_START
         self._places: dict[tuple[str, bytes, int], IAgentSession] = {}
         self._backends: dict[str, dict[IAgentSession, None]] = {}  # in the order they came
         self._candidates: dict[str, tuple[IAgentSession, ...]] = {}
@@ -155,6 +156,14 @@ class Registry:
             return True
         del self._grace_until[backend]
         return False
+
+    @property
+    def succeeding(self) -> bool:
+        """Another process's agents are on their way here, and its visitors with them: more may wait than else.
+
+        For 15 s after the start of an edge that takes over.
+        """
+        return self._succeeds and self._seconds() - self._started < self._grace
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Call ``callback(backend)`` after each change of a backend's sessions or candidates; it must not raise.

@@ -151,6 +151,8 @@ class Dispatch:
             most, seconds = queue.requests, queue.seconds
         elif not self._registry.expecting(backend):
             return False
+        if most and self._registry.succeeding:
+            most = max(most, self._limits.connections)
         # an open circuit means an answer at once
         if not self._open or len(group.queue) >= most or group.why() == CIRCUIT_OPEN:
             return False

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wormhole_tw.control.catalog import CatalogHolder, build_catalog, removed_tokens
-from wormhole_tw.control.registry import GRACE_AFTER_HANDOVER, GRACE_AFTER_START, Registry
+from wormhole_tw.control.registry import Registry
 from wormhole_tw.control.reload import restart_needed
 from wormhole_tw.control.tcp import merge_tcp
 from wormhole_tw.edge.accept import AcceptFactory
@@ -152,8 +152,7 @@ class EdgeService(Service):
         self._catalogs.swap(catalog)
         self._budget = Budget(PROCESS_BUDGET)
         self._session_config = SessionConfig(budget=self._budget, max_streams=config.limits.agent_streams)
-        grace = GRACE_AFTER_HANDOVER if self._inherited.succeeds else GRACE_AFTER_START
-        self.registry = Registry(reactor.seconds, grace=grace)
+        self.registry = Registry(reactor.seconds, succeeds=self._inherited.succeeds)
         timers = TimerWheel(reactor)
         self._context = EdgeContext(
             catalogs=self._catalogs,
