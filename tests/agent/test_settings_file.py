@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def write(folder: Path, text: str | bytes, mode: int = 0o600) -> Path:
 
 def read(folder: Path, **variables: str) -> AgentConfig:
     return AgentConfig.from_environment(variables, folder=folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's folder takes root to look at")
+def test_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(
+            ConfigError, match=r"^wormhole.yaml: this user may not enter the folder .*; start the agent in"
+        ):
+            read_settings_file(tmp_path)
+    finally:
+        os.seteuid(0)
 
 
 def test_everything_may_stand_there(tmp_path: Path) -> None:

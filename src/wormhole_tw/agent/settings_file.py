@@ -128,7 +128,10 @@ def read_settings_file(folder: str | os.PathLike[str] | None) -> SettingsFile:
     except FileNotFoundError:
         return SettingsFile()
     except OSError as error:
-        raise ConfigError(FILE_NAME, "", f"it cannot be read: {error.strerror or error}") from None
+        reason = f"it cannot be read: {error.strerror or error}"
+        if not _may_enter(path.parent):  # `sudo -u` in somebody's home: there may be no such file at all
+            reason = "this user may not enter the folder where it is looked for; start the agent in another one"
+        raise _wrong(reason) from None
     if len(data) > MAX_FILE:
         raise ConfigError(FILE_NAME, "", f"it is longer than {MAX_FILE} bytes, and can hardly be the agent's settings")
     try:
@@ -144,6 +147,16 @@ def read_settings_file(folder: str | os.PathLike[str] | None) -> SettingsFile:
             readers=" and ".join(readers),
         )
     return SettingsFile(FILE_NAME, values)
+
+
+def _may_enter(folder: Path) -> bool:
+    try:
+        os.stat(os.path.join(folder, "."))
+    except PermissionError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _values(text: str) -> dict[str, str]:
