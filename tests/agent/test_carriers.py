@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,33 @@ async def test_stopping_while_it_looks_for_a_better_way(
     await until(edge.reactor, lambda: len(edge.links) > 1 and edge.links[-1].hello is not None)
     await agent.stopService()
     assert not agent.sessions
+
+
+class CountedNames(Names):
+    """
+    :ivar asked: for what
+    """
+
+    asked: list[str]
+
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any, **__: Any) -> Any:
+        self.asked.append(hostName)
+        return super().resolveHostName(receiver, hostName, portNumber)
+
+
+async def test_a_stop_is_no_failure_that_another_carrier_is_tried_for(make_agent: AgentMaker, reactor: Any) -> None:
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):  # there is no room for a third: its SYN is dropped
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        names = stack.enter_context(CountedNames(reactor, {"edge.test": ["127.0.0.1"]}))
+        names.asked = []
+        agent = make_agent(edges=[f"edge.test:{full.getsockname()[1]}"], carrier="auto")
+        await until(reactor, lambda: names.asked)
+        await agent.stopService()
+        assert names.asked == ["edge.test"]
 
 
 class Censor(Protocol):

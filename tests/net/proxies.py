@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
@@ -188,9 +188,10 @@ class Names:
         self.reactor = reactor
         self.names = names
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.before = self.reactor.nameResolver
         self.reactor.installNameResolver(self)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.reactor.installNameResolver(self.before)

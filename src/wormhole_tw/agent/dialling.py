@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from service_identity import CertificateError, VerificationError
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, NoRouteError, UnknownHostError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+    UnknownHostError,
+)
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
 
@@ -29,8 +35,10 @@ _NOT_THE_CARRIERS = (
     *(LinkRefused, ProxyRefused),
     *(DNSLookupError, UnknownHostError, ConnectionRefusedError, NoRouteError),
     *(CertificateRejected, VerificationError, CertificateError),
+    *(CancelledError, ConnectingCancelledError),
 )
-"""Failures that another carrier to the same place would have too: an edge has answered, or nobody, or a stranger."""
+"""Failures that another carrier to the same place would have too: an edge has answered, or nobody, or a stranger; or it
+was given up, as at a stop."""
 
 
 @implementer(IStreamClientEndpoint)
