@@ -15,7 +15,7 @@ from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.edge.certificates.acme import AcmeCertificates
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.certificates.plan import Pace
-from wormhole_tw.edge.certificates.store import CertificateStore, OrderRecord
+from wormhole_tw.edge.certificates.store import CertificateStore, OrderRecord, new_key_pem
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.pem import KeyMaterial
 
@@ -77,6 +77,32 @@ async def test_what_is_kept_is_served_at_once(reactor: Any, tmp_path: Path, log_
     keeper.serve(again, keeper.prepare(again))
     assert shown(keeper, "gone.example.com") == gone.certificate
     assert keeper.tls.certificates.find("app.example.com") is None
+    keeper.stop()
+
+
+async def test_what_the_ca_was_told_to_look_for_is_answered_at_once(
+    reactor: Any, tmp_path: Path, log_lines: Any
+) -> None:
+    """A restart in the midst of an order, or a process that takes another's place: the CA may come before all else."""
+    store = CertificateStore(tmp_path / "state", NOWHERE, source="a test")
+    assert store.take()
+    shown = (("http-01", "token", ("token.thumb",)), ("dns-01", "_acme-challenge.a.example.com", ("value",)))
+    order = OrderRecord("a" * 16, ("edge.example.com",), 0.0, new_key_pem(), shown=shown)
+    over = OrderRecord("b" * 16, ("app.example.com",), 0.0, new_key_pem(), shown=(("http-01", "old", ("old.thumb",)),))
+    store.write_order(order)
+    store.write_order(over)
+    keeper = CertificateKeeper(reactor, config(tmp_path, "app.example.com"), pace=Pace(locked=0.05))
+    assert keeper.awaited == {b"token": b"token.thumb", b"old": b"old.thumb"}
+    keeper.start()
+    await log_lines.wait_for("another process has")
+    assert keeper.awaited == {b"token": b"token.thumb", b"old": b"old.thumb"}
+    store.drop_order(over)
+    store.release()
+    await log_lines.wait_for("going on with the order for edge.example.com")
+    assert keeper.awaited == {b"token": b"token.thumb"}
+    # The CA cannot be had, and what was shown is taken back until it is tried again.
+    await log_lines.wait_for("certificates have to wait")
+    assert keeper.awaited == {}
     keeper.stop()
 
 

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from wormhole_tw.control.acme import acme_names, challenge_kind, is_acme_name
 from wormhole_tw.edge.certificates.account import AcmeAccount, Disk
 from wormhole_tw.edge.certificates.acme_files import check_needs
-from wormhole_tw.edge.certificates.challenges import HttpSolver, IChallengeSolver
+from wormhole_tw.edge.certificates.challenges import HttpSolver, IChallengeSolver, recalled
 from wormhole_tw.edge.certificates.order import OrderFailed, OrderWalk, Solvers
 from wormhole_tw.edge.certificates.plan import (
     Batch,
@@ -104,6 +104,8 @@ class AcmeCertificates:
         self._disk = Disk(reactor)
         self._account = AcmeAccount(reactor, acme, self._store, self._disk, wall=wall, source=config.source)
         self._solvers = Solvers(_solvers(reactor, config, awaited))
+        self._awaited = awaited
+        awaited.update(recalled(self._store.orders()))
         self._stored = self._store.certificates()
         self._others = self._store.others()
         self._status = self._store.status()
@@ -241,6 +243,8 @@ class AcmeCertificates:
             known = self._store.orders()
             self._read()
             self._known = known
+            self._awaited.clear()  # of orders that are over by now
+            self._awaited.update(recalled(known))
         groups = [acme_names(self._acme, group) for group in configured_names(self._config)]
         best = best_certificates(self._stored, [name for group in groups for name in group])
         if not_before(self._status.ca, now) <= now:

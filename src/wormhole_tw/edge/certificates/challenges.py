@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
@@ -11,9 +11,10 @@ from zope.interface import Attribute, Interface, implementer
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
+    from wormhole_tw.edge.certificates.store import OrderRecord
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["CHALLENGE_PATH", "HttpSolver", "IChallengeSolver", "awaited_value", "record_name"]
+__all__ = ["CHALLENGE_PATH", "HttpSolver", "IChallengeSolver", "awaited_value", "recalled", "record_name"]
 
 CHALLENGE_PATH = b"/.well-known/acme-challenge/"
 """Where the CA asks for HTTP-01, before the token (RFC 8555 section 8.3)."""
@@ -60,6 +61,16 @@ def awaited_value(awaited: Mapping[bytes, bytes], head: RequestHead) -> bytes | 
     if head.method not in (b"GET", b"HEAD") or not head.target.startswith(CHALLENGE_PATH):
         return None
     return awaited.get(head.target[len(CHALLENGE_PATH) :].partition(b"?")[0])
+
+
+def recalled(orders: Iterable[OrderRecord]) -> dict[bytes, bytes]:
+    """What an earlier process had the CA look for, token → key authorization: it may come while this one begins."""
+    return {
+        name.encode(): values[0].encode()
+        for order in orders
+        for kind, name, values in order.shown
+        if kind == "http-01" and values
+    }
 
 
 @implementer(IChallengeSolver)
