@@ -77,7 +77,7 @@ async def test_a_renewal_that_had_to_wait_still_says_what_it_replaces(house: Hou
         await log_lines.wait_for("certificates have to wait: ")
         await house.has(EDGE)
         await house.stop()
-        assert len(proxy.replaced) == 1
+        assert len(set(proxy.replaced)) == 1  # said again where a nonce was bad
 
 
 async def test_the_account_is_looked_for_while_the_ca_goes_away(house: House, log_lines: Any) -> None:
