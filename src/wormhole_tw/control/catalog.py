@@ -53,6 +53,7 @@ class Catalog:
         "_hostnames",
         "_reached",
         "_wild",
+        "authorities",
         "backends",
         "passes",
         "rules",
@@ -60,6 +61,8 @@ class Catalog:
         "warnings",
     )
 
+    authorities: Mapping[bytes, tuple[str, Site]]
+    """Exact host names as most requests spell them (no port, lower case) → the normalised name and its site."""
     rules: Mapping[str, RuleIndex]
     """By the names of the sites that are not plain, or have many routes."""
 
@@ -104,6 +107,9 @@ class Catalog:
                     self._wild[hostname[2:]] = site
                 else:
                     self._exact[hostname] = site
+        self.authorities = {
+            _authority(name).encode("ascii"): (name, site) for name, site in self._exact.items() if site is not None
+        }
         self.rules = {
             site.name: RuleIndex(site.routes) for site in self.sites if not site.plain or len(site.routes) > MANY_ROUTES
         }

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -75,6 +76,12 @@ def check_table(raw: Mapping[str, object], kind: type[T], source: str) -> T:
         raise _translate(str(error), source) from None
 
 
+@cache
+def _hints(kind: type[Struct]) -> Mapping[str, Any]:
+    """The types of a struct's fields by their names; they are text before, and ten thousand sites ask for them."""
+    return {field.encode_name: field.type for field in fields(kind)}
+
+
 def _check(raw: object, kind: Any, path: str, source: str) -> None:
     """Walk over what :func:`convert` would refuse with fewer words: unknown keys, wrong choices, infinities."""
     origin = get_origin(kind)
@@ -82,7 +89,7 @@ def _check(raw: object, kind: Any, path: str, source: str) -> None:
         # of alternatives, the first that is not "null"
         _check(raw, next(option for option in get_args(kind) if option is not NoneType), path, source)
     elif isinstance(kind, type) and issubclass(kind, Struct) and isinstance(raw, Mapping):
-        hints = {field.encode_name: field.type for field in fields(kind)}
+        hints = _hints(kind)
         for name, value in raw.items():
             where = f"{path}.{name if _BARE_KEY.fullmatch(name) else repr(name)}"
             if name not in hints:

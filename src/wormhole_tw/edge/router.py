@@ -112,10 +112,15 @@ def route_request(context: EdgeContext, catalog: Catalog, facts: ConnectionFacts
         if routed.host != facts.judged_host or facts.judged_in is not catalog:
             _judge_direction(catalog, facts, routed.host, catalog.site_for(routed.host))
         return routed
-    host = host_of(head)
-    site = catalog.site_for(host)
-    if site is None:
-        _refuse("unknown-host")
+    named = catalog.authorities.get(head.authority)
+    if named is not None:
+        host, site = named
+    else:
+        host = host_of(head)
+        found = catalog.site_for(host)
+        if found is None:
+            _refuse("unknown-host")
+        site = found
     if site.passthrough:
         _refuse("misdirected")
     _judge_direction(catalog, facts, host, site)
