@@ -240,5 +240,5 @@ def test_which_proxy() -> None:
 def test_a_proxys_password_is_in_no_repr() -> None:
     config = AgentConfig(token=TOKEN, edges=["e"], proxy="http://user:s3cret@proxy:3128")
     assert config.proxies.proxy is not None
-    assert config.proxies.proxy.password == "s3cret"
+    assert config.proxies.proxy.password == b"s3cret"
     assert "s3cret" not in repr(config)

@@ -204,3 +204,14 @@ def test_the_variables_are_those_of_the_page() -> None:
     told = set(re.findall(r"^\| `(FLY_[A-Z_]+)` \|", table, re.MULTILINE))
     named = {"FLY_RELEASE_ID", "FLY_RELEASE_DESC", "FLY_RELEASE_BRANCH"}  # told as what the *_VAR are by default
     assert told | named == VARIABLES
+
+
+def test_a_proxy_of_the_file_is_called_by_its_key(tmp_path: Path) -> None:
+    write(tmp_path, "token: x\nremote_endpoint: edge.example\nproxy: http://proxy.example:3128\n")
+    for variables, source in (
+        ({}, "wormhole.yaml: proxy"),
+        ({"FLY_PROXY": "http://other.example"}, "FLY_PROXY"),
+    ):
+        proxy = read(tmp_path, **variables).proxies.proxy
+        assert proxy is not None
+        assert proxy.source == source

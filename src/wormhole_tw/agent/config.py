@@ -207,7 +207,11 @@ class AgentConfig:
         except ConfigError as error:
             raise file.renamed(error, environ) from None
         sources = {name: file.called(source, environ) for name, source in read.sources.items()}
-        return replace(config, sources=MappingProxyType(sources))
+        proxies = config.proxies
+        if proxies.proxy is not None:  # what goes wrong with it is told later, by the name that the operator knows
+            named = file.called(proxies.proxy.source, environ)
+            proxies = replace(proxies, proxy=replace(proxies.proxy, source=named))
+        return replace(config, sources=MappingProxyType(sources), proxy=proxies)
 
     @classmethod
     def _read(cls, read: _Reader, folder: str | os.PathLike[str] | None) -> AgentConfig:
