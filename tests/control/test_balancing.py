@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from typing import Any
 
 import pytest
 
+from tests._support import ROOT
 from tests.control._sample import make, sample
 from wormhole_tw.control.balancing import (
     USUAL,
@@ -19,6 +22,7 @@ from wormhole_tw.control.balancing import (
     RetriesTable,
     parse_statuses,
 )
+from wormhole_tw.control.tokens import digest_line
 from wormhole_tw.errors import ConfigError
 
 
@@ -153,6 +157,18 @@ def test_failovers_must_not_go_round() -> None:
         make(sample(**{"backends.0.failover": "docs", "backends.1.failover": "app"}))
     with pytest.raises(ConfigError, match=r"backends\[1\].failover: there is no backend 'nowhere'"):
         make(sample(**{"backends.0.failover": "docs", "backends.1.failover": "nowhere"}))
+
+
+def test_the_examples_of_the_page_are_right() -> None:
+    page = (ROOT / "docs" / "balancing.md").read_text()
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        text = example if example.startswith("[[backends]]") else '[[backends]]\ntokens = ["sha256:…"]\n' + example
+        raw = tomllib.loads(text.replace("sha256:…", digest_line("page-token")))
+        for backend in raw["backends"]:
+            backend.setdefault("name", "app")
+        make({**sample(sites=[]), "backends": raw["backends"]})
 
 
 def test_statuses() -> None:

@@ -170,6 +170,37 @@ class TestLatency:
             visitor.lose()
         assert [(member.active, member.waiting) for member in house.group.standings] == [(0, 0), (0, 0)]
 
+    def test_where_visitors_give_up_the_next_ones_go_elsewhere(self, home: Any) -> None:
+        house = home()
+        shares(house, 20, seconds=0.01)
+        stuck, asked = house.sessions[0], 0
+        for _ in range(30):
+            visitor, session, stream = house.ask()
+            if session is stuck:
+                asked += 1
+                house.pass_time(3)  # longer than anybody waits
+            else:
+                house.clock.advance(0.01)
+                stream.deliver(answer())
+            visitor.lose()
+        assert 1 <= asked <= 3
+
+    def test_a_request_whose_whole_time_is_over_was_failed_by_who_had_it(self, home: Any) -> None:
+        house = home(whole=2.0)
+        visitor, session, _ = house.ask()
+        house.pass_time(2.5)
+        assert visitor.answers()[0][0].status_code == 504
+        failing = {member.upstream.key: member.failing > 0 for member in house.group.standings}
+        assert failing[session.facts.session_id]
+
+    def test_one_that_takes_no_more_is_not_blamed(self, home: Any) -> None:
+        house = home()
+        visitor, _, stream = house.ask()
+        stream.reset(ResetCode.OVER_LIMIT, delivered=False)
+        house.busy()[0][1].deliver(answer())
+        assert visitor.answers()
+        assert [member.failing for member in house.group.standings] == [0.0, 0.0]
+
 
 class TestBranches:
     def agents(self, house: Home, *branches: str) -> None:
@@ -183,10 +214,10 @@ class TestBranches:
         canary, rest = Selection("canary"), Selection(apart=frozenset({"canary"}))
         assert {pick("app", (), canary).key for _ in range(30)} == {"app-2"}
         assert {pick("app", (), rest).key for _ in range(60)} == {"app-1", "app-3"}
-        assert house.context.dispatch.has("app", canary)
+        assert house.context.dispatch.offers("app", "canary")
         house.sessions[1].leave()
         assert pick("app", (), canary) is None
-        assert not house.context.dispatch.has("app", canary)
+        assert not house.context.dispatch.offers("app", "canary")
 
     def test_weights_go_by_branch(self, home: Any) -> None:
         house = home(Policy(balance=Balance(weights=(("canary", 0.1),))), agents=0)

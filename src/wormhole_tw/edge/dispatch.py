@@ -115,10 +115,6 @@ class Dispatch:
                 group.counts["failover"] += 1
         return upstream
 
-    def has(self, backend: str, selection: Selection | None = None) -> bool:
-        """Whether there is one that a route's requests may go to."""
-        return bool(self.group(backend).candidates(selection))
-
     def why(self, backend: str) -> str | None:
         """Why :meth:`pick` gave none though there are some: the key of an answer; None where there are none."""
         return self.group(backend).why()

@@ -438,6 +438,8 @@ class Exchange(Answering):
             self._visitor.truncate(code)
 
     def _took_too_long(self) -> None:
+        if self.standing is not None and self._trailers is not None:
+            self.fared(self._context.timers.seconds(), 0)  # all was said, and the service's turn
         self.give_up("service-timeout")
         self._visitor.flush()
 

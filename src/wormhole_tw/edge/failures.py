@@ -12,7 +12,7 @@ from wormhole_tw.net.dns_question import LookupFailed
 from wormhole_tw.net.tls_failure import is_tls_failure
 from wormhole_tw.wire.codes import ResetCode
 
-__all__ = ["code_of", "expects_successor", "reason_of", "undelivered"]
+__all__ = ["blames", "code_of", "expects_successor", "reason_of", "undelivered"]
 
 _REASONS: dict[int, str] = {
     ResetCode.REFUSED: "service-refused",
@@ -68,6 +68,15 @@ mislead: NO_ERROR makes a cut answer look whole to some, REFUSED_STREAM would be
 def code_of(error: BaseException) -> int | None:
     """The HTTP/2 error code that a visitor is told, where its answer ends midway, or None."""
     return error.code if isinstance(error, RequestReset) and error.code in _ONWARDS else None
+
+
+def blames(error: BaseException) -> bool:
+    """Whether a failure tells that the upstream is not well: not that it leaves, or has as much to do as it takes."""
+    return not (
+        expects_successor(error)
+        or (isinstance(error, StreamReset) and error.code == ResetCode.OVER_LIMIT)
+        or (isinstance(error, RequestReset) and not error.processed)
+    )
 
 
 def expects_successor(error: BaseException) -> bool:

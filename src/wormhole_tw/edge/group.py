@@ -244,18 +244,19 @@ class Group:
         if upstream is None:
             if avoid:
                 candidates = tuple(upstream for upstream in candidates if upstream.key not in avoid)
+            upstream = self._choose(candidates, seeker, now)
             most = self.policy.balance.max_requests
-            if most:
-                candidates = tuple(
-                    upstream for upstream in candidates if (m := upstream.standing) is None or m.active < most
-                )
-            if not candidates:
-                return None
-        if self.breaker is not None and not self.breaker.allows(now):
+            if most and upstream is not None and _full(upstream, most):
+                left = tuple(upstream for upstream in candidates if not _full(upstream, most))
+                upstream = self._choose(left, seeker, now)
+        if upstream is None or (self.breaker is not None and not self.breaker.allows(now)):
             return None
         self.requests += 1
-        if upstream is not None:
-            return upstream
+        return upstream
+
+    def _choose(self, candidates: Sequence[IUpstream], seeker: Seeker | None, now: float) -> IUpstream | None:
+        if not candidates:
+            return None
         if len(candidates) == 1 and not self._balancer.always:
             return candidates[0]
         return self._balancer.pick(candidates, seeker, now)
@@ -291,6 +292,11 @@ class Group:
     def may_hedge(self, now: float) -> bool:
         """Whether a request may be sent to another one too; then it is counted."""
         return self.hedges.take(now, self.requests)
+
+    @property
+    def now(self) -> float:
+        """The wheel's clock."""
+        return self._timers.seconds()
 
     # what is told of it
 
@@ -404,3 +410,7 @@ class Group:
                 "backend {name}: {upstream} is not well: {why}", name=self.name, upstream=member.upstream.shown, why=why
             )
         self.sort()
+
+
+def _full(upstream: IUpstream, most: int) -> bool:
+    return upstream.standing is not None and upstream.standing.active >= most

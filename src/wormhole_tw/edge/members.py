@@ -18,6 +18,10 @@ __all__ = ["Member"]
 FAILED = 500
 """From this status on, an answer is a failure where it is weighed who answers well (RFC 9110 §15.6)."""
 
+PATIENCE = 0.1
+"""Seconds that somebody has to have waited, and left, for that to tell of a slow service; before it they change their
+minds."""
+
 SHARE_WINDOW = 10.0
 """Seconds whose answers ``ejection.share`` is a share of."""
 
@@ -73,6 +77,14 @@ class Member(Standing):
         """Another one has answered first; this one would have taken longer than so many seconds."""
         self.answered(now, seconds, failed=False)
         self._unsaid()
+
+    def given_up(self, asked: float) -> None:
+        """Somebody would not wait for an answer any longer, who had asked then; below 0 where that tells nothing."""
+        now = self.group.now
+        if asked >= 0.0 and now - asked > max(self.latency, PATIENCE):
+            self.outrun(now, now - asked)
+        else:
+            self.unanswered()
 
     def unanswered(self) -> None:
         super().unanswered()

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wormhole_tw.edge.failures import expects_successor, reason_of
+from wormhole_tw.edge.failures import blames, expects_successor, reason_of
 from wormhole_tw.edge.interfaces import IDrainable, IUpstream, IWaiter
 from wormhole_tw.edge.seeker import UNTOLD, Seeker
 from wormhole_tw.edge.upstreams.dialling import Dialling
@@ -260,7 +260,7 @@ class Passage(Seeker):
         self._failure = error
         # nothing was sent on a stream that was never joined: it may be tried elsewhere, but not for ever
         dispatch, backend = self._context.dispatch, self.course.backend
-        if not expects_successor(error):
+        if blames(error):
             self.fared(self._context.timers.seconds(), 0)
         if (
             isinstance(error, TimedOut)

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wormhole_tw.edge.failures import expects_successor
+from wormhole_tw.edge.failures import blames
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest
 from wormhole_tw.edge.search import kept_stream
 from wormhole_tw.errors import TimedOut
@@ -204,14 +204,14 @@ class Race:
             exchange.on_failure(error, begun)
         elif runner is self._second:
             self._second = None
-            if expects_successor(error):
-                runner.standing.unanswered()
-            else:
+            if blames(error):
                 runner.standing.fared(now, now - runner.asked, 0)
+            else:
+                runner.standing.unanswered()
             runner.standing.end()
         else:
             self._first = None
-            if not expects_successor(error):
+            if blames(error):
                 exchange.fared(now, 0)
 
     def _stop(self) -> None:

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wormhole_tw.edge.failures import code_of, expects_successor, reason_of, undelivered
+from wormhole_tw.edge.failures import blames, code_of, expects_successor, reason_of, undelivered
 from wormhole_tw.edge.interfaces import IUpstream, IUpstreamRequest, IWaiter
 from wormhole_tw.edge.states import State
 from wormhole_tw.errors import HttpError, NoUpstream, RequestReset, TimedOut
@@ -130,8 +130,8 @@ class Search:
         elif exchange.upstream is not None:
             self._avoid.add(exchange.upstream.key)
         self._refused = isinstance(error, RequestReset) and lost
-        if not (closing or self._refused):
-            # neither a connection that was closing nor a service that leaves in order says that it is not well
+        if not closing:
+            # one that lay idle and was being closed says nothing of its service
             self._fared(error)
         assert exchange.forward is not None
         may = not isinstance(error, HttpError | TimedOut) and not begun
@@ -192,7 +192,7 @@ class Search:
 
     def _fared(self, error: BaseException) -> None:
         exchange = self._exchange
-        if exchange.standing is not None and not expects_successor(error):
+        if exchange.standing is not None and blames(error):
             exchange.fared(self._context.timers.seconds(), 0)
 
     def _dial(self, upstream: IUpstream) -> None:

@@ -38,6 +38,12 @@ class Seeker:
         """It could be sent again if it failed: it may find out whether somebody is well."""
         return True
 
+    @property
+    def timed(self) -> bool:
+        """How long it takes tells something of the upstream: the time of an upload is the visitor's."""
+        head = self.head
+        return head is not None and head.framing is _NO_BODY
+
     def stick(self, cookie: bytes) -> None:
         """Have the visitor remember what was chosen: the value of a ``Set-Cookie`` for the answer."""
 
@@ -55,8 +61,7 @@ class Seeker:
         standing, asked = self.standing, self.asked
         if standing is not None and asked >= 0.0:
             self.asked = UNTOLD
-            head = self.head
-            # the time of an upload is the visitor's, and so is that of a connection that is passed through
+            head = self.head  # timed, without the call
             timed = head is not None and head.framing is _NO_BODY
             standing.fared(now, now - asked if timed else UNTOLD, status)
 
@@ -72,5 +77,5 @@ class Seeker:
         standing, self.standing = self.standing, None
         if standing is not None:
             if self.asked >= 0.0:
-                standing.unanswered()
+                standing.given_up(self.asked if self.timed else UNTOLD)
             standing.end()
