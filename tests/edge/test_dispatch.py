@@ -34,7 +34,7 @@ class Home(House):
     def catalog(self, protocol: str) -> Catalog:
         usual = super().catalog(protocol)
         backends = [
-            replace(backend, policy=self.policy) if backend.name == "app" else backend
+            replace(backend, policy=self.policy, protocol=protocol) if backend.name == "app" else backend
             for backend in usual.backends.values()
         ]
         return Catalog(usual.sites, backends, own_names=["edge.test"])

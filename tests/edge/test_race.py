@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.edge.h2_service import Service
 from tests.edge.house import FakeSession, Stream, Visitor
-from tests.edge.test_dispatch import POST, Home, answer
+from tests.edge.test_dispatch import GET, POST, Home, answer
 from wormhole_tw.control.balancing import Balance, BreakerTable, Policy, RetriesTable
+from wormhole_tw.control.model import H2C
 from wormhole_tw.errors import StreamReset
 from wormhole_tw.wire.codes import ResetCode
 
@@ -272,4 +274,21 @@ def test_a_breaker_hears_of_both(home: Any) -> None:
     for _, stream in (first, second):
         stream.deliver(answer(503)) if not stream.disconnected else None
     assert [head.status_code for head, _ in visitor.answers()] == [503]
+    settled(house)
+
+
+def test_requests_on_shared_connections_are_hedged_too(home: Any) -> None:
+    house = home()
+    house.catalogs.swap(house.catalog(H2C))
+    visitor = house.visitor()
+    visitor.says(GET)
+    [stream] = house.streams
+    house.clock.advance(0.25)
+    [other] = [each for each in house.streams if each is not stream]
+    first, second = Service(stream), Service(other)
+    second.answer(1, b"second")
+    assert [body for _, body in visitor.answers()] == [b"second"]
+    first.hear()
+    assert first[1].reset is not None
+    assert not stream.disconnected  # others may be on it
     settled(house)
