@@ -152,6 +152,17 @@ async def test_not_ready_until_the_service_was_reached(
     assert not ready_file.exists()
 
 
+async def test_the_ready_file_is_left_to_who_takes_the_place(
+    make_agent: AgentMaker, edge: FakeEdge, tmp_path: Path
+) -> None:
+    ready_file = tmp_path / "ready"
+    agent = make_agent(ready_file=str(ready_file))
+    await agent.when_ready()
+    agent.hand_over()
+    await agent.stopService()
+    assert ready_file.exists()
+
+
 async def test_the_ready_file_goes_with_the_link(make_agent: AgentMaker, edge: FakeEdge, tmp_path: Path) -> None:
     ready_file = tmp_path / "ready"
     agent = make_agent(ready_file=str(ready_file))

@@ -17,6 +17,7 @@ from tests.end_to_end.crowd import Echo, busy
 from tests.end_to_end.house import APP, House, open_house
 from tests.end_to_end.origin import Origin
 from tests.end_to_end.programs import Program
+from tests.end_to_end.test_stopping import Answer, Gate, asking
 
 RESTARTS = sized(2, 50)
 
@@ -81,11 +82,12 @@ def lines() -> Iterator[list[Line]]:
 @pytest.mark.deadline(FULL_TIME)
 def test_an_edge_is_replaced_under_load(house: House, lines: list[Line]) -> None:
     """Its admin listener and its TCP services go along; the agent serves on both until the old one has finished."""
-    house.config["limits"]["drain"] = sized(2, 30)
+    house.config["limits"]["drain"] = sized(5, 30)
     house.config["edge"]["admin"] = "tcp:0:interface=127.0.0.1"
     house.config["tcp"] = [{"listen": "tcp:0:interface=127.0.0.1", "backend": "app"}]
     house.write()
     with Origin() as origin:
+        gate = Gate(origin)
         echo = Echo(origin)
         edge = house.start_edge()
         lines.append(Line(edge))
@@ -95,7 +97,14 @@ def test_an_edge_is_replaced_under_load(house: House, lines: list[Line]) -> None
         with busy(house, echo) as crowd:
             for _ in range(RESTARTS):
                 mark = edge.mark()
-                lines[0].renew()
+                with asking(house, "/slow", "/begun") as answers:
+                    for _ in range(2):
+                        assert gate.entered.acquire(timeout=20)
+                    lines[0].renew()
+                    gate.open.set()
+                bodies = [answer.body for answer in answers if isinstance(answer, Answer)]
+                assert sorted(bodies) == [b"finished x", b"first last"]
+                gate.open.clear()
                 assert edge.wait_for(r"admin listener on (\S+)", after=mark)[1] == admin
                 assert edge.wait_for(r"TCP service \S+ .* on (\S+)", after=mark)[1] == tcp
                 crowd.go_on()
@@ -105,7 +114,10 @@ def test_an_edge_is_replaced_under_load(house: House, lines: list[Line]) -> None
 
 @pytest.mark.deadline(FULL_TIME)
 def test_an_agent_is_replaced_and_stopped_and_started_under_load(house: House, lines: list[Line]) -> None:
-    """The only one of its backend. While none is there, as when systemd restarts it, requests wait at the edge."""
+    """The only one of its backend. While none is there, as when systemd restarts it, requests wait at the edge: for
+    five seconds without a word of the configuration, and longer than any machine starts an agent with one."""
+    house.config["backends"][0]["queue"] = {"requests": 1000, "seconds": 25}
+    house.write()
     with Origin() as origin:
         echo = Echo(origin)
         house.start_edge()

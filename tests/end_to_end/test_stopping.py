@@ -32,14 +32,14 @@ class Gate:
     def _slow(self, call: Call) -> None:
         body = b"".join(call.body())
         self.entered.release()
-        self.open.wait(15)
+        self.open.wait(60)
         call.answer(b"finished " + body)
 
     def _begun(self, call: Call) -> None:
         call.begin_chunks()
         call.chunk(b"first ")
         self.entered.release()
-        self.open.wait(15)
+        self.open.wait(60)
         call.chunk(b"last")
         call.chunk(b"")
 

@@ -194,6 +194,10 @@ class AgentService(Service):
             self._turn.call(lambda: self._hurry(drain))
         return stopped
 
+    def hand_over(self) -> None:
+        """Another process serves in the place of this one: the file that says so is its own. A stop has to follow."""
+        self._ready_file = None
+
     def _hurry(self, drain: float) -> None:
         if self._stopping:  # and not started anew meanwhile
             for connector in self._connectors:

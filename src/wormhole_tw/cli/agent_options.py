@@ -45,7 +45,8 @@ class AgentOptions(TwistdOptions):
     synopsis = "[options] [-- COMMAND [ARGUMENTS]]"
     longdesc = (
         "Dials out to an edge, and serves a private service through it. With a COMMAND it starts that service too, "
-        "hands signals on to it, and ends with it and its exit status." + _EPILOGUE
+        "hands signals on to it, and ends with it and its exit status. Without one, SIGUSR2 starts a new agent in the "
+        "place of this one, which fails no request." + _EPILOGUE
     )
 
     optParameters = [

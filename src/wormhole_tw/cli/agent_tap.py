@@ -42,7 +42,7 @@ def makeService(options: Options) -> IService:
     inherited.close()  # it listens nowhere
     if options.command:
         return _supervise(reactor, options, service)
-    settle(reactor, succession=Succession(reactor, foreground=_in_foreground(options)))
+    settle(reactor, succession=Succession(reactor, hand_over=service.hand_over, foreground=_in_foreground(options)))
     if predecessor is not None:
         reactor.callWhenRunning(_tell_when_ready, service, predecessor)
     return service
