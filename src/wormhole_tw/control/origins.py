@@ -16,7 +16,7 @@ from wormhole_tw.structs import Meta, Struct
 from .client_certificates import read_authorities
 from .model import H2C
 from .names import normalise_hostname, normalise_prefix
-from .origin import Origin, Target
+from .origin import KEEP_ALIVE, Origin, Target
 from .presets import PRESETS
 from .special_addresses import Network, special_kind, special_name
 from .trust import UNIX, read_networks
@@ -32,7 +32,10 @@ Weight = Annotated[float, Meta(gt=0, le=1000)]
 _PORTS = {"http": 80, "https": 443}
 
 #: What a backend with agents alone has no use for.
-_ONLY_WITH_ORIGINS = ("site", "host", "index", "ca_file", "server_name", "allow_networks", "rewrite_links")
+_ONLY_WITH_ORIGINS = (
+    *("site", "host", "index", "ca_file", "server_name"),
+    *("allow_networks", "rewrite_links", "keep_alive"),
+)
 
 
 class OriginTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +111,7 @@ def read_origins(table: BackendTable, folder: Path, source: str, key: str) -> tu
             sent,
             index,
             rewrite=table.rewrite_links is not False,
+            keep_alive=table.keep_alive or KEEP_ALIVE,
             weight=place.weight,
             region=place.region,
         )

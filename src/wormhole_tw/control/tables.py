@@ -122,6 +122,7 @@ class BackendTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     server_name: str | None = None
     allow_networks: list[str] | None = None
     rewrite_links: bool | None = None
+    keep_alive: Seconds | None = None
     proxy_protocol: Literal["v1", "v2"] | None = None
     protocol: Literal["http/1.1", "h2c"] = "http/1.1"
     failover: str | None = None

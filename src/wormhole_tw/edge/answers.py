@@ -74,6 +74,7 @@ ANSWERS: dict[str, Answer] = {
     "service-unknown": Answer(502, "The address of the service behind this name cannot be found."),
     "service-forbidden": Answer(502, "The service behind this name has an address that this edge does not go to."),
     "service-untrusted": Answer(502, "The service behind this name could not prove by its certificate who it is."),
+    "loop": Answer(508, "The request goes in a circle: the service behind this name leads back to this edge."),
     "service-failed": Answer(502, "The service closed the connection before it answered."),
     "bad-answer": Answer(502, "The service gave an answer that is not valid HTTP."),
     "not-http2": Answer(502, "The service behind this name does not speak HTTP/2, which this edge was told it does."),

@@ -335,6 +335,9 @@ class Exchange(Answering):
         assert upstream is not None
         translation = self._translation = upstream.translation
         if translation is not None:
+            if translation.circles(forward):
+                self.give_up("loop")
+                return
             forward = translation.request(forward)
         if forward.framing is _NO_BODY:
             standing = self.standing

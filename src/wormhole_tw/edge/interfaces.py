@@ -58,6 +58,7 @@ class IUpstream(Interface):
         "written by the pool's connections alone"
     )
     connections: int = Attribute("connections (streams of a tunnel) to it that stand; written by the pool alone")
+    keep_alive: float = Attribute("seconds for which an idle connection is kept; 0 for ``limits.idle_stream_time``")
     weight: float = Attribute("its share of requests beside the others of its backend, 1 where nobody says otherwise")
     region: str = Attribute("where it is; empty where nobody says")
     translation: Translation | None = Attribute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wormhole_tw.http.events import Fields, RequestHead
+from wormhole_tw.http.forwarding import PSEUDONYM
 from wormhole_tw.http.grammar import MAX_LEARNED_LENGTH, MAX_LEARNED_NAMES
 from wormhole_tw.http.links import Links, bare_authority, moved, rewrite_fields
 from wormhole_tw.http.memo import remember
@@ -15,6 +16,9 @@ __all__ = ["Translation"]
 _TOUCHED = frozenset(
     {b"alt-svc", b"content-location", b"link", b"location", b"refresh", b"set-cookie", b"strict-transport-security"}
 )
+MAX_PASSES = 8
+"""How often a request may have come by an edge, which ``Via`` says (RFC 9110 §7.6.3): two or three stand in a row where
+somebody puts an edge in front of an edge."""
 
 _learned: dict[bytes, bool] = {}
 """The same by names as they are spelt."""
@@ -39,6 +43,14 @@ class Translation:
     index: bytes = b""
     rewrite: bool = True
     _requests: dict[int, tuple[RequestHead, RequestHead]] = field(default_factory=dict, init=False, repr=False)
+
+    def circles(self, head: RequestHead) -> bool:
+        """Whether a request comes from us again and again: an origin whose name leads back to the edge."""
+        passes = 0
+        for name, value in head.fields:
+            if len(name) == 3 and name.lower() == b"via":
+                passes += value.count(PSEUDONYM)
+        return passes > MAX_PASSES
 
     def request(self, head: RequestHead) -> RequestHead:
         """A request as it goes to the origin; the same object for one that is shared (``head.common``).

@@ -103,12 +103,41 @@ def test_a_connection_is_used_again(web: Web) -> None:
     assert origin.take_all().count(b"GET /base/") == 2
     origin.deliver(OK)
     assert len(web.dialled) == 1
-    web.pass_time(10)
+    web.pass_time(54)
+    assert not origin.gone
+    web.pass_time(2)
     assert origin.gone
     assert web.context.pool.open == 0
     # and where there is none, nobody looks what has become of the name
     web.pass_time(60)
     assert len(web.names.asked) == 1
+
+
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2c"])
+def test_how_long_an_idle_connection_is_kept(build: Callable[..., Web], protocol: str) -> None:
+    web = build({**PAGES, "keep_alive": 3, "protocol": protocol})
+    visitor = get(web)
+    origin = web.stands()
+    if protocol == "h2c":
+        visitor.lose()
+    else:
+        origin.deliver(OK)
+    web.pass_time(2)
+    assert not origin.gone
+    web.pass_time(2)
+    assert origin.gone
+
+
+def test_a_request_that_goes_in_a_circle(web: Web) -> None:
+    visitor = web.visitor()
+    for passes, status in ((7, 200), (8, 508)):
+        via = ", ".join(["1.1 wormhole"] * passes)
+        visitor.says(f"GET / HTTP/1.1\r\nHost: app.test\r\nVia: {via}\r\n\r\n")
+        if status == 200:
+            web.stands().deliver(OK)
+            assert visitor.answers()[0][0].status_code == 200
+    assert refusal(visitor) == (508, "loop")
+    assert len(web.dialled) == 1
 
 
 def test_what_is_in_flight_is_its_load(web: Web) -> None:
@@ -208,7 +237,8 @@ def test_dns_that_says_something_else_the_next_time(web: Web) -> None:
     web.stands().deliver(OK)
     assert visitor.answers()[0][0].status_code == 200
     web.names.says["pages.example"] = ["127.0.0.1"]
-    web.pass_time(10)
+    web.pass_time(2)  # the connection that stood is not good any more either
+    assert web.connections[0].gone
     assert refusal(get(web)) == (502, "service-forbidden")
     assert web.dialled == [PUBLIC]
 

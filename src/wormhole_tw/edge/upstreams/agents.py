@@ -49,6 +49,7 @@ class AgentUpstream:
     )
 
     proxy_protocol: Literal["v1", "v2"] | None
+    keep_alive: float = 0.0
     weight: float = 1.0
     watched = False
     translation: Translation | None = None

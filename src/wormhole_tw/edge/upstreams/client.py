@@ -406,7 +406,7 @@ class UpstreamConnection:
         if self._codec.reusable and self._writable and self._pool.give_back(self):
             self.idle_since = self._timers.seconds()
             self._waiting = False
-            self._arm(self._limits.idle_stream_time)
+            self._arm(self.upstream.keep_alive or self._limits.idle_stream_time)
             if self._paused:
                 self._paused = False
                 assert self._transport is not None

@@ -376,10 +376,11 @@ class SharedConnection:
         elif self._transport is not None and not self._resting:
             # wait for the next request, for a while
             self._resting = True
+            seconds = self.upstream.keep_alive or self.limits.idle_stream_time
             if self._timer is None:
-                self._timer = self.timers.start(self.limits.idle_stream_time, self._timed_out)
+                self._timer = self.timers.start(seconds, self._timed_out)
             else:
-                self._timer.restart(self.limits.idle_stream_time)
+                self._timer.restart(seconds)
 
     def _leave(self) -> None:
         """It takes no request any more."""

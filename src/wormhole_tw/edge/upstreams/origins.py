@@ -93,6 +93,7 @@ class OriginUpstream:
         "connections",
         "identity",
         "idle",
+        "keep_alive",
         "key",
         "origin",
         "protocol",
@@ -129,6 +130,7 @@ class OriginUpstream:
     def configure(self, origin: Origin) -> None:
         """Take over what may change without other connections."""
         self.origin = origin
+        self.keep_alive = origin.keep_alive
         self.weight = origin.weight
         self.region = origin.region
         target = origin.target
