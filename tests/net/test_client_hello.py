@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wormhole_tw.net.client_hello import ClientHello, read_client_hello
+from wormhole_tw.net.client_hello import MAX_EXTENSIONS, MAX_SESSIONS, ClientHello, read_client_hello
 
 
 def hello(name: str | None = "app.example.test", version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
@@ -88,6 +88,11 @@ def server_name(*names: tuple[int, bytes], behind: bytes = b"") -> tuple[int, by
 def test_extensions() -> None:
     assert read_client_hello(extensions(server_name((0, b"a.test")))) == ClientHello(b"a.test", ())
     assert read_client_hello(extensions((41, b"\0\x0b\0\5abcde\0\0\0\1"))) == ClientHello(None, (b"abcde",))
+    many = extensions(server_name((0, b"a.test")), *((kind, b"") for kind in range(100, 99 + MAX_EXTENSIONS)))
+    assert read_client_hello(many) == ClientHello(b"a.test", ())
+    sessions = b"".join(b"\0\1" + bytes([number]) + bytes(4) for number in range(200))
+    found = read_client_hello(extensions((41, len(sessions).to_bytes(2, "big") + sessions)))
+    assert found == ClientHello(None, tuple(bytes([number]) for number in range(MAX_SESSIONS)))
     message = b"\x03\x03" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0"  # none, as in TLS 1.2
     assert read_client_hello(record(b"\1" + len(message).to_bytes(3, "big") + message)) == ClientHello(None, ())
 
@@ -102,6 +107,7 @@ def test_extensions() -> None:
         extensions(server_name((0, b"a" * 256))),
         extensions(server_name((0, b"a.test")), server_name((0, b"b.test"))),
         extensions(server_name((0, b"a.test")), behind=b"x"),
+        extensions(server_name((0, b"a.test")), *((kind, b"") for kind in range(100, 100 + MAX_EXTENSIONS))),
         extensions((0, b"\0\5\0\0\x09")),
         extensions((41, b"\0\3\0\1a")),
     ],

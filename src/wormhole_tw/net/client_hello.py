@@ -7,6 +7,7 @@ to whom the bytes go) has to look for it first.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 __all__ = ["ClientHello", "client_hello_is_whole", "read_client_hello"]
@@ -24,6 +25,14 @@ MAX_RECORD = 16384
 
 MAX_RECORDS = 64
 """Clients send one. Whoever sends a byte a record makes us begin anew with each of them."""
+
+
+MAX_EXTENSIONS = 128
+"""Of a ClientHello: browsers send some twenty. Its 16 KiB hold four thousand, which would cost more than a handshake
+does."""
+
+MAX_SESSIONS = 64
+"""Sessions that a client would resume; they send one or two. What it offers behind these is not looked at."""
 
 
 class ClientHello(NamedTuple):
@@ -100,17 +109,17 @@ def _read(message: bytes) -> ClientHello:
     if at + 2 + _length(message, at) != end:
         raise IndexError
     at += 2
-    seen = set()
+    seen: set[bytes] = set()
     while at < end:
         kind, content = message[at : at + 2], at + 4
         at = content + _length(message, at + 2)
-        if at > end or kind in seen:
+        if at > end or kind in seen or len(seen) == MAX_EXTENSIONS:
             raise IndexError
         seen.add(kind)
         if kind == _SERVER_NAME:
             name = _server_name(message[content:at])
         elif kind == _PRE_SHARED_KEY:
-            sessions = tuple(_sessions(message[content:at]))
+            sessions = tuple(islice(_sessions(message[content:at]), MAX_SESSIONS))
     return ClientHello(name, sessions)
 
 
