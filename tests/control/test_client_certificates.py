@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,17 @@ def test_an_address_is_never_named_in_tls(folder: Path, address: str) -> None:
         ({"client_ca": "empty.pem"}, "client_ca", "holds no PEM certificate"),
         ({"client_ca": "key.pem"}, "client_ca", "a private key does not belong here"),
         ({"client_ca": "damaged.pem"}, "client_ca", "a certificate in damaged.pem is damaged"),
+        ({"client_ca": "odd.pem"}, "client_ca", "a certificate in odd.pem is damaged"),  # its name is no text
         ({"client_ca": "long.pem"}, "client_ca", "longer than"),
     ],
 )
 def test_mistakes(folder: Path, keys: dict[str, Any], key: str, reason: str) -> None:
     (folder / "empty.pem").write_bytes(b"")
     (folder / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\nMIG\n-----END PRIVATE KEY-----\n")
-    (folder / "damaged.pem").write_bytes(CA.pem.replace(CA.pem[100:104], b"AAAA"))
+    lines = CA.pem.splitlines(keepends=True)
+    (folder / "damaged.pem").write_bytes(b"".join(lines[:3] + lines[-1:]))  # whatever its octets are
+    odd = b64encode(CA.der.replace(b"people", b"\xff" * 6))
+    (folder / "odd.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % odd)
     (folder / "long.pem").write_bytes(b"x" * (MAX_CA_FILE + 1))
     with pytest.raises(ConfigError) as caught:
         asked(folder, **keys)

@@ -87,9 +87,12 @@ def read_authorities(folder: Path, name: str, source: str, key: str) -> list[x50
         reason = f"{name} holds no PEM certificate (no line '-----BEGIN CERTIFICATE-----'){hint}"
         raise ConfigError(source, key, reason)
     try:
-        return x509.load_pem_x509_certificates(data)
+        found = x509.load_pem_x509_certificates(data)
+        for certificate in found:
+            _ = certificate.subject  # which is read only now
     except ValueError:
         raise ConfigError(source, key, f"a certificate in {name} is damaged") from None
+    return found
 
 
 def _fingerprint(text: str, source: str, key: str) -> bytes:

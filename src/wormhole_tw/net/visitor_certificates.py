@@ -89,11 +89,12 @@ class VisitorPolicy:
     :param fingerprints: SHA-256 (32 bytes each); if there are any, one certificate of the chain has to be among them,
         the visitor's own or any above it up to the authority
     :param owner: what the caller made it of
+    :raises ValueError: OpenSSL cannot read one of the authorities
 
     :ivar session_context: which sessions are its own; the keys of their tickets say the same
     """
 
-    __slots__ = ("_known", "authorities", "fingerprints", "owner", "required", "session_context")
+    __slots__ = ("_known", "_named", "_trusted", "authorities", "fingerprints", "owner", "required", "session_context")
 
     def __init__(
         self,
@@ -109,6 +110,13 @@ class VisitorPolicy:
         self.owner = owner
         self.session_context = secrets.token_bytes(32)
         self._known: dict[str, VisitorCertificate] = {}
+        names = {authority.subject.public_bytes(): authority for authority in self.authorities}
+        short = sum(len(name) + 2 for name in names) <= MAX_NAMES
+        self._named = tuple(names.values()) if short else ()
+        try:
+            self._trusted = tuple(crypto.X509.from_cryptography(authority) for authority in self.authorities)
+        except crypto.Error:
+            raise ValueError("OpenSSL cannot read one of these certificates") from None
 
     def ask(self, context: SSL.Context) -> None:
         """Let the connections that begin on a context ask for a certificate."""
@@ -122,12 +130,10 @@ class VisitorPolicy:
         """Let a context know the authorities, to tell visitors and to verify by."""
         store = context.get_cert_store()
         assert store is not None
-        names = {authority.subject.public_bytes(): authority for authority in self.authorities}
-        for authority in self.authorities:
-            store.add_cert(crypto.X509.from_cryptography(authority))
-        if sum(len(name) + 2 for name in names) <= MAX_NAMES:
-            for authority in names.values():
-                context.add_client_ca(authority)
+        for trusted in self._trusted:
+            store.add_cert(trusted)
+        for authority in self._named:
+            context.add_client_ca(authority)
         # What stands in the file is trusted whether it is a root or not.
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
 
