@@ -77,6 +77,26 @@ class Person:
         return certificate, key
 
 
+ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+
+
+class OddPerson(Person):
+    """One whose certificate has a version that does not exist: OpenSSL takes it, and ``cryptography`` does not."""
+
+    def __init__(self, name: str, signer: Person) -> None:
+        super().__init__(name, signer)
+        version = bytes.fromhex("a003020102")
+        told = self.certificate.tbs_certificate_bytes.replace(version, version[:-1] + b"\5", 1)
+        signature = signer.key.sign(told, ec.ECDSA(hashes.SHA256()))
+        content = told + ECDSA_SHA256 + b"\3" + bytes([1 + len(signature)]) + b"\0" + signature
+        self.der = b"\x30\x82" + len(content).to_bytes(2, "big") + content
+        self.fingerprint = hashlib.sha256(self.der).digest()
+
+    @property
+    def pem(self) -> bytes:
+        return ssl.DER_cert_to_PEM_cert(self.der).encode()
+
+
 class Shaken:
     """One handshake between the ssl module and a server, cut short by whoever refuses.
 

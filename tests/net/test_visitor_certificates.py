@@ -9,12 +9,11 @@ import weakref
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 
 from tests._harness import LogLines
-from tests.net.certificates import Person, Shaken
+from tests.net.certificates import OddPerson, Person, Shaken
 from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.tickets import Front
 from wormhole_tw.net.tls import CertificateMap, ServerTls
@@ -23,7 +22,6 @@ from wormhole_tw.net.visitor_certificates import (
     MAX_DEPTH,
     MAX_KNOWN,
     MAX_NAMES,
-    VisitorCertificate,
     VisitorPolicies,
     VisitorPolicy,
 )
@@ -332,15 +330,21 @@ def test_what_is_remembered_has_a_bound(server: Server, tmp_path: Path) -> None:
     assert ANNE.fingerprint.hex() in server.required._known
 
 
-def test_a_subject_that_cannot_be_written() -> None:
-    class Odd:
-        subject = property(lambda self: (_ for _ in ()).throw(ValueError("odd")))
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(ANNE.certificate, name)
-
-    odd: x509.Certificate = Odd()  # type: ignore[assignment]
-    assert VisitorCertificate.of(odd).subject == ""
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_certificate_that_openssl_alone_can_read(
+    server: Server, tmp_path: Path, spoken: ssl.TLSVersion, listed: bool
+) -> None:
+    odd = OddPerson("odd", CA)
+    server.ask(closed=VisitorPolicy([CA.certificate], fingerprints=frozenset([odd.fingerprint] if listed else [])))
+    made = context(server, tmp_path, spoken, odd)
+    shaken = Shaken(server.tls, made, "closed.test")
+    for served in (shaken.served, resumed(server, made, "closed.test", shaken.session).served):
+        assert served is not None
+        shown = served.certificate
+        assert shown is not None
+        assert (shown.fingerprint, shown.subject) == (odd.fingerprint.hex(), "")
+        assert shown.field == b":" + base64.b64encode(odd.der) + b":"
+        assert shown.not_after == odd.certificate.not_valid_after_utc
 
 
 def test_the_key_of_tickets_changes(server: Server, tmp_path: Path, spoken: ssl.TLSVersion) -> None:

@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from wormhole_tw.net.pem import normal_name
@@ -56,22 +55,29 @@ class VisitorCertificate:
     not_after: datetime.datetime
 
     @classmethod
-    def of(cls, certificate: x509.Certificate, between: Sequence[x509.Certificate] = ()) -> VisitorCertificate:
+    def of(cls, certificate: crypto.X509, between: Sequence[crypto.X509] = ()) -> VisitorCertificate:
         """
+        :param certificate: as OpenSSL read it, which takes more than ``cryptography`` does (an encoded default, a
+            version that does not exist): what was found good is good
         :param between: the CAs, the one that signed it first
         """
-        encoded = certificate.public_bytes(Encoding.DER)
+        encoded = _der(certificate)
         try:
-            subject = certificate.subject.rfc4514_string()
-        except ValueError:  # an attribute that is not what it says; the certificate is good all the same
+            subject = x509.load_der_x509_certificate(encoded).subject.rfc4514_string()
+        except (ValueError, x509.InvalidVersion):
             subject = ""
+        ends = (certificate.get_notAfter() or b"").decode("ascii")
         return cls(
             hashlib.sha256(encoded).hexdigest(),
             subject,
             _byte_sequence(encoded),
-            b", ".join([_byte_sequence(one.public_bytes(Encoding.DER)) for one in between]),
-            certificate.not_valid_after_utc,
+            b", ".join([_byte_sequence(_der(one)) for one in between]),
+            datetime.datetime.strptime(ends, "%Y%m%d%H%M%SZ").replace(tzinfo=datetime.UTC),
         )
+
+
+def _der(certificate: crypto.X509) -> bytes:
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
 
 
 def _byte_sequence(data: bytes) -> bytes:
@@ -143,20 +149,18 @@ class VisitorPolicy:
             return False
         found = connection.get_app_data() is self
         if not found:
-            encoded = certificate.to_cryptography().public_bytes(Encoding.DER)
-            found = hashlib.sha256(encoded).digest() in self.fingerprints
+            found = hashlib.sha256(_der(certificate)).digest() in self.fingerprints
             if found:
                 connection.set_app_data(self)
         return found or depth > 0
 
     def seen(self, connection: SSL.Connection) -> VisitorCertificate | None:
         """The certificate of a connection whose handshake is done under this policy; None where it has none."""
-        inside = cast(Any, connection)  # whose annotations lag behind
-        certificate: x509.Certificate | None = inside.get_peer_certificate(as_cryptography=True)
+        certificate = connection.get_peer_certificate()
         if certificate is None:
             return None
-        key = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
-        chain: list[x509.Certificate] | None = inside.get_verified_chain(as_cryptography=True)
+        key = hashlib.sha256(_der(certificate)).hexdigest()
+        chain = connection.get_verified_chain()
         known = self._known.pop(key, None)
         if known is None:
             known = VisitorCertificate.of(certificate, chain[1:-1] if chain else ())
