@@ -24,6 +24,7 @@ A service in a private network, served to the world with no inbound port.
   wormhole-tw expose 8000          a https address for what listens on port 8000
   wormhole-tw edge init …          the files of an edge on a public host, and what else it needs
   wormhole-tw edge --config F      run an edge in the foreground
+  wormhole-tw route explain URL    which of an edge's routes takes a request, and why
   wormhole-tw agent --edge HOST    run an agent in the foreground
   wormhole-tw agent -- COMMAND     start a service, and serve it
 """

@@ -26,8 +26,8 @@ MAX_POSITIONS = 512
 MAX_TEXT = 1024
 """Octets of a text; a longer one is not matched at all.  User-Agent and Referer are shorter."""
 
-MAX_STATES = 256
-"""Sets of positions whose table is kept, for each expression; ordinary ones have ten."""
+MAX_STATES = 64
+"""Sets of positions whose table is kept, for each expression; ordinary ones have ten.  Full ones are 2 MB in all."""
 
 _ALL = (1 << 256) - 1
 _DIGITS = sum(1 << octet for octet in b"0123456789")
