@@ -179,3 +179,11 @@ def test_a_file_without_rules(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_what_a_request_goes_through_is_said(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path(config)
+    named = 'strip_prefix = true\nmiddleware = [{ file = "one.py" }, { use = "two:Thing" }]'
+    file.write_text(TOML.replace("strip_prefix = true", named))
+    assert main(["route", "explain", "https://shop.test/api/x", "--config", config]) == 0
+    assert "    through one.py, two:Thing\n" in capsys.readouterr().out

@@ -137,6 +137,8 @@ def _done(route: Route, asked: Asked) -> list[str]:
                 target = route.rewrite.target(asked.path, values, asked.query).decode()
             except HttpError as error:
                 return [*lines, f"400: {error.message}"]
+        if route.middleware:
+            lines.append(f"through {', '.join(settings.shown for settings in route.middleware)}")
         lines.append(f"backend {route.backend}{_selected(route.selection)} gets {target}")
         lines += _edits("request", route.request_edits)
     return lines + _edits("answer", route.response_edits)

@@ -282,16 +282,16 @@ class Body:
             ...
     """
 
-    __slots__ = ("_meter", "_source", "_too_long")
+    __slots__ = ("_answer", "_meter", "_source")
 
-    def __init__(self, source: Source, meter: Meter | None = None, too_long: HttpError | None = None) -> None:
+    def __init__(self, source: Source, meter: Meter | None = None, *, answer: bool = False) -> None:
         """Made by requests and answers; ``request.body = b"…"`` is how to set one.
 
-        :param too_long: what :meth:`read` raises
+        :param answer: it is an answer's
         """
         self._source = source
         self._meter = meter
-        self._too_long = too_long or HttpError(413, "body-too-large", "The body of the request is too large.")
+        self._answer = answer
 
     @property
     def length(self) -> int | None:
@@ -322,20 +322,25 @@ class Body:
         source = self._source
         if isinstance(source, Whole) and not source.begun:
             if len(source.data) > limit:
-                raise self._too_long
+                raise self._too_long()
             return source.data
         if source.length is not None and not source.begun and source.length > limit:
-            raise self._too_long
+            raise self._too_long()
         pieces: list[bytes] = []
         size = 0
         while piece := await self._pull():
             size += len(piece)
             if size > limit:
-                raise self._too_long
+                raise self._too_long()
             pieces.append(piece)
         data = b"".join(pieces)
         self._source = Whole(data, source.trailers)
         return data
+
+    def _too_long(self) -> HttpError:
+        if self._answer:
+            return HttpError(502, "answer-too-large", "The service's answer is longer than what reads it takes.")
+        return HttpError(413, "body-too-large", "The body of the request is too large.")
 
     async def _pull(self) -> bytes:
         meter = self._meter

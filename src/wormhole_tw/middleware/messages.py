@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from wormhole_tw.errors import HttpError
 from wormhole_tw.middleware.body import Body, source_of
 from wormhole_tw.middleware.headers import Headers
 
@@ -215,7 +214,7 @@ class Response:
         :raises ValueError: the status is no final one (200 to 599)
         """
         self._wire: object = None
-        self._status = 0
+        self._status = -1
         self.declared: int | None = None
         self.status = status
         self.headers = headers if isinstance(headers, Headers) else Headers(headers)
@@ -273,7 +272,7 @@ class Response:
         if not isinstance(body, Body):
             before = getattr(self, "_body", None)
             trailers = before.trailers if before is not None and not isinstance(body, bytes) else None
-            body = Body(source_of(body, trailers), None, _answer_too_large())
+            body = Body(source_of(body, trailers), answer=True)
         self._body = body
 
     @property
@@ -365,9 +364,4 @@ def response_of_service(
     response.reason = reason
     response.headers = headers
     response._body = body
-    body._too_long = _answer_too_large()
     return response
-
-
-def _answer_too_large() -> HttpError:
-    return HttpError(502, "answer-too-large", "The service's answer is longer than what reads it takes.")

@@ -12,7 +12,7 @@ from tests.edge.h2_visitor import GET as H2_GET
 from tests.edge.h2_visitor import POST as H2_POST
 from tests.edge.h2_visitor import WEBSOCKET, H2Visitor
 from tests.edge.middleware.house import MiddlewareHouse
-from wormhole_tw.errors import StreamReset
+from wormhole_tw.errors import HttpError, NextFailed, StreamReset
 from wormhole_tw.middleware import Next, Request, Response
 from wormhole_tw.wire.codes import ResetCode
 
@@ -435,3 +435,52 @@ def test_a_constant_answer_serves_everybody(through: Through) -> None:
     assert [body for _, body in answers] == [b"no!"] * 3
     assert all([value for name, value in answer.headers if name == b"x-mark"] == [b"1"] for answer, _ in answers)
     assert len(constant.headers) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (HttpError(404, "not-here", "No."), 404, b"not-here"),
+        (HttpError(200, "fine", "No."), 500, b"fine"),
+        (HttpError(404, "Not\r\nHere: 1", "No."), 404, b"middleware"),
+        (NextFailed(502, "\u20ac", "No."), 502, b"middleware"),
+    ],
+)
+def test_what_it_raises_for_the_visitor_is_an_answer(
+    through: Through, error: Exception, status: int, reason: bytes
+) -> None:
+    async def refuse(request: Request, next: Next) -> Response:
+        raise error
+
+    house = through(nothing, refuse)
+    visitor = house.visitor()
+    visitor.says(GET)
+    [(answer, body)] = visitor.answers()
+    assert (answer.status_code, dict(answer.headers)[b"x-wormhole-error"]) == (status, reason)
+    assert b"No." in body
+
+
+@pytest.mark.parametrize("middleware", [(nothing,), (loud,)])
+def test_an_answer_may_begin_before_the_request_has_ended(through: Through, middleware: tuple[Any, ...]) -> None:
+    house = through(*middleware)
+    visitor = h2_visitor(house)
+    stream = visitor.ask(H2_POST, end=False)
+    visitor.data(stream, b"ping")
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npong\r\n")
+    assert visitor[stream].body.lower() == b"pong"
+    visitor.data(stream, b"more")
+    assert house.stream.read().lower().count(b"more") == 1
+    house.stream.deliver(b"4\r\npong\r\n")
+    assert visitor[stream].body.lower() == b"pongpong"
+    visitor.data(stream, b"", end=True)
+    house.stream.deliver(b"0\r\nX-Sum: 2\r\n\r\n")
+    assert visitor[stream].trailers == [("x-sum", "2")]
+    assert house.done[0].received == 8
+
+
+def test_an_octet_outside_ascii_in_the_query_goes_on(through: Through) -> None:
+    house = through(nothing)
+    visitor = house.visitor()
+    visitor.says(b"GET /a?\xfc HTTP/1.1\r\nHost: app.test\r\n\r\n")
+    heard = house.stream.read() if house.streams else visitor.hears()
+    assert heard.startswith((b"GET /a?\xfc HTTP/1.1\r\n", b"HTTP/1.1 400 "))

@@ -98,7 +98,7 @@ class Call:
             result = result.copy()
             if result.status != 101:
                 body = result.body
-                result.body = ReadableBody(again(body._source), self.meter, body._too_long)
+                result.body = ReadableBody(again(body._source), self.meter, answer=True)
         return result
 
     def make(self, source: Pieces) -> None:
@@ -142,9 +142,7 @@ class Call:
         if self._chain.over:
             return result
         error = result.value
-        if isinstance(error, NextFailed):
-            return result
-        if isinstance(error, HttpError):
+        if isinstance(error, NextFailed | HttpError):
             return Failure(_as_answer(error))
         self.entry.failed(result)
         return Failure(failed())
@@ -173,7 +171,8 @@ class Call:
         self._chain.fail(NextFailed(504, "middleware-timeout", _LATE))
 
 
-def _as_answer(error: HttpError) -> NextFailed:
+def _as_answer(error: HttpError | NextFailed) -> NextFailed:
+    """What the visitor gets, whatever a middleware has put into it."""
     reason = error.reason if _TOKEN.fullmatch(error.reason) else "middleware"
     status = error.status if 400 <= error.status <= 599 else 500
     return NextFailed(status, reason, error.message)

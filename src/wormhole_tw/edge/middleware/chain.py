@@ -286,6 +286,11 @@ class Chain:
         head = way.head_for(response, method)
         if response.status == 101 and self._inner is None:
             way.connect()
+        if head.framing is Framing.LENGTH and (whole := way.take_whole()) is not None:
+            # as most answers come
+            self._close()
+            outer.on_answer(head, whole)
+            return
         self._way = way
         outer.on_head(head)
         if way.has_body and head.framing is Framing.NONE:
@@ -433,6 +438,8 @@ class Chain:
             waiting.addErrback(lambda _: None)
         for pieces in self.made:
             Deferred.fromCoroutine(pieces.close()).addErrback(lambda _: None)
+        # what refers to one another is not left to the garbage collector
+        self._calls, self._services, self._watched, self.made = [], [], [], []
 
 
 def _request_of(outer: Exchange, body: ReadableBody) -> Request:

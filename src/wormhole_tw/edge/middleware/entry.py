@@ -300,7 +300,7 @@ def driven(awaitable: Awaitable[Any], watcher: Watcher) -> Generator[Any, Any, A
 
 
 def _steps_of(awaitable: Awaitable[Any]) -> Any:
-    if isinstance(awaitable, Coroutine):
+    if type(awaitable) is types.CoroutineType:
         return awaitable
     steps = awaitable.__await__()
     # an asynchronous generator's step is an iterator with these; others are wrapped

@@ -230,7 +230,7 @@ class ServiceCall:
             framing = Framing.NONE if empty else Framing.LENGTH
             if empty:
                 length = None
-        path, query = normalise_target(request.target.encode("ascii"))
+        path, query = normalise_target(request.target.encode("latin-1"))
         return RequestHead(
             request.method.encode("ascii"),
             path if query is None else b"%s?%s" % (path, query),
@@ -340,7 +340,7 @@ class ServiceCall:
         elif head.framing is Framing.NONE:
             self._pipe.length = 0
         # who reads the body of a 101 finds none: the octets behind it are the visitor's
-        body = ReadableBody(Whole(b"") if status == 101 else self._pipe)
+        body = ReadableBody(Whole(b"") if status == 101 else self._pipe, answer=True)
         declared = head.length if head.framing is Framing.NONE else None
         response = response_of_service(
             status, head.reason.decode("latin-1"), Headers.of(head.fields), body, declared, self
@@ -389,6 +389,13 @@ class ServiceCall:
             framing,
             length,
         )
+
+    def take_whole(self) -> bytes | None:
+        """Its answer's body, where all of it has come and nothing follows."""
+        pipe, head = self._pipe, self._head
+        if not pipe.over or pipe.failure is not None or len(pipe.trailers) or head is None or head.status == 101:
+            return None
+        return b"".join(pipe.drain())
 
     def go_direct(self) -> None:
         """From now on everything of its answer goes straight on to the visitor; what has come goes at once."""

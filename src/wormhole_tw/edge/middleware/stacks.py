@@ -3,6 +3,7 @@ changed, let go when its last request is over."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -87,12 +88,18 @@ class Middlewares:
         loader = Loader()
         entries: list[Entry] = []
         of: dict[int, Stack] = {}
+        before: dict[str, list[Entry]] = {}
+        for entry in self._now.entries:
+            before.setdefault(entry.site, []).append(entry)
         try:
             for site in catalog.sites:
                 mine: list[Entry] = []
                 for route in site.routes:
                     if route.middleware:
-                        stack = [self._entry(loader, settings, site.name, mine) for settings in route.middleware]
+                        stack = [
+                            self._entry(loader, settings, site.name, mine, before.get(site.name, ()))
+                            for settings in route.middleware
+                        ]
                         of[id(route)] = Stack(tuple(stack))
                 entries += mine
         except BaseException:
@@ -100,15 +107,16 @@ class Middlewares:
             raise
         return Prepared(of, tuple(entries))
 
-    def _entry(self, loader: Loader, settings: MiddlewareSettings, site: str, made: list[Entry]) -> Entry:
+    def _entry(
+        self, loader: Loader, settings: MiddlewareSettings, site: str, made: list[Entry], before: Sequence[Entry]
+    ) -> Entry:
         loaded = loader.load(settings)
         for entry in made:
             if entry.settings.same_object(settings) and entry.settings.timeout == settings.timeout:
                 return entry
-        for entry in self._now.entries:
+        for entry in before:
             if (
-                entry.site == site
-                and entry.source == loaded.source
+                entry.source == loaded.source
                 and entry.settings.same_object(settings)
                 and entry.settings.timeout == settings.timeout
             ):
