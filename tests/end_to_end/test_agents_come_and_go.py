@@ -69,36 +69,6 @@ def test_killed_503_at_once_and_served_again_when_it_is_back(house: House, origi
     assert min(took) <= 2.0, took
 
 
-@pytest.mark.deadline(90)
-def test_stopped_out_of_rotation_continued_back(house: House) -> None:
-    """SIGSTOP: connections stand and nobody answers, as when a machine hangs."""
-    edge = house.start_edge()
-    with two_origins() as (first, second):
-        hung = house.agent("hung", first.port)
-        session = hung.wait_for(r"as (\S+)$")[1]
-        alone = house.agent("alone", first.port, backend="other")
-        house.agent("well", second.port)
-        until(10, lambda: house.get("/").body == b"first")
-        hung.send(signal.SIGSTOP)
-        alone.send(signal.SIGSTOP)
-        stopped = time.monotonic()
-        edge.wait_for(f"agent {session} of backend app was lost", deadline=20)
-        edge.wait_for("of backend other was lost", deadline=20)
-        assert time.monotonic() - stopped <= 15.0
-        # Every request goes to the other one; where there is none, 503 at once.
-        assert {house.get("/").body for _ in range(20)} == {b"second"}
-        asked = time.monotonic()
-        assert house.get("/", host=OTHER).status == 503
-        assert time.monotonic() - asked < 1.0
-        marks = hung.mark(), alone.mark()
-        hung.send(signal.SIGCONT)
-        alone.send(signal.SIGCONT)
-        for agent, mark in zip((hung, alone), marks, strict=True):
-            house.wait_ready(agent, after=mark, deadline=10)
-        until(5, lambda: house.get("/").body == b"first")
-        assert house.get("/", host=OTHER).body == b"first"
-
-
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_edge_restarted_agents_back(house: House, how: int) -> None:

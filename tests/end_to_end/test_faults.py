@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import subprocess
@@ -116,13 +117,11 @@ class Island:
 @contextmanager
 def islands(count: int) -> Iterator[list[Island]]:
     """Namespaces of this test alone; they need root."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, for network namespaces")
     found: list[Island] = []
     try:
-        for _ in range(count):
+        for number in random.sample(range(256), count):
             try:
-                found.append(Island(f"wh{secrets.token_hex(4)}", secrets.randbelow(256)))
+                found.append(Island(f"wh{secrets.token_hex(4)}", number))
             except OSError as error:
                 missing(f"a network namespace ({error})")
         yield found
@@ -160,60 +159,70 @@ class Download:
         return self.ended
 
 
-def agent_on(house: House, island: Island, backend: str) -> Program:
-    """A service and an agent there, which is ready."""
+def agent_on(house: House, backend: str, island: Island | None) -> Program:
+    """A service and an agent there, or here, which is ready."""
+    enter = () if island is None else island.enter
     service = house.programs.start(
-        "blocks", [*island.enter, sys.executable, "-m", "tests.end_to_end.blocks"], env=with_tests()
+        "blocks", [*enter, sys.executable, "-m", "tests.end_to_end.blocks"], env=with_tests()
     )
     port = int(service.wait_for(r"^port (\d+)")[1])
-    remote = {"FLY_REMOTE_ENDPOINT": f"{island.address}:{house.port}"}
-    agent = house.launch_agent(backend, port, env=remote, backend=backend, wrapper=island.enter)
+    address = "localhost" if island is None else island.address
+    remote = {"FLY_REMOTE_ENDPOINT": f"{address}:{house.port}"}
+    agent = house.launch_agent(backend, port, env=remote, backend=backend, wrapper=enter)
     house.wait_ready(agent)
     return agent
 
 
-@pytest.mark.requires_program("ip", "nft")
 @pytest.mark.deadline(120)
-def test_a_half_open_link_is_found(tmp_path: Path) -> None:
-    """Dropped packets, a cable that is out, and a process that hangs: out of rotation in 15 s, streams ended in 20 s,
-    for the visitor and for the agent; and all is well again when the fault is."""
-    hosts = {f"{name}.example.test": name for name in ("swallowed", "unplugged", "hanging")}
-    with islands(3) as places, open_house(tmp_path, hosts=hosts) as house:
-        swallowed, unplugged, _ = places
+def test_a_half_open_link_is_found(tmp_path: Path, origin: Origin) -> None:
+    """A process that hangs, dropped packets, a cable that is out: out of rotation in 15 s, streams ended in 20 s, for
+    the visitor and for the agent; and all is well again when the fault is."""
+    root = os.geteuid() == 0
+    names = ["hanging", *(("swallowed", "unplugged") if root else ())]
+    hosts = {f"{name}.example.test": name for name in names}
+    with islands(len(names) - 1) as places, open_house(tmp_path, hosts=hosts) as house:
         edge = house.config["edge"]
         for island in places:
             edge["https"].append(f"tcp:{house.port}:interface={island.address}")
             edge["names"].append(island.address)
         house.write()
         program = house.start_edge()
-        agents = {name: agent_on(house, island, name) for island, name in zip(places, hosts.values(), strict=True)}
+        agents = {name: agent_on(house, name, island) for name, island in zip(names, [None, *places], strict=True)}
         downloads = [Download(house, host) for host in hosts]
         mark = program.mark()
         marks = {name: agent.mark() for name, agent in agents.items()}
 
-        swallowed.swallow()
-        unplugged.cut()
         agents["hanging"].send(signal.SIGSTOP)
+        if root:
+            places[0].swallow()
+            places[1].cut()
         broken = time.monotonic()
         for download in downloads:
             download.read_on()
-        for name in hosts.values():
+        for name in names:
             program.wait_for(f"agent .* of backend {name} was lost: .*silent", after=mark, deadline=20)
         assert time.monotonic() - broken <= 15.0
         for host in hosts:  # nobody waits for them any more
             answer = house.get("/1", host=host)
             assert (answer.status, answer.reason) == (503, "no-agent")
         assert max(download.wait() for download in downloads) - broken <= 20.0
-        for name in ("swallowed", "unplugged"):  # the other end of these finds it out, too
+        for name in names[1:]:  # the other end of these finds it out, too
             agents[name].wait_for("lost .*silent", after=marks[name], deadline=20)
         assert time.monotonic() - broken <= 20.0
+        # where there is another agent, it gets everything
+        origin.text("/1", b"other")
+        house.agent("other", origin.port, backend="hanging")
+        assert {house.get("/1", host="hanging.example.test").body for _ in range(20)} == {b"other"}
 
-        swallowed.let_through()
-        unplugged.mend()
         agents["hanging"].send(signal.SIGCONT)
+        if root:
+            places[0].let_through()
+            places[1].mend()
         for name, agent in agents.items():
             house.wait_ready(agent, after=marks[name])
         assert all(house.get("/1", host=host).status == 200 for host in hosts)
+    if not root:
+        pytest.skip("dropped packets and a cable that is out need root; a process that hangs is found")
 
 
 # An edge dies, and everybody comes back at once.
@@ -233,7 +242,7 @@ def test_a_crowd_of_agents_comes_back_spread_out(house: House) -> None:
     mark = crowd.mark()
     edge.stop(signal.SIGKILL)
     # an edge that is gone for some seconds: each has tried some times in vain
-    crowd.wait_for("tried 4", after=mark, deadline=60)
+    crowd.wait_for(f"tried {sized(3, 4)}", after=mark, deadline=60)
     began = time.monotonic()
     house.start_edge()
     match = crowd.wait_for(r"serving (\d+) in (\S+) s, share (\S+)", after=mark, deadline=60)
@@ -241,6 +250,6 @@ def test_a_crowd_of_agents_comes_back_spread_out(house: House) -> None:
     print(f"{count} agents were back after {took:.1f} s; links in {match[2]} s, {match[3]} in the busiest 0.25 s")
     assert int(match[1]) == count
     assert took <= 30.0
-    # at most 1.6 s between two tries by then, and each at a moment of its own
-    assert float(match[2]) >= 0.5
+    # as much as 0.8 s or 1.6 s between two tries by then, and each at a moment of its own
+    assert float(match[2]) >= 0.3
     assert float(match[3]) <= 0.6

@@ -19,7 +19,7 @@ from tests.end_to_end.origin import Origin
 from tests.end_to_end.programs import Program
 from tests.end_to_end.test_stopping import Answer, Gate, asking
 
-RESTARTS = sized(2, 50)
+RESTARTS = sized(1, 50)
 
 FULL_TIME = sized(60, 600)
 
@@ -82,7 +82,7 @@ def lines() -> Iterator[list[Line]]:
 @pytest.mark.deadline(FULL_TIME)
 def test_an_edge_is_replaced_under_load(house: House, lines: list[Line]) -> None:
     """Its admin listener and its TCP services go along; the agent serves on both until the old one has finished."""
-    house.config["limits"]["drain"] = sized(5, 30)
+    house.config["limits"]["drain"] = sized(4, 30)
     house.config["edge"]["admin"] = "tcp:0:interface=127.0.0.1"
     house.config["tcp"] = [{"listen": "tcp:0:interface=127.0.0.1", "backend": "app"}]
     house.write()
