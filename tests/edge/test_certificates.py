@@ -179,6 +179,17 @@ def test_what_visitors_are_asked_for(tmp_path: Path) -> None:
     assert not changed.required
 
 
+def test_an_authority_that_openssl_cannot_read(tmp_path: Path) -> None:
+    good = Person("people", ca=True)
+    (tmp_path / "same.pem").write_bytes(good.pem)
+    issuer = good.der.replace(b"people", b"\xff" * 6, 1)  # no text
+    (tmp_path / "ca.pem").write_text(ssl.DER_cert_to_PEM_cert(issuer))
+    asked = VisitorsAsked()
+    with pytest.raises(ConfigError, match="OpenSSL cannot read one") as caught:
+        asked.load(asking(tmp_path))
+    assert caught.value.key == "$.sites[0].client_ca"
+
+
 async def test_the_keeper_asks_and_speaks_the_policy(tmp_path: Path, log_lines: Any) -> None:
     (tmp_path / "ca.pem").write_bytes(Person("people", ca=True).pem)
     (tmp_path / "same.pem").write_bytes(Person("old people", ca=True, ends=-1).pem)

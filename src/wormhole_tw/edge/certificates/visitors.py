@@ -52,18 +52,19 @@ class VisitorsAsked:
         self._made: dict[ClientCertificates, VisitorPolicy] = {}
 
     def load(self, config: EdgeConfig) -> VisitorPolicies:
-        """The policies of a configuration."""
-        self._made = {
-            asked: self._made.get(asked)
-            or VisitorPolicy(
-                [x509.load_der_x509_certificate(authority) for authority in asked.authorities],
-                required=asked.required,
-                fingerprints=asked.fingerprints,
-                owner=asked,
-            )
-            for site in config.sites
-            if (asked := site.client_certificates) is not None
-        }
+        """The policies of a configuration.
+
+        :raises ConfigError: OpenSSL cannot read a CA; then nothing has changed
+        """
+        made: dict[ClientCertificates, VisitorPolicy] = {}
+        for number, site in enumerate(config.sites):
+            asked = site.client_certificates
+            if asked is not None and asked not in made:
+                try:
+                    made[asked] = self._made.get(asked) or _policy(asked)
+                except ValueError as error:
+                    raise ConfigError(config.source, f"$.sites[{number}].client_ca", str(error)) from None
+        self._made = made
         named: dict[str, VisitorPolicy | None] = {
             hostname: self._made.get(site.client_certificates) if site.client_certificates is not None else None
             for site in config.sites
@@ -71,6 +72,11 @@ class VisitorsAsked:
         }
         # the edge's own names are never a site, whatever a wildcard says
         return VisitorPolicies(named | dict.fromkeys(config.names)) if self._made else VisitorPolicies({})
+
+
+def _policy(asked: ClientCertificates) -> VisitorPolicy:
+    authorities = [x509.load_der_x509_certificate(authority) for authority in asked.authorities]
+    return VisitorPolicy(authorities, required=asked.required, fingerprints=asked.fingerprints, owner=asked)
 
 
 def expired_authorities(config: EdgeConfig, now: datetime.datetime) -> Iterator[str]:
