@@ -20,6 +20,7 @@ from wormhole_tw.testing import Answer, FakeService, answer_to, pieces
 PAGE = b"<html><head><title>x</title></head><body>hello</body></html>"
 INJECTED = PAGE.replace(b"</head>", b"<script></script></head>")
 INJECT = InjectHtml(html="<script></script>")
+MARK = INJECT._mark
 
 
 def page(body: bytes = PAGE, *, status: int = 200, kind: str = "text/html; charset=utf-8", **headers: str) -> Response:
@@ -40,10 +41,11 @@ def test_a_page_gets_it() -> None:
     assert answer.content == INJECTED
     assert dict(answer.headers) == {
         "Content-Type": "text/html; charset=utf-8",
-        "ETag": 'W/"x"',
+        "ETag": f'W/"x{MARK}"',
         "Last-Modified": "then",
     }
-    assert got(page(ETag='W/"x"')).headers["ETag"] == 'W/"x"'
+    assert got(page(ETag='W/"x"')).headers["ETag"] == f'W/"x{MARK}"'
+    assert "Last-Modified" not in got(page(Last_Modified="then")).headers
     assert got(page(kind="TEXT/HTML")).content == INJECTED
     assert got(page(status=404)).content == INJECTED
 
@@ -72,15 +74,41 @@ def test_what_is_left_alone(response: Response) -> None:
 @pytest.mark.parametrize("status", [304, 204])
 def test_answers_without_a_body_stay_without(status: int) -> None:
     answer = got(page(b"", status=status, ETag='"x"'))
-    assert answer.content == b""
-    # the ETag of a 304 is that of the page it stands for
-    assert answer.headers["ETag"] == ('W/"x"' if status == 304 else '"x"')
+    assert (answer.content, answer.headers["ETag"]) == (b"", '"x"')
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (f'W/"x{MARK}"', 'W/"x"'),
+        (f'"a", W/"x{MARK}" , W/"y~i00000000"', '"a", W/"x"'),
+        ('"a~i0", W/"b"', '"a~i0", W/"b"'),
+        ("*", "*"),
+        ('W/"x~i00000000"', None),
+        (None, None),
+    ],
+)
+def test_the_service_is_asked_by_its_own_etags(asked: str | None, told: str | None) -> None:
+    service = FakeService(Response(304, headers={"ETag": '"x"'}))
+    headers = {"If-Modified-Since": "then"} | ({} if asked is None else {"If-None-Match": asked})
+    answer = answer_to(INJECT, Request(headers=headers), service)
+    sent = service.requests[0].headers
+    assert sent.get("If-None-Match") == told
+    # a page with something else in it is wanted anew, whatever its date
+    assert ("If-Modified-Since" in sent) == (told is not None or asked is None)
+    # and what is confirmed has the name under which it is kept
+    assert answer.headers["ETag"] == (f'W/"x{MARK}"' if asked is not None and MARK in asked else '"x"')
+
+
+def test_another_insertion_is_another_page() -> None:
+    other = answer_to(InjectHtml(html="<p>"), Request(), FakeService(page(ETag='"x"')))
+    assert other.headers["ETag"] != got(page(ETag='"x"')).headers["ETag"]
 
 
 def test_a_head_says_what_a_get_would() -> None:
     answer = got(page(b"", ETag='"x"', Accept_Ranges="bytes"), "HEAD")
     assert answer.content == b""
-    assert dict(answer.headers) == {"Content-Type": "text/html; charset=utf-8", "ETag": 'W/"x"'}
+    assert dict(answer.headers) == {"Content-Type": "text/html; charset=utf-8", "ETag": f'W/"x{MARK}"'}
 
 
 def test_the_html_is_in_the_pages_charset() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 from wormhole_tw.middleware.body import Body
 from wormhole_tw.middleware.coding import decoder, encoder, narrowed
@@ -20,6 +21,9 @@ MAX_HTML = 64 * 1024
 _DIGESTS = ("Content-MD5", "Digest", "Content-Digest", "Repr-Digest")
 """What is said of the octets of a body (RFC 9530, RFC 3230, RFC 2616 §14.15), which are others now."""
 
+_ETAG = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
+_MARKED = re.compile(r"(.*)(~i[0-9a-f]{8})")
+
 _CHARSET = re.compile(r'charset\s*=\s*"?([A-Za-z0-9._:-]{1,40})', re.I)
 
 
@@ -32,7 +36,8 @@ class InjectHtml:
 
     The service is asked for gzip, deflate or no coding, never for brotli or zstd; a coded page is decoded and coded
     again as it was.  One that is coded in another way all the same passes as it is.  Lengths and digests of changed
-    answers go, ETags become weak ones, ranges are not offered.
+    answers go, and ranges are not offered.  ETags become weak ones that name what was put there, so that a page in a
+    browser's cache is asked for anew when that changes; a page without an ETag loses its ``Last-Modified``.
 
     :param html: what to put there
     :raises ValueError: it is nothing, or too long
@@ -44,20 +49,26 @@ class InjectHtml:
         if len(html.encode()) > MAX_HTML:
             raise ValueError(f"html: more than {MAX_HTML} octets; put it into a file of the site and name that")
         self._html = html
+        self._mark = f"~i{sha256(html.encode()).hexdigest()[:8]}"
 
     async def __call__(self, request: Request, next: Next) -> Response:
         """Ask for what can be read, and change it where it is a page."""
         accept = narrowed(request.headers.get("Accept-Encoding"))
         request.headers["Accept-Encoding"] = accept
+        ours = self._ask_as_the_service_knows_it(request.headers)
         response = await next(request)
+        if response.status == 304 and ours:
+            self._restate(response.headers)
+            response.declared = None
+            return response
         insert = self._insertion(response)
         if insert is None:
             return response
         coding = response.headers.get("Content-Encoding") or "identity"
         if coding.strip().lower() != "identity" and decoder(coding) is None:
             return response
-        _restate(response.headers)
-        if request.method == "HEAD" or response.status == 304:
+        self._restate(response.headers)
+        if request.method == "HEAD":
             response.declared = None  # the length of the page as the service has it
             return response
         response.body = _changed(response.body, insert, coding)
@@ -66,7 +77,7 @@ class InjectHtml:
     def _insertion(self, response: Response) -> bytes | None:
         """What to put into it; None where it is left alone."""
         headers = response.headers
-        if response.status in (101, 204, 205, 206):
+        if response.status in (101, 204, 205, 206, 304):
             return None
         if "no-transform" in (headers.get("Cache-Control") or "").lower():
             # RFC 9110 §7.7
@@ -86,14 +97,40 @@ class InjectHtml:
         except (LookupError, UnicodeError):
             return None
 
+    def _restate(self, headers: Headers) -> None:
+        """Say of the page as it is now what was said of the service's."""
+        headers.remove("Accept-Ranges", *_DIGESTS)
+        found = _ETAG.fullmatch(headers.get("ETag") or "")
+        if found is None:
+            # what a cache keeps by its time alone would stay when what was put there has changed
+            headers.remove("ETag", "Last-Modified")
+        else:
+            # the same page by its meaning, not by its octets (RFC 9110 §8.8.1)
+            headers["ETag"] = f'W/"{found[1]}{self._mark}"'
 
-def _restate(headers: Headers) -> None:
-    """What is no longer true of the octets, or only in a weak sense."""
-    headers.remove("Accept-Ranges", *_DIGESTS)
-    etag = headers.get("ETag")
-    if etag is not None and not etag.startswith("W/"):
-        # the same page by its meaning, not by its octets (RFC 9110 §8.8.1)
-        headers["ETag"] = f"W/{etag}"
+    def _ask_as_the_service_knows_it(self, headers: Headers) -> bool:
+        """Ask the service by its own ETags whether pages that were changed here have changed there.
+
+        :returns: a 304 may be for such a page
+        """
+        asked = headers.get("If-None-Match")
+        if asked is None or "~i" not in asked:
+            return False
+        ours = False
+        tags: list[str] = []
+        for found in _ETAG.finditer(asked):
+            marked = _MARKED.fullmatch(found[1])
+            if marked is None:
+                tags.append(found[0])
+            elif marked[2] == self._mark:
+                tags.append(f'W/"{marked[1]}"')
+                ours = True
+        if tags:
+            headers["If-None-Match"] = ", ".join(tags)
+        else:
+            # of another time: the page is wanted whole, whatever its date
+            headers.remove("If-None-Match", "If-Modified-Since")
+        return ours
 
 
 async def _changed(body: Body, insert: bytes, coding: str) -> AsyncIterator[bytes]:
