@@ -18,7 +18,7 @@ from wormhole_tw.errors import CaRefused, CaUnavailable, ConfigError
 
 HMAC = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
-pytestmark = pytest.mark.requires_program("pebble", "pebble-challtestsrv")
+pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(90)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from wormhole_tw.control.interfaces import Snapshot
 
 __all__ = ["ca", "house"]  # fixtures
 
-pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(60)]
+pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(90)]
 
 
 def add(house: House, *hostnames: str, **tls: Any) -> None:

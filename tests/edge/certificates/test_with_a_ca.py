@@ -23,7 +23,7 @@ from wormhole_tw.control.interfaces import Snapshot
 from wormhole_tw.edge.certificates.acme_client import AcmeClient
 from wormhole_tw.edge.service import EdgeService
 
-pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(60)]
+pytestmark = [pytest.mark.requires_program("pebble", "pebble-challtestsrv"), pytest.mark.deadline(90)]
 
 EDGE = "edge.example.com"
 
