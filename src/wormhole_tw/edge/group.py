@@ -221,11 +221,7 @@ class Group:
 
     def _find(self, selection: Selection | None) -> tuple[IUpstream, ...]:
         every = [member for member in self.members if selection is None or selection.takes(member.branch)]
-        well = [
-            upstream
-            for upstream in every
-            if (member := upstream.standing) is None or (member.well and member.place is Place.IN)
-        ]
+        well = [upstream for upstream in every if _well(upstream)]
         if not well:
             return () if self.policy.failover is not None else tuple(every)
         for region in self.policy.balance.prefer_region:
@@ -244,6 +240,7 @@ class Group:
         if upstream is None:
             if avoid:
                 candidates = tuple(upstream for upstream in candidates if upstream.key not in avoid)
+                candidates = candidates or self._last_resort(avoid, selection)
             upstream = self._choose(candidates, seeker, now)
             most = self.policy.balance.max_requests
             if most and upstream is not None and _full(upstream, most):
@@ -253,6 +250,17 @@ class Group:
             return None
         self.requests += 1
         return upstream
+
+    def _last_resort(self, avoid: Collection[Hashable], selection: Selection | None) -> tuple[IUpstream, ...]:
+        """Who is left for a request that has failed at every candidate: well ones of other regions; then, unless there
+        is a failover, those that were not well, for they may be by now, and an error is all it has to lose."""
+        left = [
+            member
+            for member in self.members
+            if member.key not in avoid and (selection is None or selection.takes(member.branch))
+        ]
+        well = [upstream for upstream in left if _well(upstream)]
+        return tuple(well or (left if self.policy.failover is None else ()))
 
     def _choose(self, candidates: Sequence[IUpstream], seeker: Seeker | None, now: float) -> IUpstream | None:
         if not candidates:
@@ -410,6 +418,11 @@ class Group:
                 "backend {name}: {upstream} is not well: {why}", name=self.name, upstream=member.upstream.shown, why=why
             )
         self.sort()
+
+
+def _well(upstream: IUpstream) -> bool:
+    member = upstream.standing
+    return member is None or (member.well and member.place is Place.IN)
 
 
 def _full(upstream: IUpstream, most: int) -> bool:

@@ -374,6 +374,30 @@ def test_another_origin_where_one_fails(build: Callable[..., Web], log_lines: Lo
     assert len(log_lines.matching("Connection was refused")) == 1
 
 
+def test_one_that_was_ejected_where_all_others_fail(build: Callable[..., Web]) -> None:
+    """It may be back, and an error is all that the request has to lose."""
+    urls = [{"url": "http://pages.example"}, {"url": "http://other.example"}]
+    web = build({"name": "app", "origins": urls, "balance": {"method": "round_robin"}})
+    web.names.says["other.example"] = [OTHER]
+
+    def ask(down: str) -> list[str]:
+        """A request while one of the two refuses; gives what was dialled for it."""
+        before = len(web.dialled)
+        visitor = get(web)
+        if web.dialled[-1] == down:
+            web.fails(ConnectionRefusedError())
+        connection = web.stands()
+        connection.deliver(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert visitor.answers()[0][1] == b"ok"
+        return web.dialled[before:]
+
+    for _ in range(12):
+        ask(PUBLIC)
+    assert web.context.dispatch.group("app").ejected == 1
+    # now the other one is gone, and the first is back
+    assert ask(OTHER) == [OTHER, PUBLIC]
+
+
 def test_an_agent_where_an_origin_fails(build: Callable[..., Web]) -> None:
     """And its words are its own again: no base path, no name of the origin's."""
     web = build({**PAGES, "tokens": [digest_line("token")]})
