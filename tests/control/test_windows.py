@@ -105,19 +105,28 @@ class TestBreaker:
 
 class TestRetryBudget:
     def test_a_few_are_free(self) -> None:
-        budget = RetryBudget(0.2, least=3)
+        budget = RetryBudget(0.2, least=3, now=0.0)
         assert [budget.take(0.0, 5) for _ in range(4)] == [True, True, True, False]
         assert budget.refused == 1
 
     def test_of_many_a_share(self) -> None:
-        budget = RetryBudget(0.2, least=3)
+        budget = RetryBudget(0.2, least=3, now=0.0)
         taken = sum(budget.take(requests / 1000, requests) for requests in range(1, 1001))
         assert 190 <= taken <= 210
 
     def test_it_comes_back_with_time(self) -> None:
-        budget = RetryBudget(0.2, least=2)
+        budget = RetryBudget(0.2, least=2, now=0.0)
         assert [budget.take(0.0, 2) for _ in range(3)] == [True, True, False]
         assert [budget.take(12.0, 2) for _ in range(3)] == [True, True, False]
 
     def test_none_is_none(self) -> None:
-        assert not RetryBudget(0.0, least=0).take(0.0, 100)
+        assert not RetryBudget(0.0, least=0, now=0.0).take(0.0, 100)
+
+    def test_a_quiet_hour_saves_nothing_up(self) -> None:
+        budget = RetryBudget(0.2, least=1, now=0.0)
+        # 360,000 in an hour are 1,000 in ten seconds
+        assert 195 <= sum(budget.take(3600.0, 360_000) for _ in range(1000)) <= 200
+
+    def test_one_that_begins_later_counts_from_there(self) -> None:
+        budget = RetryBudget(0.5, least=1, now=100.0, requests=10_000)
+        assert sum(budget.take(101.0, 10_010) for _ in range(100)) == 5

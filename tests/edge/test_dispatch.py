@@ -217,6 +217,7 @@ class TestBranches:
         assert house.context.dispatch.offers("app", "canary")
         house.sessions[1].leave()
         assert pick("app", (), canary) is None
+        assert house.context.dispatch.why("app", canary) is None
         assert not house.context.dispatch.offers("app", "canary")
 
     def test_weights_go_by_branch(self, home: Any) -> None:
@@ -424,6 +425,18 @@ class TestBreaker:
         house.serve()
         assert "backend app: its circuit is closed again" in log_lines
         shares(house, 5)
+
+    def test_a_trial_of_an_agent_waits_until_the_circuit_lets_it(self, home: Any) -> None:
+        ejection = Ejection(failures=2, seconds=1.0)
+        house = home(
+            Policy(Balance(method="round_robin"), ejection=ejection, breaker=BreakerTable(requests=6, trials=1))
+        )
+        shares(house, 6, status=503)
+        house.pass_time(2)
+        assert house.context.dispatch.pick("app", (), None, house.done[-1]) is None
+        house.pass_time(9)
+        shares(house, 6)
+        assert [member.place.value for member in house.group.standings] == ["in", "in"]
 
     def test_it_stays_open_over_a_reload_with_the_same_settings(self, home: Any) -> None:
         house = home(self.policy, agents=1)

@@ -156,14 +156,17 @@ class RetryBudget:
 
     :param share: of the requests of the last ten seconds
     :param least: that may in any case, in ten seconds
+    :param now: when it begins
+    :param requests: all that had come then
     """
 
-    __slots__ = ("_seen", "_share", "_window", "least", "refused")
+    __slots__ = ("_at", "_seen", "_share", "_window", "least", "refused")
 
-    def __init__(self, share: float, least: int) -> None:
+    def __init__(self, share: float, least: int, now: float, requests: int = 0) -> None:
         self._share = share
         self._window = Window(REMEMBERED)
-        self._seen = 0
+        self._at = now
+        self._seen = requests
         self.least = least
         self.refused = 0
 
@@ -173,8 +176,10 @@ class RetryBudget:
         :param requests: all that ever came, a number that only rises
         """
         window = self._window
-        window.note(now, 0, requests - self._seen)
-        self._seen = requests
+        # of those that came since somebody asked last, the part of these ten seconds, on average
+        came, elapsed = requests - self._seen, now - self._at
+        window.note(now, 0, came if elapsed <= REMEMBERED else int(came * REMEMBERED / elapsed))
+        self._at, self._seen = now, requests
         window.look(now)
         if window.failed >= max(self.least, self._share * window.total):
             self.refused += 1

@@ -115,9 +115,9 @@ class Dispatch:
                 group.counts["failover"] += 1
         return upstream
 
-    def why(self, backend: str) -> str | None:
+    def why(self, backend: str, selection: Selection | None = None) -> str | None:
         """Why :meth:`pick` gave none though there are some: the key of an answer; None where there are none."""
-        return self.group(backend).why()
+        return self.group(backend).why(selection)
 
     def attempts(self, backend: str) -> int:
         """How often one request of a backend may be sent."""
@@ -150,7 +150,7 @@ class Dispatch:
         if most and self._registry.succeeding:
             most = max(most, self._limits.connections)
         # an open circuit means an answer at once
-        if not self._open or len(group.queue) >= most or group.why() == CIRCUIT_OPEN:
+        if not self._open or len(group.queue) >= most or group.why(waiter.selection) == CIRCUIT_OPEN:
             return False
         group.queue[waiter] = self._timers.start(seconds, lambda: self._expired(group, waiter))
         group.counts["queued"] += 1

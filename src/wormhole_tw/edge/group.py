@@ -101,9 +101,10 @@ class Group:
         self.sole: IUpstream | None = None
         self.requests = 0
         self.breaker: Breaker | None = None
-        self.budget = RetryBudget(USUAL.retries.budget, USUAL.retries.least)
+        now = timers.seconds()
+        self.budget = RetryBudget(USUAL.retries.budget, USUAL.retries.least, now)
         self.hedge_after = 0.0
-        self.hedges = RetryBudget(USUAL.retries.hedge_budget, 1)
+        self.hedges = RetryBudget(USUAL.retries.hedge_budget, 1, now)
         self.queue: dict[IWaiter, Timer] = {}
         self.trials: list[Member] = []
         self.ejected = 0
@@ -133,8 +134,9 @@ class Group:
                 else Breaker(settings.share, settings.requests, settings.window, settings.seconds, settings.trials)
             )
         if policy.retries != old.retries:
-            self.budget = RetryBudget(policy.retries.budget, policy.retries.least)
-            self.hedges = RetryBudget(policy.retries.hedge_budget, 1)
+            now = self._timers.seconds()
+            self.budget = RetryBudget(policy.retries.budget, policy.retries.least, now, self.requests)
+            self.hedges = RetryBudget(policy.retries.hedge_budget, 1, now, self.requests)
         if policy != old:
             for member in self._standings.values():
                 member.look_again()
@@ -236,8 +238,10 @@ class Group:
         if candidates is None:
             candidates = self.candidates(selection)
         now = self._timers.seconds()
-        upstream = self._trial(avoid, selection, seeker, now) if self.trials else None
-        if upstream is None:
+        trial = self._trial(avoid, selection, seeker, now) if self.trials else None
+        if trial is not None:
+            upstream: IUpstream | None = trial.upstream
+        else:
             if avoid:
                 candidates = tuple(upstream for upstream in candidates if upstream.key not in avoid)
                 candidates = candidates or self._last_resort(avoid, selection)
@@ -249,6 +253,8 @@ class Group:
         if upstream is None or (self.breaker is not None and not self.breaker.allows(now)):
             return None
         self.requests += 1
+        if trial is not None:
+            trial.tried = True
         return upstream
 
     def _last_resort(self, avoid: Collection[Hashable], selection: Selection | None) -> tuple[IUpstream, ...]:
@@ -271,21 +277,22 @@ class Group:
 
     def _trial(
         self, avoid: Collection[Hashable], selection: Selection | None, seeker: Seeker | None, now: float
-    ) -> IUpstream | None:
+    ) -> Member | None:
         for member in self.trials:
             upstream = member.upstream
-            if member.tried or upstream.key in avoid or not (selection is None or selection.takes(upstream.branch)):
+            if member.tried or not member.well or upstream.key in avoid:
+                continue
+            if selection is not None and not selection.takes(upstream.branch):
                 continue
             if seeker is not None and (seeker.repeats or now > member.until + PATIENCE):
-                member.tried = True
-                return upstream
+                return member
         return None
 
-    def why(self) -> str | None:
+    def why(self, selection: Selection | None) -> str | None:
         """Why :meth:`pick` had none though there are some: the key of an answer; None where there are none."""
         if self.breaker is not None and self.breaker.state is not BreakerState.CLOSED:
             return CIRCUIT_OPEN
-        return "overloaded" if self.members else None
+        return "overloaded" if self.candidates(selection) else None
 
     def room(self) -> None:
         """One of those who wait may find an upstream now."""

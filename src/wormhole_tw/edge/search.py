@@ -92,7 +92,7 @@ class Search:
     def _give_up(self) -> None:
         exchange, reason = self._exchange, None
         if self._failure is _NOBODY:
-            reason = self._context.dispatch.why(exchange.backend)
+            reason = self._context.dispatch.why(exchange.backend, exchange.selection)
         exchange.give_up(reason or reason_of(self._failure), code=code_of(self._failure))
 
     def _take(self, upstream: IUpstream) -> None:
