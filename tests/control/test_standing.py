@@ -12,7 +12,7 @@ from wormhole_tw.control.standing import FLOOR, FORGET, MEMORY, Place, Standing
 
 def served(standing: Standing, at: float, seconds: float, *, failed: bool = False) -> None:
     """A request comes, and is answered after so many seconds."""
-    standing.begin(at)
+    standing.begin(at, timed=True)
     standing.answered(at + seconds, seconds, failed)
     standing.end()
 
@@ -54,9 +54,14 @@ class TestLatency:
 
     def test_time_that_says_nothing_changes_nothing(self) -> None:
         standing = Standing(now=0.0, latency=0.3)
-        standing.begin(0.0)
+        standing.begin(0.0, timed=False)
+        assert (standing.active, standing.waiting) == (1, 0)
+        assert standing.estimate(9.0) < 0.3  # an upload takes as long as its visitor likes
         standing.answered(9.0, -1.0, failed=False)
         assert standing.latency == 0.3
+        standing.begin(9.0, timed=False)
+        standing.unanswered(timed=False)
+        assert standing.waiting == 0
 
     def test_it_is_forgotten_slowly_where_nobody_asks(self) -> None:
         standing = Standing(now=0.0, latency=1.0)
@@ -65,8 +70,8 @@ class TestLatency:
 
     def test_it_rises_while_somebody_waits_for_an_answer(self) -> None:
         standing = Standing(now=0.0, latency=0.01)
-        standing.begin(0.0)
-        standing.begin(2.0)
+        standing.begin(0.0, timed=True)
+        standing.begin(2.0, timed=True)
         assert standing.estimate(3.0) == 3.0
         assert standing.cost(3.0, 0) == pytest.approx(3.0 + FLOOR)
         standing.answered(3.0, 1.0, failed=False)
@@ -74,8 +79,8 @@ class TestLatency:
 
     def test_a_visitor_who_leaves_says_nothing(self) -> None:
         standing = Standing(now=0.0, latency=0.01)
-        standing.begin(0.0)
-        standing.unanswered()
+        standing.begin(0.0, timed=True)
+        standing.unanswered(timed=True)
         standing.end()
         assert standing.estimate(5.0) < 0.01
         assert (standing.active, standing.waiting) == (0, 0)

@@ -150,6 +150,18 @@ class TestLatency:
             stream.deliver(answer())
             visitor.lose()
 
+    def test_an_upload_may_take_its_time(self, home: Any) -> None:
+        house = home()
+        shares(house, 20, seconds=0.01)
+        upload = POST.replace(b"\r\n\r\nab", b"\r\n\r\na")
+        visitor, session, stream = house.ask(request=upload)
+        house.pass_time(6)
+        seen = shares(house, 60, seconds=0.01)
+        assert seen[session.facts.session_id] > 5
+        visitor.says(b"b")
+        stream.deliver(answer())
+        assert visitor.answers()
+
     def test_fast_errors_do_not_attract(self, home: Any) -> None:
         house = home()
         failing = house.sessions[0]

@@ -71,7 +71,7 @@ class Standing:
     :ivar weight: its share beside the others once it has grown to it
     :ivar grown_at: when it has
     :ivar active: requests on it, from the moment it was chosen to their end
-    :ivar waiting: those of them that have had no answer
+    :ivar waiting: those of them that are timed and have had no answer
     :ivar since: since when there is no answer, where somebody waits for one
     :ivar latency: the mean, in seconds; 0 where nothing is known
     :ivar failing: the share of failures among the latest answers, 0 to 1
@@ -122,38 +122,45 @@ class Standing:
 
     # what happens on it
 
-    def begin(self, now: float) -> None:
-        """A request was given to it; :meth:`end` has to follow, and :meth:`answered` may come before."""
+    def begin(self, now: float, timed: bool) -> None:
+        """A request was given to it; :meth:`end` has to follow, and :meth:`answered` may come before.
+
+        :param timed: how long its answer takes says something of the upstream: not so where its visitor has a body to
+            send, in his own time
+        """
         self.active += 1
-        if not self.waiting:
-            self.since = now
-        self.waiting += 1
+        if timed:
+            if not self.waiting:
+                self.since = now
+            self.waiting += 1
 
     def answered(self, now: float, seconds: float, failed: bool) -> None:
         """An answer's head has come, or the request has failed without one.
 
-        :param seconds: since the request was given to it; below 0 where that tells nothing of it
+        :param seconds: since the request was given to it; below 0 where that is not timed
         :param failed: the service failed; how soon is no merit
         """
-        self.waiting -= 1
         self.since = now
-        old = self.latency
-        if seconds >= 0.0 and (not failed or seconds > old):
-            if old:
-                kept = exp(min(0.0, self.at - now) / MEMORY)  # a clock that was set back must not overflow it
-                self.latency = old * kept + seconds * (1.0 - kept)
-            else:
-                self.latency = seconds
-            self.at = now
+        if seconds >= 0.0:
+            self.waiting -= 1
+            old = self.latency
+            if not failed or seconds > old:
+                if old:
+                    kept = exp(min(0.0, self.at - now) / MEMORY)  # a clock that was set back must not overflow it
+                    self.latency = old * kept + seconds * (1.0 - kept)
+                else:
+                    self.latency = seconds
+                self.at = now
         if failed:
             self.at = now
             self.failing += (1.0 - self.failing) * _STEP
         elif self.failing:
             self.failing *= 1.0 - _STEP
 
-    def unanswered(self) -> None:
+    def unanswered(self, timed: bool) -> None:
         """A request is over that had no answer, for no fault of the upstream's: its visitor left."""
-        self.waiting -= 1
+        if timed:
+            self.waiting -= 1
 
     def end(self) -> None:
         """A request that was given to it is over."""

@@ -191,7 +191,8 @@ class Exchange(Answering):
                     # took(), without the call: it is the first one that has it
                     self.standing = standing
                     now = self.asked = context.timers.seconds()
-                    standing.begin(now)
+                    head = self.head
+                    standing.begin(now, head is not None and head.framing is _NO_BODY)
                 self.send_on(connection)
                 return
         self._search = Search(context, self)

@@ -84,10 +84,10 @@ class Member(Standing):
         if asked >= 0.0 and now - asked > max(self.latency, PATIENCE):
             self.outrun(now, now - asked)
         else:
-            self.unanswered()
+            self.unanswered(asked >= 0.0)
 
-    def unanswered(self) -> None:
-        super().unanswered()
+    def unanswered(self, timed: bool) -> None:
+        super().unanswered(timed)
         self._unsaid()
 
     def _unsaid(self) -> None:

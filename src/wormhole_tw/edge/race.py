@@ -120,7 +120,7 @@ class Race:
             return
         group.counts["hedge"] += 1
         exchange.attempts += 1
-        other.standing.begin(now)
+        other.standing.begin(now, timed=True)
         runner = Runner(self, other, other.standing, now, self._connection)
         forward = exchange.forward
         assert forward is not None
@@ -207,7 +207,7 @@ class Race:
             if blames(error):
                 runner.standing.fared(now, now - runner.asked, 0)
             else:
-                runner.standing.unanswered()
+                runner.standing.unanswered(timed=True)
             runner.standing.end()
         else:
             self._first = None
@@ -268,7 +268,7 @@ class Runner:
     def retire(self) -> None:
         """The other one has won, or nobody wants an answer any more."""
         self.connection.cancel()
-        self.standing.unanswered()
+        self.standing.unanswered(timed=True)
         self.standing.end()
 
     def _win(self) -> None:

@@ -54,7 +54,7 @@ class Seeker:
         self.standing = standing
         if standing is not None:
             self.asked = now
-            standing.begin(now)
+            standing.begin(now, self.timed)
 
     def fared(self, now: float, status: int) -> None:
         """The upstream has answered with this status, or failed without an answer (0); once for each try."""

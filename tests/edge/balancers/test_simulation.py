@@ -97,7 +97,7 @@ def simulate(
         given[index] += 1
         queued[index] += 1
         worst = max(worst, queued[index])
-        upstream.standing.begin(now)
+        upstream.standing.begin(now, timed=True)
         if not stale:
             upstream.load += 1
         work = 0.0001 if index == failing else exponential(1.0) * SERVICE / speeds[index]
