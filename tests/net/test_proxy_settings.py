@@ -62,8 +62,9 @@ def test_what_is_no_proxy_is_refused_and_its_password_not_repeated(text: str, re
 
 
 def test_a_proxy_shows_neither_user_nor_password() -> None:
-    proxy = parse_proxy(f"socks5h://user:{SECRET}@proxy.example:9")
+    proxy = parse_proxy(f"socks5h://{SECRET}1:{SECRET}2@proxy.example:9")
     assert str(proxy) == "socks5h://proxy.example:9"
+    assert (proxy.user, proxy.password) == (SECRET.encode() + b"1", SECRET.encode() + b"2")
     assert SECRET not in repr(proxy)
     assert SECRET not in repr(ProxySettings(proxy))
 

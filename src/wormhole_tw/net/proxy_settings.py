@@ -43,7 +43,7 @@ class Proxy:
     scheme: str
     host: str
     port: int
-    user: bytes = b""
+    user: bytes = field(default=b"", repr=False)
     password: bytes = field(default=b"", repr=False)
     source: str = field(default="proxy", compare=False)
 
