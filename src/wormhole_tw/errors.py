@@ -23,6 +23,7 @@
         ├── CaUnavailable           the CA that certificates come from cannot be had: ``retry_after`` seconds
         ├── CaRefused               it refuses: ``code``, ``names``, ``retry_after``
         ├── ChallengeFailed         the CA cannot be shown that a name is ours
+        ├── IssuerUnavailable       who issues tokens, or their keys, cannot be had, or makes no sense
         └── TimedOut                a named limit in seconds passed
 
 What the peer did, what the world did and what the caller did are apart, so that ``except`` can be: a peer's
@@ -38,6 +39,7 @@ __all__ = [
     "ChallengeFailed",
     "ConfigError",
     "HttpError",
+    "IssuerUnavailable",
     "LinkLost",
     "LinkRefused",
     "MisuseError",
@@ -243,6 +245,10 @@ class CaRefused(WorldError):
 
 class ChallengeFailed(WorldError):
     """What proves to a CA that a name is ours could not be put where the CA looks; one sentence for the operator."""
+
+
+class IssuerUnavailable(WorldError):
+    """Who issues tokens, or the keys of these, cannot be had, or what it says makes no sense."""
 
 
 class TimedOut(WorldError):

@@ -36,6 +36,7 @@ __all__ = [
     "RetriesTable",
     "check_failovers",
     "parse_statuses",
+    "read_key",
     "read_policy",
 ]
 
@@ -298,7 +299,7 @@ def _read_balance(table: BalanceTable, source: str, key: str) -> Balance:
             raise ConfigError(source, where, f"a weight is more than 0 and at most {MAX_WEIGHT:.0f}")
     return Balance(
         method=table.method,
-        key=_read_key(table.key or "address", source, f"{key}.key"),
+        key=read_key(table.key or "address", source, f"{key}.key"),
         cookie=table.cookie or DEFAULT_COOKIE,
         cookie_time=table.cookie_time,
         overload=table.overload,
@@ -315,7 +316,12 @@ OURS = frozenset({"p2c", "round_robin", "least_busy", "hash", "sticky"})
 """Balancers that are known not to take what is not theirs; a plugin says itself what it takes."""
 
 
-def _read_key(text: str, source: str, where: str) -> Key:
+def read_key(text: str, source: str, where: str) -> Key:
+    """What requests are told apart by: ``address``, ``path``, ``header:NAME`` or ``cookie:NAME``.
+
+    :param where: the key, for errors
+    :raises ConfigError: it is none of these
+    """
     if text == "address":
         return _ADDRESS
     if text == "path":

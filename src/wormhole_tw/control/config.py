@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 from wormhole_tw.errors import ConfigError
 
+from .access import read_access
 from .acme import AcmeConfig, check_names, read_acme, refuse_acme_keys
 from .balancing import check_failovers, read_policy
 from .client_certificates import read_client_certificates
@@ -28,7 +29,7 @@ from .files import read_toml
 from .limits import Limits
 from .listeners import Listener, read_listeners
 from .middleware import with_middleware
-from .model import Backend, Site
+from .model import Backend, GateSettings, Site
 from .names import normalise_hostname
 from .origins import read_origins
 from .pages import read_pages
@@ -389,7 +390,10 @@ class _Resolver:
                 raise self._error(f"{key}.routes", "a site needs a route")
             if table.tls is not None:
                 check_passthrough(table, hostnames, self._source, key)
-            of_site = OfSite(name, hostnames, table.limits, security, self._folder, self._source, known, self._name)
+            gates = self._gates(table, key)
+            of_site = OfSite(
+                name, hostnames, table.limits, security, gates, self._folder, self._source, known, self._name
+            )
             routes = tuple(
                 read_route(route, of_site, f"{key}.routes[{index}]") for index, route in enumerate(table.routes)
             )
@@ -398,8 +402,13 @@ class _Resolver:
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
             asked = read_client_certificates(table, hostnames, self._folder, self._source, key)
             passthrough = table.tls is not None
-            sites.append(Site(name, tuple(hostnames), routes, own, security, asked, passthrough))
+            sites.append(Site(name, tuple(hostnames), routes, own, security, asked, passthrough, frozenset(gates)))
         return set_branches(sites)
+
+    def _gates(self, table: SiteTable, key: str) -> tuple[GateSettings, ...]:
+        """What is asked of every request to a site; who signs in there comes back to the first of its prefixes."""
+        prefixes = [route.path or "/" for route in table.routes if route.exact is None and route.pattern is None]
+        return read_access(table, self._folder, self._source, key, prefix=min(prefixes, key=len, default=None))
 
     # what they share
 

@@ -236,6 +236,7 @@ class Site:
     :ivar security: what its answers get besides, those of the edge too; None for nothing
     :ivar client_certificates: what its visitors have to show in TLS; None for nothing
     :ivar passthrough: its TLS is not ended here: visitors' connections go as they are to the backend of its one route
+    :ivar gates: of its routes' gates, those which are the whole site's: each is one for all routes
     :ivar plain: all its routes are prefixes and backends
     """
 
@@ -246,6 +247,7 @@ class Site:
     security: Security | None = None
     client_certificates: ClientCertificates | None = None
     passthrough: bool = False
+    gates: frozenset[GateSettings] = frozenset()
     plain: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from wormhole_tw.structs import Meta, Struct
 
+from .access_tables import AccessTable, MirrorTable
 from .middleware import MiddlewareTable
 
 __all__ = [
@@ -63,7 +64,7 @@ class EditTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     remove: list[str] = []
 
 
-class RouteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RouteTable(AccessTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[sites.routes]]``."""
 
     name: str | None = None
@@ -90,3 +91,4 @@ class RouteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_headers: EditTable | None = None
     response_headers: EditTable | None = None
     middleware: list[MiddlewareTable] = []
+    mirror: MirrorTable | None = None

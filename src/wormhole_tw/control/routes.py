@@ -21,9 +21,10 @@ from wormhole_tw.http.patterns import REST, Part, PathPattern, Template
 from wormhole_tw.http.regexes import Regex
 from wormhole_tw.http.rewriting import PathRewrite, PrefixSwap, Redirect
 
+from .access import read_access, read_mirror
 from .conditions import AddressIs, BranchIsThere, Condition, HostIs, MethodIs, SchemeIs, Share, ValueIs
 from .limits import SiteLimits
-from .model import MAINTENANCE, LocalAnswer, Route, Security, Selection, Site
+from .model import MAINTENANCE, GateSettings, LocalAnswer, Route, Security, Selection, Site
 from .names import normalise_hostname, normalise_prefix
 from .pages import read_page, read_text
 from .route_tables import EditTable, MaintenanceTable, RedirectTable, RespondTable, RouteTable, ValueTable
@@ -57,6 +58,7 @@ class OfSite(NamedTuple):
 
     :ivar hostnames: normalised
     :ivar folder: what relative paths of files are relative to
+    :ivar gates: what is asked of every request to the site
     :ivar known: raises ConfigError for a backend that is not there: ``known(key, name)``
     :ivar named: gives a name back, or raises ConfigError: ``named(key, name)``
     """
@@ -65,6 +67,7 @@ class OfSite(NamedTuple):
     hostnames: Sequence[str]
     limits: SiteLimits | None
     security: Security | None
+    gates: tuple[GateSettings, ...]
     folder: Path
     source: str
     known: Callable[[str, str], None]
@@ -114,7 +117,18 @@ class _Reader:
             rewrite=self._rewrite(kind, path, names),
             request_edits=self._edits("request_headers", table.request_headers),
             response_edits=self._edits("response_headers", table.response_headers),
+            gates=self._gates(path if kind == "prefix" else None) or None,
         )
+
+    def _gates(self, prefix: str | None) -> tuple[GateSettings, ...]:
+        """The site's, then its own."""
+        table, site = self._table, self._site
+        gates = site.gates + read_access(table, site.folder, site.source, self._key, prefix=prefix)
+        if table.mirror is None:
+            return gates
+        if table.backend is None:
+            self._refuse("mirror", "only beside backend: what the edge answers itself has no copy")
+        return (*gates, read_mirror(table.mirror, f"{self._key}.mirror", site.known))
 
     # what it wants
 

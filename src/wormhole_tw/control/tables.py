@@ -9,6 +9,7 @@ from typing import Literal
 
 from wormhole_tw.structs import Struct
 
+from .access_tables import AccessTable
 from .acme import ExternalAccountTable
 from .balancing import BalanceTable, BreakerTable, EjectionTable, HealthTable, QueueTable, RetriesTable
 from .dns import DnsTable
@@ -134,7 +135,7 @@ class BackendTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     queue: QueueTable | None = None
 
 
-class SiteTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SiteTable(AccessTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[sites]]``."""
 
     hostnames: list[str]

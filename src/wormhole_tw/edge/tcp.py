@@ -17,6 +17,7 @@ from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.passage import Course, Passage
 from wormhole_tw.edge.room import Room
 from wormhole_tw.edge.trust import Trust
+from wormhole_tw.edge.who import Who
 from wormhole_tw.errors import ProxyHeaderError
 from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.inherited import NOTHING, Inherited
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from wormhole_tw.control.config import EdgeConfig
     from wormhole_tw.control.tcp import TcpService
-    from wormhole_tw.control.trust import Trusted
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.net.proxy_protocol import ProxyHeader
     from wormhole_tw.net.timers import Timer
@@ -38,22 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["TcpFactory", "TcpPorts"]
 
 log = Logger()
-
-
-class _Who:
-    """A list of networks, and whether who has no address (on a Unix socket) is in it.
-
-    The zone of a link-local address is left out, which no network has: who is denied must not come in by it.
-    """
-
-    __slots__ = ("_networks", "_unix")
-
-    def __init__(self, listed: Trusted) -> None:
-        self._networks = Networks(listed.networks)
-        self._unix = listed.unix
-
-    def __contains__(self, address: str) -> bool:
-        return address.partition("%")[0] in self._networks if address else self._unix
 
 
 @implementer(IProtocol, IDrainable)
@@ -170,8 +154,8 @@ class TcpFactory(Factory):
         self._service = service
         self._trust = Trust(Networks(service.trusted), unix=service.trusts_unix)
         self._room = Room(self.context, self._trust)
-        self._allow = None if service.allow is None else _Who(service.allow)
-        self._deny = _Who(service.deny)
+        self._allow = None if service.allow is None else Who(service.allow)
+        self._deny = Who(service.deny)
         connect = self.context.limits.connect if service.connect is None else service.connect
         self._course = Course("tcp", service.name, service.backend, "", connect, service.idle)
 

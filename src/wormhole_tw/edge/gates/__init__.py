@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Gates"]
 
 
+_OF_SITE = ("", 0)
+"""In place of a route's name and number, for a gate that all routes of a site share."""
+
+
 class Gates:
     """The gates of the current catalog's routes, made when it is taken over.
 
@@ -54,8 +58,10 @@ class Gates:
                 if route.gates is None:
                     continue
                 seen[route.label] += 1
+                own = (route.label, seen[route.label])
                 self._of[id(route)] = tuple(
-                    self._one(old, (site.name, route.label, seen[route.label], settings)) for settings in route.gates
+                    self._one(old, (site.name, *(_OF_SITE if settings in site.gates else own), settings))
+                    for settings in route.gates
                 )
         for key, gate in old.items():
             if key not in self._made:

@@ -1,0 +1,81 @@
+"""What is asked of the claims of a token (RFC 7519), and which of them a service is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+__all__ = ["MAX_FIELD", "Claims"]
+
+MAX_FIELD = 4096
+"""Octets of a claim as a service is told it: the groups of somebody in many."""
+
+_EMAIL = "email"
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Rules over claims.
+
+    :ivar wanted: (claim, values): one of the values has to be the claim, or in it where it is a list.  A claim within
+        another is written with a dot (``realm_access.roles``); a value ``*@example.com`` is any with that end
+    :ivar told: (field name, claim): what the service gets
+    """
+
+    wanted: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    told: tuple[tuple[bytes, str], ...] = ()
+
+    @property
+    def names(self) -> frozenset[bytes]:
+        """The fields that a service is told claims in, lower-case."""
+        return frozenset(name.lower() for name, _ in self.told)
+
+    def refused(self, claims: Mapping[str, object]) -> str:
+        """The first claim that is not as it has to be; an empty string where all are.
+
+        An address of mail that the issuer says is not verified is nobody's (OpenID Connect Core §5.7).
+        """
+        for name, values in self.wanted:
+            if name == _EMAIL and claims.get("email_verified", True) is not True:
+                return name
+            if not any(_is(value, held) for held in _texts(_find(claims, name)) for value in values):
+                return name
+        return ""
+
+    def lines(self, claims: Mapping[str, object]) -> list[tuple[bytes, bytes]]:
+        """What the service is told of them: UTF-8, several values joined by commas, without control characters."""
+        lines = []
+        for field, name in self.told:
+            text = ",".join("".join(char for char in one if char.isprintable()) for one in _texts(_find(claims, name)))
+            value = text.strip(" ").encode("utf-8", "replace")[:MAX_FIELD]
+            if value:
+                lines.append((field, value))
+        return lines
+
+
+def _find(claims: Mapping[str, object], name: str) -> object:
+    if name in claims:  # some issuers use URLs as names
+        return claims[name]
+    found: object = claims
+    for part in name.split("."):
+        if not isinstance(found, Mapping):
+            return None
+        found = found.get(part)
+    return found
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, bool):
+        yield "true" if value else "false"
+    elif isinstance(value, str | int | float):
+        yield str(value)
+    elif isinstance(value, list):
+        for one in value:
+            if isinstance(one, str | int | float):
+                yield from _texts(one)
+
+
+def _is(wanted: str, held: str) -> bool:
+    if wanted.startswith("*@"):
+        return held.lower().endswith(wanted[1:].lower()) and held.count("@") == 1
+    return wanted == held

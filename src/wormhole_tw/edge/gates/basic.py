@@ -1,0 +1,173 @@
+"""``basic_auth``: a name and a password (RFC 7617), checked by bcrypt in a thread.
+
+bcrypt takes a twentieth of a second and more, which is what it is for.  So what proved right is remembered for a while
+(as a keyed hash), checks run in threads and few at a time, and who waits behind too many is told so.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections import OrderedDict, deque
+from hashlib import blake2b
+from os import urandom
+from typing import TYPE_CHECKING, cast
+
+import bcrypt
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from wormhole_tw.control.model import LocalAnswer
+from wormhole_tw.edge.interfaces import IGate
+from wormhole_tw.http.identity import tell
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.access import BasicRule
+    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.exchange import Exchange
+    from wormhole_tw.edge.outside import Outside
+
+__all__ = ["BasicGate", "make"]
+
+AT_ONCE = 2
+"""Checks that run at a time: more threads than that would take the processor from the reactor."""
+
+WAITING = 64
+"""Checks that wait: some seconds' worth."""
+
+REMEMBERED = 1024
+"""Proofs that are kept: a name with its right password is one."""
+
+KEPT_FOR = 300.0
+"""Seconds for which a proof is kept."""
+
+LONGEST = 72
+"""Octets of a password that bcrypt looks at; a longer one is wrong, for it would be cut."""
+
+_BUSY = LocalAnswer(
+    503,
+    ((b"Retry-After", b"2"),),
+    reason="sign-in-busy",
+    message="Too many names and passwords are being checked; try again in a moment.",
+)
+
+
+@implementer(IGate)
+class BasicGate:
+    """See the module."""
+
+    __slots__ = (
+        "_key",
+        "_known",
+        "_names",
+        "_outside",
+        "_refusal",
+        "_running",
+        "_seconds",
+        "_user",
+        "_users",
+        "_waiting",
+    )
+
+    def __init__(self, rule: BasicRule, context: EdgeContext) -> None:
+        self._users = dict(rule.users)
+        self._user = rule.user_header
+        names = {self._user.lower()} if self._user else set()
+        self._names = frozenset(names if rule.keep else {b"authorization", *names})
+        self._outside = cast("Outside", context.outside)
+        self._seconds = context.timers.seconds
+        self._key = urandom(32)
+        self._known: OrderedDict[bytes, float] = OrderedDict()
+        self._running = 0
+        self._waiting: deque[tuple[bytes, bytes, Deferred[bool]]] = deque()
+        self._refusal = LocalAnswer(
+            401,
+            ((b"WWW-Authenticate", b'Basic realm="%s", charset="UTF-8"' % rule.realm),),
+            reason="not-signed-in",
+            message="This needs a name and a password.",
+        )
+
+    def check(self, exchange: Exchange) -> LocalAnswer | Deferred[LocalAnswer | None] | None:
+        """See IGate."""
+        given = _credentials(exchange)
+        if given is None:
+            return self._refusal
+        name, password = given
+        proof = blake2b(b"%d:%s:%s" % (len(name), name, password), key=self._key, digest_size=16).digest()
+        now = self._seconds()
+        until = self._known.get(proof)
+        if until is not None and now < until:
+            self._let_in(exchange, name)
+            return None
+        if len(self._waiting) >= WAITING:
+            return _BUSY
+        checking = self._checked(name, password)
+
+        def judged(right: bool) -> LocalAnswer | None:
+            if not right:
+                return self._refusal
+            self._known[proof] = self._seconds() + KEPT_FOR
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+            self._let_in(exchange, name)
+            return None
+
+        return checking.addCallback(judged)
+
+    def close(self) -> None:
+        """See IGate."""
+        for _, _, waiting in self._waiting:
+            waiting.cancel()
+        self._waiting.clear()
+
+    def _let_in(self, exchange: Exchange, name: bytes) -> None:
+        if self._names and exchange.forward is not None:
+            lines = [(self._user, name)] if self._user else []
+            exchange.forward = tell(exchange.forward, names=self._names, lines=lines)
+
+    def _checked(self, name: bytes, password: bytes) -> Deferred[bool]:
+        known = name in self._users
+        # somebody's hash is checked in any case: the time that an answer takes tells nobody who is there
+        hashed = self._users[name] if known else next(iter(self._users.values()))
+        waiting: Deferred[bool] = Deferred()
+        self._waiting.append((hashed, password, waiting))
+        self._next()
+        return waiting if known else waiting.addCallback(lambda _: False)
+
+    def _next(self) -> None:
+        while self._waiting and self._running < AT_ONCE:
+            hashed, password, waiting = self._waiting.popleft()
+            if waiting.called:
+                continue  # cancelled
+            self._running += 1
+            self._outside.in_thread(_is_right, hashed, password).addBoth(self._ended, waiting)
+
+    def _ended(self, right: object, waiting: Deferred[bool]) -> None:
+        self._running -= 1
+        if not waiting.called:
+            waiting.callback(right is True)
+        self._next()
+
+
+def _credentials(exchange: Exchange) -> tuple[bytes, bytes] | None:
+    head = exchange.head
+    values = [] if head is None else [value for name, value in head.fields if name.lower() == b"authorization"]
+    if len(values) != 1:
+        return None
+    scheme, _, text = values[0].partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        name, colon, password = b64decode(text.strip(b" "), validate=True).partition(b":")
+    except binascii.Error:
+        return None
+    return (name, password) if colon else None
+
+
+def _is_right(hashed: bytes, password: bytes) -> bool:
+    return len(password) <= LONGEST and b"\0" not in password and bcrypt.checkpw(password, hashed)
+
+
+def make(settings: BasicRule, context: EdgeContext) -> BasicGate:
+    """See :mod:`wormhole_tw.edge.gates`."""
+    return BasicGate(settings, context)
