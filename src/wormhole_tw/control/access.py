@@ -6,6 +6,7 @@ password, token, sign-in, and, for those who are let in, the copy.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from wormhole_tw.errors import ConfigError
+from wormhole_tw.errors import ConfigError, IssuerUnavailable
 from wormhole_tw.http.edits import may_change
 from wormhole_tw.http.grammar import is_token
 
@@ -23,6 +24,7 @@ from .access_tables import AccessTable, BasicAuthTable, JwtTable, MirrorTable, O
 from .balancing import Key, read_key
 from .claims import Claims
 from .client_certificates import read_authorities
+from .keys import read_keys
 from .model import GateSettings
 from .trust import Trusted, read_networks
 
@@ -56,6 +58,9 @@ _ASYMMETRIC = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
 #: Octets of a shared secret, at least: RFC 7518 §3.2 wants as many as the hash has.
 _SHORTEST_SECRET = 32
 
+_NO_NETWORK = Trusted()
+_NO_CLAIMS = Claims()
+
 _SCOPES = ("openid", "email", "profile")
 
 SIGNED_IN = "/.wormhole/signed-in"
@@ -72,7 +77,7 @@ class AddressRule:
 
     kind: ClassVar[str] = "address"
     allow: Trusted | None = None
-    deny: Trusted = Trusted()
+    deny: Trusted = _NO_NETWORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ class TokenRule:
     secret: bytes | None = field(default=None, repr=False)
     authorities: tuple[bytes, ...] = field(default=(), repr=False)
     cookie: bytes = b""
-    claims: Claims = Claims()
+    claims: Claims = _NO_CLAIMS
     leeway: float = 30.0
     keep: bool = True
 
@@ -145,7 +150,7 @@ class SignInRule:
     authorities: tuple[bytes, ...] = field(default=(), repr=False)
     scopes: tuple[str, ...] = _SCOPES
     session: int = 12 * 3600
-    claims: Claims = Claims()
+    claims: Claims = _NO_CLAIMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +285,7 @@ def _token(table: JwtTable, read: _Reader) -> TokenRule:
         table.issuer or "",
         audiences,
         table.jwks_url or "",
-        None if table.jwks_file is None else _file(read, "jwks_file", table.jwks_file),
+        None if table.jwks_file is None else _key_file(table.jwks_file, read),
         secret,
         _authorities(table.ca_file, read),
         b"" if table.cookie is None else _cookie(table.cookie, read.at("cookie")),
@@ -288,6 +293,18 @@ def _token(table: JwtTable, read: _Reader) -> TokenRule:
         table.leeway,
         table.keep_token,
     )
+
+
+def _key_file(path: str, read: _Reader) -> bytes:
+    data = _file(read, "jwks_file", path)
+    try:
+        said = json.loads(data)
+        read_keys(said if isinstance(said, dict) else {}, path)
+    except ValueError:
+        raise read.refuse("jwks_file", f"{path} is no JSON") from None
+    except IssuerUnavailable as error:
+        raise read.refuse("jwks_file", str(error)) from None
+    return data
 
 
 def _algorithms(given: Sequence[str] | None, read: _Reader, *, symmetric: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Who may come in, as it stands in ``[[sites]]`` and ``[[sites.routes]]``; what the values mean :mod:`.access` knows."""
+"""Who may come in, as it stands in ``[[sites]]`` and ``[[sites.routes]]``; what it means :mod:`.access` knows."""
 
 from __future__ import annotations
 

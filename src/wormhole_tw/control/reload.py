@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import fields, replace
 
 from .acme import AcmeConfig
 from .config import EdgeConfig
 from .limits import Limits
 from .tcp import merge_tcp
 
-__all__ = ["restart_needed"]
+__all__ = ["merge", "restart_needed"]
 
 #: What a running edge cannot take over from a new file: it is bound, written down or handed out already.
 _FIXED = ("name", "names", "region", "public_https_port", "admin", "state", "listeners")
@@ -40,3 +41,14 @@ def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
 def _fixed_part(config: EdgeConfig, name: str) -> object:
     value = getattr(config, name)
     return [listener.untrusting for listener in config.listeners] if name == "listeners" else value
+
+
+def merge(old: EdgeConfig, new: EdgeConfig, restart: Iterable[str]) -> EdgeConfig:
+    """A new configuration as it holds before the next start: what needs that stays what it is, also for those who ask.
+
+    :param restart: what :func:`restart_needed` said; of TCP services somebody else takes care
+    """
+    kept = {key.split(".")[2]: getattr(old, key.split(".")[2]) for key in restart if key.startswith("$.edge.")}
+    keep_tls = any(key.startswith("$.tls.") for key in restart)
+    tls = replace(old.tls, policy=new.tls.policy) if keep_tls else new.tls
+    return replace(new, limits=old.limits, access_log=old.access_log, tls=tls, **kept)

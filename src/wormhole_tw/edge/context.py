@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.door import TunnelDoor
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.interfaces import IUpstreams
+    from wormhole_tw.edge.outside import Outside
     from wormhole_tw.edge.upstreams.origins import OriginUpstreams
     from wormhole_tw.net.timers import TimerWheel
     from wormhole_tw.net.turn import TurnEnd
@@ -104,6 +105,7 @@ class EdgeContext:
     :ivar in_flight: requests, where they have a limit
     :ivar turn: the end of the reactor's turn
     :ivar site_limits: the limits of a site that has some of its own
+    :ivar outside: threads and the web, for gates that want them; None where there is nothing but what tests give
     :ivar passages: connections that lead through the tunnel as they are
     :ivar offers: whether an agent of a release branch could take a request for a backend now
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
@@ -132,6 +134,7 @@ class EdgeContext:
         "offers",
         "on_exchange_done",
         "origins",
+        "outside",
         "passages",
         "pool",
         "public_port",
@@ -156,6 +159,7 @@ class EdgeContext:
         names: frozenset[str] = frozenset(),
         public_port: int = 443,
         awaited: Mapping[bytes, bytes] | None = None,
+        outside: Outside | None = None,
         origins: OriginUpstreams | None = None,
         region: str = "",
     ) -> None:
@@ -165,6 +169,7 @@ class EdgeContext:
         :param wall: seconds since 1970, for ``Date``
         """
         self.awaited = awaited
+        self.outside = outside
         self.catalogs = catalogs
         self.registry = registry
         self.timers = timers

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.inflight import Counted
     from wormhole_tw.edge.members import Member
+    from wormhole_tw.edge.mirror import Copy
     from wormhole_tw.http.added import Lines
     from wormhole_tw.net.timers import Timer
 
@@ -57,6 +58,7 @@ class Exchange(Answering):
     :ivar attempts: how often it was sent
     :ivar began: the wheel's clock when the head was there
     :ivar upstream: the last one it was sent to
+    :ivar copy: what else gets its body; None for nobody
     :ivar facts: what is known of the visitor and its connection; ``facts.address`` is *the* visitor's address
     :ivar host: the host name that was asked for, normalised
     :ivar limits: those of its site, once it is known, and the edge's before
@@ -75,6 +77,7 @@ class Exchange(Answering):
         "_whole",
         "attempts",
         "began",
+        "copy",
         "host",
         "limits",
         "local",
@@ -124,6 +127,7 @@ class Exchange(Answering):
         self._raw_in_ended = False
         self._raw_out_ended = False
         self._whole: Timer | None = None
+        self.copy: Copy | None = None
 
     # what the visitor's connection calls
 
@@ -252,6 +256,8 @@ class Exchange(Answering):
         if limit and self.received > limit:
             self.request_failed(_too_large())
             return
+        if self.copy is not None:
+            self.copy.add(event)
         connection = self._connection
         held = self._held
         if held is not None:
@@ -270,6 +276,8 @@ class Exchange(Answering):
         if self._trailers is not None or self.state is State.DONE:
             return  # it was whole with its head
         self._trailers = event if not event.trailers else End(trailers_onwards(event.trailers))
+        if self.copy is not None:
+            self.copy.add(self._trailers)
         connection = self._connection
         if connection is not None:
             connection.send(self._trailers)
@@ -454,6 +462,8 @@ class Exchange(Answering):
         elif self._walk is not None:
             self._walk.stop()
         self._held = None
+        if self.copy is not None and self._trailers is None:
+            self.copy.give_up()
         if self.standing is not None:
             self.left()
         if self._whole is not None:

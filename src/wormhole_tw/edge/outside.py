@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.protocol import Protocol as Connection
 from twisted.web.client import Agent, ResponseDone
 from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
@@ -95,7 +96,7 @@ class _Client:
 
     async def _within(self, asking: Any, url: str) -> dict[str, Any]:
         try:
-            return await Deferred.fromCoroutine(asking).addTimeout(ANSWER_WITHIN, self._reactor, _too_late)  # type: ignore[no-any-return]
+            return await Deferred.fromCoroutine(asking).addTimeout(ANSWER_WITHIN, self._reactor, _too_late)
         except (IssuerUnavailable, CancelledError):
             raise
         except Exception as error:
@@ -104,7 +105,12 @@ class _Client:
 
     async def _ask(self, method: str, url: str, **options: Any) -> dict[str, Any]:
         answer = await self._http.request(
-            method, url, headers={"Accept": ["application/json"]}, allow_redirects=False, unbuffered=True, **options
+            method,
+            url,
+            headers=Headers({"Accept": ["application/json"]}),
+            allow_redirects=False,
+            unbuffered=True,
+            **options,
         )
         body = _Body()
         answer.original.deliverBody(body)

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from wormhole_tw.control.catalog import CatalogHolder, build_catalog, removed_tokens
 from wormhole_tw.control.registry import Registry
-from wormhole_tw.control.reload import restart_needed
+from wormhole_tw.control.reload import merge, restart_needed
 from wormhole_tw.control.tcp import merge_tcp
 from wormhole_tw.edge.accept import AcceptFactory
 from wormhole_tw.edge.agents import Agents
@@ -27,6 +27,7 @@ from wormhole_tw.edge.door import TunnelDoor
 from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.leaving import leave
 from wormhole_tw.edge.observer import Observer
+from wormhole_tw.edge.outside import Outside
 from wormhole_tw.edge.tcp import TcpPorts
 from wormhole_tw.edge.trust import Trust
 from wormhole_tw.edge.upstreams.origins import OriginUpstreams
@@ -166,6 +167,7 @@ class EdgeService(Service):
             public_port=config.public_https_port or HTTPS,
             region=config.region,
             awaited=self._keeper.awaited if config.tls.mode == "acme" else None,
+            outside=Outside(reactor),
             origins=OriginUpstreams.of(reactor, config, self._catalogs, timers),
         )
         self._agents = Agents(
@@ -373,11 +375,8 @@ class EdgeService(Service):
             return
         check_balancers(config.backends, config.source)
         restart = restart_needed(self.config, config)
-        # What needs a restart stays what it is until then, also for those who ask this service.
-        fixed = {key.split(".")[2] for key in restart if key.startswith("$.edge.")}
-        keep_tls = any(key.startswith("$.tls.") for key in restart)
         ports = merge_tcp(self.config.tcp, config.tcp)
-        merged = replace(_merged(self.config, config, fixed, keep_tls=keep_tls), tcp=ports.kept)
+        merged = replace(merge(self.config, config, restart), tcp=ports.kept)
         certificates = keeper.prepare(merged)
         middleware = context.middleware.prepare(catalog)
         keeper.serve(merged, certificates)
@@ -385,8 +384,8 @@ class EdgeService(Service):
         for door, listener in zip(self._doors, merged.listeners, strict=True):
             door.believe(Trust.of(listener))
         tcp.serve(ports.services)
-        if self._context is not None and self._context.origins is not None:
-            self._context.origins.ask(merged)
+        if context.origins is not None:
+            context.origins.ask(merged)
         old = self._catalogs.swap(catalog)
         context.middleware.take_over(middleware)
         ended = agents.end_tokens(removed_tokens(old, catalog))
@@ -486,9 +485,3 @@ def _tell_when(deferred: Deferred[None]) -> Deferred[None]:
 
     deferred.addCallback(tell)
     return waiter
-
-
-def _merged(old: EdgeConfig, new: EdgeConfig, fixed: set[str], *, keep_tls: bool) -> EdgeConfig:
-    kept = {name: getattr(old, name) for name in fixed}
-    tls = replace(old.tls, policy=new.tls.policy) if keep_tls else new.tls
-    return replace(new, limits=old.limits, access_log=old.access_log, tls=tls, **kept)

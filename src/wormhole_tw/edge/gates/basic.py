@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from wormhole_tw.control.model import LocalAnswer
 from wormhole_tw.edge.interfaces import IGate
+from wormhole_tw.errors import HttpError
 from wormhole_tw.http.identity import tell
 
 if TYPE_CHECKING:
@@ -116,9 +117,10 @@ class BasicGate:
 
     def close(self) -> None:
         """See IGate."""
-        for _, _, waiting in self._waiting:
-            waiting.cancel()
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, deque()
+        for _, _, one in waiting:
+            if not one.called:  # else it was cancelled
+                one.errback(HttpError(503, _BUSY.reason, _BUSY.message or ""))
 
     def _let_in(self, exchange: Exchange, name: bytes) -> None:
         if self._names and exchange.forward is not None:

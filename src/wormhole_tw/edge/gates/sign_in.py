@@ -17,12 +17,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from wormhole_tw.control.keys import Judge, KeySet, Unsigned, read_keys
 from wormhole_tw.control.model import LocalAnswer
 from wormhole_tw.edge.gates.token import UNAVAILABLE
 from wormhole_tw.edge.interfaces import IGate
 from wormhole_tw.edge.sign_in.fetched import Fetched
 from wormhole_tw.edge.sign_in.issuer import Metadata, metadata_of
-from wormhole_tw.edge.sign_in.keys import Judge, KeySet, Unsigned, read_keys
 from wormhole_tw.edge.sign_in.sealed import Sealer
 from wormhole_tw.errors import IssuerUnavailable
 from wormhole_tw.http.identity import cookies_named, tell
@@ -87,11 +87,13 @@ class SignInGate:
         "_rule",
         "_sealer",
         "_sign_out",
+        "_wall",
     )
 
     def __init__(self, rule: SignInRule, context: EdgeContext) -> None:
         self._rule = rule
         name = f"{rule.issuer}\0{rule.client_id}"
+        self._wall = context.wall
         self._sealer = Sealer(rule.secret, name, context.wall)
         # the prefix keeps others of the same domain from setting it (RFC 6265bis §4.1.3)
         self._cookie = b"__Host-wormhole-" + blake2b(name.encode(), digest_size=4).hexdigest().encode()
@@ -99,11 +101,10 @@ class SignInGate:
         self._kept = {name.partition(".")[0] for name, _ in rule.claims.wanted}
         self._kept |= {name for name, _ in rule.claims.wanted} | {name for _, name in rule.claims.told}
         self._kept |= {name.partition(".")[0] for _, name in rule.claims.told} | {"sub", "email_verified"}
-        client = self._client = cast("Outside", context.outside).client(rule.authorities)
+        self._client = cast("Outside", context.outside).client(rule.authorities)
         seconds = context.timers.seconds
         self._metadata = Fetched(f"what {rule.issuer} says of itself", self._fetch_metadata, seconds)
         self._keys = Fetched(f"the key set of {rule.issuer}", self._fetch_keys, seconds)
-        del client
 
     def check(self, exchange: Exchange) -> LocalAnswer | Deferred[LocalAnswer | None] | None:
         """See IGate."""
@@ -231,9 +232,9 @@ class SignInGate:
         if not isinstance(token, str):
             raise IssuerUnavailable(f"{metadata.token}: it gave no id_token")
         judge = Judge(_ALGORITHMS, metadata.issuer, (rule.client_id,), _LEEWAY)
-        claims = judge.claims(token, await self._keys.newest())
+        claims = judge.claims(token, await self._keys.newest(), self._wall())
         if claims is None:
-            claims = judge.claims(token, await self._keys.newest(anew=True))
+            claims = judge.claims(token, await self._keys.newest(anew=True), self._wall())
         if claims is None:
             raise Unsigned("its key is not in the key set")
         nonce = claims.get("nonce")

@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.control.keys import Judge, KeySet, Unsigned, read_keys
 from wormhole_tw.control.model import LocalAnswer
 from wormhole_tw.edge.interfaces import IGate
 from wormhole_tw.edge.sign_in.fetched import Fetched
 from wormhole_tw.edge.sign_in.issuer import metadata_of
-from wormhole_tw.edge.sign_in.keys import Judge, KeySet, Unsigned, read_keys
 from wormhole_tw.errors import IssuerUnavailable
 from wormhole_tw.http.identity import cookies_named, tell
 
@@ -134,7 +134,7 @@ class TokenGate:
         self, exchange: Exchange, token: str, proof: bytes, keys: KeySet | bytes, *, last: bool
     ) -> LocalAnswer | None:
         try:
-            claims = self._judge.claims(token, keys)
+            claims = self._judge.claims(token, keys, self._wall())
         except Unsigned:
             return _BAD
         if claims is None:

@@ -41,6 +41,7 @@ class Fetched(Generic[T]):
         self._fetch = fetch
         self._seconds = seconds
         self._had_at = self._tried_at = float("-inf")
+        self._stopped = False
         self._failed: IssuerUnavailable | None = None
         self._fetching: Deferred[None] | None = None
         self._waiting: list[Deferred[T]] = []
@@ -70,10 +71,11 @@ class Fetched(Generic[T]):
 
     def stop(self) -> None:
         """Nobody wants it any more."""
+        self._stopped = True
         fetching, self._fetching = self._fetching, None
+        waiting, self._waiting = self._waiting, []
         if fetching is not None:
             fetching.cancel()
-        waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.errback(IssuerUnavailable(f"{self._what} is not wanted any more"))
 
@@ -102,9 +104,9 @@ class Fetched(Generic[T]):
             one.callback(value)
 
     def _not_had(self, failure: Failure) -> None:
-        if self._fetching is None and self._waiting == [] and not isinstance(failure.value, IssuerUnavailable):
-            return  # stopped
         self._fetching = None
+        if self._stopped:
+            return
         error = failure.value
         if not isinstance(error, IssuerUnavailable):
             log.failure("{what} cannot be had", failure, what=self._what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ class Metadata(NamedTuple):
     """Where its parts are: https URLs.
 
     :ivar issuer: as its tokens name it
+    :ivar authorization: empty, as the next may be, where it does not sign people in
     :ivar by_form: the client says its secret in the form; otherwise in the ``Authorization`` field
     """
 
@@ -41,16 +43,21 @@ async def metadata_of(issuer: str, client: JsonClient) -> Metadata:
     # Discovery §4.3: exactly the same; with or without the last slash, which people leave out
     if not isinstance(named, str) or named.rstrip("/") != issuer.rstrip("/"):
         raise IssuerUnavailable(f"{url}: it is of another issuer")
-    places = []
-    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
-        place = said.get(name, "")
-        if name == "jwks_uri" or place:
-            if not isinstance(place, str) or not _is_https(place):
-                raise IssuerUnavailable(f"{url}: {name} is no https URL")
-        places.append(place)
+    authorization, token, keys = (
+        _place(said, url, name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")
+    )
+    if not keys:
+        raise IssuerUnavailable(f"{url}: it names no jwks_uri")
     methods = said.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     by_form = isinstance(methods, list) and "client_secret_basic" not in methods
-    return Metadata(named, *places, by_form)
+    return Metadata(named, authorization, token, keys, by_form)
+
+
+def _place(said: Mapping[str, object], url: str, name: str) -> str:
+    place = said.get(name) or ""
+    if not isinstance(place, str) or (place and not _is_https(place)):
+        raise IssuerUnavailable(f"{url}: {name} is no https URL")
+    return place
 
 
 def _is_https(url: str) -> bool:
