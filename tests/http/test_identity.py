@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wormhole_tw.http.events import Fields, RequestHead
-from wormhole_tw.http.identity import cookies_named, tell
+from wormhole_tw.http.identity import cookie_names, cookies_named, tell
 
 
 def head(*fields: tuple[bytes, bytes]) -> RequestHead:
@@ -27,9 +27,11 @@ def test_what_visitors_say_in_any_spelling_is_gone() -> None:
 def test_cookies_that_stay_here() -> None:
     before = head((b"Cookie", b"a=1; mine=x; b=2"), (b"cookie", b"mine=y"), (b"Cookie", b" mine =z;c=3"))
     assert told(before, cookies=(b"mine",)) == [(b"Cookie", b"a=1; b=2"), (b"Cookie", b"c=3")]
+    assert told(before, prefix=b"mi") == [(b"Cookie", b"a=1; b=2"), (b"Cookie", b"c=3")]
     assert told(before) == before.fields
 
 
 def test_all_cookies_of_a_name() -> None:
     before = head((b"Cookie", b'a=1; mine=x; mine; mine="q"'), (b"Accept", b"mine=no"), (b"cookie", b"mine=y=="))
+    assert cookie_names(before, b"mi") == [b"mine", b"mine", b"mine"]
     assert cookies_named(before, b"mine") == [b"x", b'"q"', b"y=="]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["cookies_named", "tell"]
+__all__ = ["cookie_names", "cookies_named", "tell"]
 
 _COOKIE = b"cookie"
 
@@ -20,6 +20,7 @@ def tell(
     names: Collection[bytes] = (),
     lines: Iterable[tuple[bytes, bytes]] = (),
     cookies: Collection[bytes] = (),
+    prefix: bytes = b"",
 ) -> RequestHead:
     """A request as it goes on: fields of these names are ours alone, and some cookies stay here.
 
@@ -28,14 +29,19 @@ def tell(
     :param names: lower-case, with hyphens
     :param lines: what is said instead
     :param cookies: names of cookies that do not go on
+    :param prefix: nor do those whose names begin with it; empty for none
     """
     fields = []
     for line in head.fields:
         name = line[0].lower()
         if name.replace(b"_", b"-") in names:
             continue
-        if cookies and name == _COOKIE:
-            kept = [pair for pair in line[1].split(b";") if pair.partition(b"=")[0].strip(b" \t") not in cookies]
+        if name == _COOKIE and (cookies or prefix):
+            kept = []
+            for pair in line[1].split(b";"):
+                cookie = pair.partition(b"=")[0].strip(b" \t")
+                if cookie not in cookies and not (prefix and cookie.startswith(prefix)):
+                    kept.append(pair)
             if not kept:
                 continue
             fields.append((line[0], b";".join(kept).strip(b" \t")))
@@ -47,11 +53,18 @@ def tell(
 
 def cookies_named(head: RequestHead, name: bytes) -> list[bytes]:
     """The values of all cookies of a name, as sent: a domain above can set one that comes first (RFC 6265 §8.6)."""
-    found = []
+    return [value for found, value in _cookies(head) if found == name]
+
+
+def cookie_names(head: RequestHead, prefix: bytes) -> list[bytes]:
+    """The names of cookies that begin with this, in order."""
+    return [name for name, _ in _cookies(head) if name.startswith(prefix)]
+
+
+def _cookies(head: RequestHead) -> Iterator[tuple[bytes, bytes]]:
     for field, value in head.fields:
         if len(field) == len(_COOKIE) and field.lower() == _COOKIE:
             for pair in value.split(b";"):
                 key, equals, text = pair.partition(b"=")
-                if equals and key.strip(b" \t") == name:
-                    found.append(text.strip(b" \t"))
-    return found
+                if equals:
+                    yield key.strip(b" \t"), text.strip(b" \t")

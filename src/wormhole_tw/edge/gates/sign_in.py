@@ -25,7 +25,7 @@ from wormhole_tw.edge.sign_in.fetched import Fetched
 from wormhole_tw.edge.sign_in.issuer import Metadata, metadata_of
 from wormhole_tw.edge.sign_in.sealed import Sealer
 from wormhole_tw.errors import IssuerUnavailable
-from wormhole_tw.http.identity import cookies_named, tell
+from wormhole_tw.http.identity import cookie_names, cookies_named, tell
 
 if TYPE_CHECKING:
     from wormhole_tw.control.access import SignInRule
@@ -43,6 +43,9 @@ WAY_SECONDS = 600
 
 MOST_COOKIE = 3800
 """Octets of a cookie's value: browsers drop one of more than 4096 with its name and attributes."""
+
+MOST_WAYS = 6
+"""Sign-ins that one browser has begun; with more, all but the newest are forgotten, for they make its requests long."""
 
 MOST_TARGET = 2048
 """Octets of where somebody wanted to; a longer one comes back to the site's beginning."""
@@ -137,9 +140,7 @@ class SignInGate:
             message = f"This is not for the account that you signed in with; {out} signs you out."
             return LocalAnswer(403, (_NEVER_STORED,), reason="not-allowed", message=message)
         if exchange.forward is not None:
-            exchange.forward = tell(
-                exchange.forward, names=rules.names, lines=rules.lines(claims), cookies=(self._cookie,)
-            )
+            exchange.forward = tell(exchange.forward, names=rules.names, lines=rules.lines(claims), prefix=self._cookie)
         return None
 
     # there
@@ -167,8 +168,11 @@ class SignInGate:
         }
         mark = "&" if "?" in metadata.authorization else "?"
         location = f"{metadata.authorization}{mark}{urlencode(wanted, quote_via=quote)}"
-        cookie = self._set(self._way_of(state), self._sealer.seal("way", way, WAY_SECONDS), WAY_SECONDS)
-        return _redirect(location, cookie)
+        cookies = [self._set(self._way_of(state), self._sealer.seal("way", way, WAY_SECONDS), WAY_SECONDS)]
+        begun = cookie_names(head, self._cookie + b"-")
+        if len(begun) >= MOST_WAYS:
+            cookies += [self._set(name, b"", 0) for name in begun]
+        return _redirect(location, *cookies)
 
     def _way_of(self, state: str) -> bytes:
         return self._cookie + b"-" + state[:8].encode()
