@@ -45,6 +45,7 @@ ALIKE = frozenset(
         "end_to_end/test_origins.py",
         "end_to_end/test_restart.py",
         "end_to_end/test_routing.py",
+        "end_to_end/test_sign_in.py",
         "end_to_end/test_supervised.py",
         "end_to_end/test_tenants.py",
         "end_to_end/test_tls_configuration.py",

@@ -7,7 +7,6 @@ import re
 import ssl
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,8 +49,8 @@ class Desk:
         other["jwt"] = {"issuer": self.issuer, "audience": client["client_id"], "ca_file": str(authority.file)}
         house.write()
         house.start_edge()
-        house.agent("agent", origin.port)
-        house.agent("agent", origin.port, backend="other")
+        self.agent = house.agent("agent", origin.port)
+        house.agent("other agent", origin.port, backend="other")
 
     def ask(self, path: str, said: Any) -> Any:
         """Something of the issuer, by JSON."""
@@ -64,7 +63,7 @@ class Desk:
         """Status, where it leads to, and the body; cookies are kept as a browser keeps them."""
         done = self.house.curl(
             "-sS", "--cacert", str(self.house.folder / "both.pem"), "-b", str(self.jar), "-c", str(self.jar),
-            "-w", "\n%{http_code} %{redirect_url}", *args, url,
+            "-w", "\n%{http_code} %{redirect_url}", *args, url, host=urlsplit(url).hostname or APP,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         body, _, last = done.stdout.rpartition(b"\n")
@@ -87,9 +86,10 @@ def heard(call: Call) -> None:
     call.answer(json.dumps({name: call.headers.get_all(name) for name in names}).encode())
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+@pytest.fixture(scope="module")
+def only_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     need_program("curl")
+    tmp_path = tmp_path_factory.mktemp("desk")
     authority = Authority(tmp_path / "certificates")
     with Origin({"/": heard, "/page": heard}) as origin, open_house(tmp_path) as house:
         made = Desk(house, authority, origin)
@@ -98,6 +98,14 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield made
 
 
+@pytest.fixture
+def desk(only_desk: Desk) -> Desk:
+    """With a browser that has no cookies yet."""
+    only_desk.jar.unlink(missing_ok=True)
+    return only_desk
+
+
+@pytest.mark.deadline(90)
 def test_a_sign_in_from_the_page_and_back_to_it(desk: Desk) -> None:
     page = desk.house.url("/page?a=b&c")
     status, there, _ = desk.get(page, *PAGE)
@@ -118,9 +126,10 @@ def test_a_sign_in_from_the_page_and_back_to_it(desk: Desk) -> None:
     assert said == {"X-User": ["ann"], "X-Groups": ["staff,x"], "Cookie": None, "Authorization": None}
 
     # Nothing is kept at the edge: another process knows who signed in.
+    mark = desk.agent.mark()
     assert desk.house.edge.stop() == 0
     desk.house.start_edge()
-    desk.house.wait_ready(desk.house.programs.named("agent"), deadline=30)
+    desk.house.wait_ready(desk.agent, after=mark)
     assert desk.get(page)[0] == 200
 
     # Out again.
@@ -182,6 +191,6 @@ def test_a_token_of_the_issuer_opens_what_takes_tokens(desk: Desk) -> None:
     assert status == 200
     assert json.loads(body)["Authorization"] == [f"Bearer {token}"]
     assert desk.get(url, "-H", f"Authorization: Bearer {token[:-4]}AAAA")[0] == 401
-    # The keys are here: who has signed in does not need the issuer.
+    # The keys are here: who has a token does not need the issuer.
     desk.program.end()
     assert desk.get(url, "-H", f"Authorization: Bearer {token}")[0] == 200
