@@ -24,6 +24,12 @@ needs_both = pytest.mark.skipif(sys.implementation.name == "pypy", reason="compa
 REBUILT = ("wormhole_tw.control", "wormhole_tw.wire")
 
 
+def _descendants(kind: type) -> Iterator[type]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
 def _rebuilt(*names: str) -> list[ModuleType]:
     """Modules of the package once more, with the records of PyPy."""
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(REBUILT)}
@@ -32,7 +38,7 @@ def _rebuilt(*names: str) -> list[ModuleType]:
     parents = {name: vars(sys.modules["wormhole_tw"]).get(name.rpartition(".")[2]) for name in REBUILT}
     try:
         made = [importlib.import_module(name) for name in names]
-        for kind in pure_structs.Struct.__subclasses__():
+        for kind in _descendants(pure_structs.Struct):
             # annotations are texts until they are asked for, and mean what stands in the module then
             assert all(field.type is not None for field in pure_structs.fields(kind))
         return made

@@ -48,7 +48,7 @@ class JwtTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``jwt``."""
 
     issuer: _Text | None = None
-    audience: _Text | list[str] | None = None
+    audience: str | list[str] | None = None
     jwks_url: _Text | None = None
     jwks_file: str | None = None
     secret_file: str | None = None
