@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IProtocol
 
+    from wormhole_tw.control.model import Selection
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.net.timers import Timer
@@ -80,6 +81,7 @@ class Course(NamedTuple):
     :ivar host: the host name that its ClientHello asks for; empty where nobody looked
     :ivar connect: seconds until the service is reached, for each try
     :ivar idle: seconds without an octet either way; 0 is off
+    :ivar selection: which of the backend's upstreams it may lead to; None for any
     """
 
     kind: str
@@ -88,6 +90,7 @@ class Course(NamedTuple):
     host: str
     connect: float
     idle: float
+    selection: Selection | None = None
 
 
 @implementer(IDrainable, IWaiter)
@@ -196,7 +199,10 @@ class Passage(Seeker):
 
     # IWaiter
 
-    selection = None
+    @property
+    def selection(self) -> Selection | None:
+        """See IWaiter."""
+        return self.course.selection
 
     @property
     def seeker(self) -> Passage:
@@ -218,7 +224,7 @@ class Passage(Seeker):
 
     def _find(self) -> None:
         context, backend = self._context, self.course.backend
-        upstream = context.dispatch.pick(backend, self._avoid, None, self)
+        upstream = context.dispatch.pick(backend, self._avoid, self.course.selection, self)
         if upstream is not None:
             self._dial(upstream)
         elif not (expects_successor(self._failure) and context.dispatch.wait(backend, self)):

@@ -47,7 +47,7 @@ def passthrough(context: EdgeContext, site: Site, name: str, facts: ConnectionFa
     """
     [route] = site.routes
     limits = context.limits if route.limits is None else context.site_limits(route.limits)
-    course = Course("passthrough", site.name, route.backend, name, limits.connect, limits.upgrade_idle)
+    course = Course("passthrough", site.name, route.backend, name, limits.connect, limits.upgrade_idle, route.selection)
     in_flight = None
     if limits.requests_per_site or limits.requests_per_address:
         try:
