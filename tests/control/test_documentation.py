@@ -25,6 +25,7 @@ from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.dns import DnsTable, UpdateTable
 from wormhole_tw.control.environment import EDGE_VARIABLES
 from wormhole_tw.control.limits import Limits, SiteLimits
+from wormhole_tw.control.tokens import digest_line
 from wormhole_tw.control.middleware import MiddlewareTable
 from wormhole_tw.control.origins import OriginTable
 
@@ -91,3 +92,23 @@ def test_the_example_is_right_and_warns_of_nothing() -> None:
     assert match is not None
     config = EdgeConfig.from_dict(tomllib.loads(match[1]))
     assert build_catalog(config).warnings == ()
+
+
+ROUTING = (ROOT / "docs" / "routing.md").read_text()
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", ROUTING, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.split("\n", 1)[0].strip("[]# "))
+def test_the_examples_of_routes_load(text: str) -> None:
+    """Those that show routes alone belong to a site, and every backend that they name has to be there."""
+    if "[[sites]]" not in text:
+        text = '[[sites]]\nhostnames = ["shop.example.com"]\n' + text
+    raw = tomllib.loads(text)
+    names = {route["backend"] for site in raw["sites"] for route in site["routes"] if "backend" in route}
+    raw["backends"] = [{"name": name, "tokens": [digest_line(name)]} for name in sorted(names)]
+    catalog = build_catalog(EdgeConfig.from_dict({"edge": {"https": ["tcp:443"]}, **raw}, hostname="machine"))
+    assert catalog.warnings == ()
+
+
+def test_routes_have_examples() -> None:
+    assert len(EXAMPLES) >= 3

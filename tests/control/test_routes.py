@@ -50,6 +50,7 @@ TO = {"backend": ...}
         ({"hosts": []}, "hosts", "empty: leave it out for any"),
         ({"hosts": ["other.test"]}, "hosts[0]", "other.test is none of the site's hostnames"),
         ({"hosts": ["a.b.preview.example.test"]}, "hosts[0]", "is none of the site's hostnames"),
+        ({"hosts": ["*.example.test"]}, "hosts[0]", "*.example.test is none of the site's hostnames"),
         ({"hosts": ["a..b"]}, "hosts[0]", "'a..b' is no host name: an empty label"),
         ({"methods": []}, "methods", "empty: leave it out for any"),
         ({"methods": ["get"]}, "methods[0]", "'get' is no method: GET, POST … in capitals"),
@@ -214,10 +215,10 @@ def test_conditions_in_the_order_of_what_they_cost() -> None:
         addresses=["192.0.2.7", "2001:db8::/32"],
         scheme="http",
         methods=["GET", "X-OTHER"],
-        hosts=["app.example.test", "X.preview.example.test."],
+        hosts=["app.example.test", "X.preview.example.test.", "*.Preview.example.test"],
     )
     assert found.conditions == (
-        HostIs(frozenset({"app.example.test", "x.preview.example.test"})),
+        HostIs(frozenset({"app.example.test", "x.preview.example.test"}), frozenset({"preview.example.test"})),
         MethodIs(frozenset({b"GET", b"X-OTHER"})),
         SchemeIs("http"),
         AddressIs((ip_network("192.0.2.7/32"), ip_network("2001:db8::/32"))),
@@ -318,6 +319,7 @@ def test_urls_are_those_of_backends() -> None:
                         {"exact": "/one", "backend": "docs"},
                         {"pattern": "/u/:id", "backend": "docs"},
                         {"hosts": ["x.preview.example.test"], "backend": "docs"},
+                        {"hosts": ["*.preview.example.test"], "path": "/w", "backend": "docs"},
                         {"path": "/moved", "redirect": {"to": "/"}},
                         {"backend": "app"},
                     ]
@@ -331,6 +333,7 @@ def test_urls_are_those_of_backends() -> None:
         "https://app.example.test/u/",
         "https://*.preview.example.test/u/",
         "https://x.preview.example.test",
+        "https://*.preview.example.test/w",
     ]
     assert catalog.urls_for("") == []
     assert catalog.urls_for("app") == ["https://app.example.test", "https://*.preview.example.test"]

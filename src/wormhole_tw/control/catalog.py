@@ -33,8 +33,8 @@ def _authority(hostname: str) -> str:
 
 def _hosts_of(route: Route, site: Site) -> Iterable[str]:
     """The host names for which a route is, in the order of its site's."""
-    named = next((condition.names for condition in route.conditions if isinstance(condition, HostIs)), None)
-    return site.hostnames if named is None else sorted(named)
+    named = next((condition for condition in route.conditions if isinstance(condition, HostIs)), None)
+    return site.hostnames if named is None else named.shown
 
 
 class Catalog:

@@ -64,16 +64,23 @@ class HostIs:
     """The host name is one of these.
 
     :ivar names: normalised
+    :ivar parents: of wildcards: what stands behind their one label
     """
 
     lasting: ClassVar[bool] = True
     names: frozenset[str]
+    parents: frozenset[str] = frozenset()
+
+    @property
+    def shown(self) -> list[str]:
+        """The names and wildcards, sorted."""
+        return sorted([*self.names, *(f"*.{parent}" for parent in self.parents)])
 
     def holds(self, asked: Asked) -> bool:
-        return asked.host in self.names
+        return asked.host in self.names or asked.host.partition(".")[2] in self.parents
 
     def why_not(self, asked: Asked) -> str:
-        return f"it is for the host {_any_of(sorted(self.names))}, not {asked.host}"
+        return f"it is for the host {_any_of(self.shown)}, not {asked.host}"
 
 
 @dataclass(frozen=True, slots=True)

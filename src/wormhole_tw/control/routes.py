@@ -156,8 +156,10 @@ class _Reader:
         table = self._table
         found: list[Condition] = []
         if table.hosts is not None:
-            found.append(HostIs(frozenset(self._host(index, text) for index, text in enumerate(table.hosts))))
             self._some("hosts", table.hosts)
+            hosts = [self._host(index, text) for index, text in enumerate(table.hosts)]
+            wild = frozenset(host[2:] for host in hosts if host.startswith("*."))
+            found.append(HostIs(frozenset(host for host in hosts if not host.startswith("*.")), wild))
         if table.methods is not None:
             self._some("methods", table.methods)
             for index, method in enumerate(table.methods):
@@ -191,11 +193,10 @@ class _Reader:
     def _host(self, index: int, text: str) -> str:
         key = f"hosts[{index}]"
         try:
-            host = normalise_hostname(text)
+            host = normalise_hostname(text, wildcard=True)
         except ValueError as error:
             self._refuse(key, f"{text!r} is no host name: {error}")
-        label, _, parent = host.partition(".")
-        if host not in self._site.hostnames and not (label and f"*.{parent}" in self._site.hostnames):
+        if host not in self._site.hostnames and f"*.{host.partition('.')[2]}" not in self._site.hostnames:
             self._refuse(key, f"{host} is none of the site's hostnames")
         return host
 

@@ -47,6 +47,10 @@ class _Table:
                 yield bucket
 
 
+def _in_order(entry: tuple[int, Route]) -> int:
+    return entry[0]
+
+
 def _key(route: Route) -> str:
     """The literal beginning of its paths, up to a slash that is not in it."""
     head = route.path if route.pattern is None else route.pattern.head
@@ -71,21 +75,24 @@ class RuleIndex:
     :ivar lasting: who asks the same again goes the same way, as long as the catalog is the same
     """
 
-    __slots__ = ("_any_host", "_depth", "_hosts", "lasting")
+    __slots__ = ("_any_host", "_depth", "_hosts", "_parents", "lasting")
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.lasting = all(condition.lasting for route in routes for condition in route.conditions)
         self._any_host = _Table()
         self._hosts: dict[str, _Table] = {}
+        self._parents: dict[str, _Table] = {}
         # deeper than the deepest rule nothing is looked up, however many slashes a visitor sends
         self._depth = max((_key(route).count("/") for route in routes if route.kind != "exact"), default=0)
         for index, route in enumerate(routes):
-            hosts = next((condition.names for condition in route.conditions if isinstance(condition, HostIs)), None)
+            hosts = next((condition for condition in route.conditions if isinstance(condition, HostIs)), None)
             if hosts is None:
                 self._any_host.put(index, route)
                 continue
-            for host in hosts:
+            for host in hosts.names:
                 self._hosts.setdefault(host, _Table()).put(index, route)
+            for parent in hosts.parents:
+                self._parents.setdefault(parent, _Table()).put(index, route)
 
     def candidates(self, host: str, path: str) -> Iterator[Route]:
         """The routes whose beginning fits, in the order of the file; whether one takes the path is still to be asked.
@@ -95,13 +102,14 @@ class RuleIndex:
         """
         cuts = _cuts(path, self._depth)
         buckets = list(self._any_host.buckets(path, cuts))
-        own = self._hosts.get(host)
-        if own is not None:
-            buckets += own.buckets(path, cuts)
+        for own in (self._hosts.get(host), self._parents.get(host.partition(".")[2]) if self._parents else None):
+            if own is not None:
+                buckets += own.buckets(path, cuts)
         if len(buckets) == 1:
             found: Sequence[tuple[int, Route]] = buckets[0]
         else:
-            found = sorted(chain.from_iterable(buckets))
+            # by number, for one that names a host and its wildcard is there twice
+            found = sorted(dict(chain.from_iterable(buckets)).items(), key=_in_order)
         return (route for _, route in found)
 
     def find(self, asked: Asked) -> Route | None:
