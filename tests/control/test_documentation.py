@@ -25,9 +25,9 @@ from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.dns import DnsTable, UpdateTable
 from wormhole_tw.control.environment import EDGE_VARIABLES
 from wormhole_tw.control.limits import Limits, SiteLimits
-from wormhole_tw.control.tokens import digest_line
 from wormhole_tw.control.middleware import MiddlewareTable
 from wormhole_tw.control.origins import OriginTable
+from wormhole_tw.control.tokens import digest_line
 
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 
