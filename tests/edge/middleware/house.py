@@ -41,6 +41,17 @@ class MiddlewareHouse(House):
         of = {id(route): Stack(self.entries) for site in sites for route in site.routes}
         self.context.middleware.take_over(Prepared(of, self.entries))
 
+    def gated(self, settings: Any) -> None:
+        """Every request is asked by a gate of these settings first."""
+        old = self.catalogs.current
+        sites = [
+            replace(site, routes=tuple(replace(route, gates=(settings,)) for route in site.routes))
+            for site in old.sites
+        ]
+        self.catalogs.swap(Catalog(sites, old.backends.values(), own_names=["edge.test"]))
+        of = {id(route): Stack(self.entries) for site in sites for route in site.routes}
+        self.context.middleware.take_over(Prepared(of, self.entries))
+
     def close(self) -> None:
         self.context.abort()
         assert all(entry.users == 0 for entry in self.entries)

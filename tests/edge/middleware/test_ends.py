@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
+from tests.edge.gates import asked
+from tests.edge.h2_service import service_of
 from tests.edge.h2_visitor import GET as H2_GET
 from tests.edge.h2_visitor import POST as H2_POST
 from tests.edge.h2_visitor import WEBSOCKET, H2Visitor
 from tests.edge.middleware.house import MiddlewareHouse
+from wormhole_tw.control.model import H2C
+from wormhole_tw.edge import gates
 from wormhole_tw.errors import HttpError, NextFailed, StreamReset
 from wormhole_tw.middleware import Next, Request, Response
 from wormhole_tw.wire.codes import ResetCode
@@ -484,3 +489,76 @@ def test_an_octet_outside_ascii_in_the_query_goes_on(through: Through) -> None:
     visitor.says(b"GET /a?\xfc HTTP/1.1\r\nHost: app.test\r\n\r\n")
     heard = house.stream.read() if house.streams else visitor.hears()
     assert heard.startswith((b"GET /a?\xfc HTTP/1.1\r\n", b"HTTP/1.1 400 "))
+
+
+def test_messages_of_grpc_pass_both_ways(through: Through) -> None:
+    house = through(nothing, loud, protocol=H2C)
+    visitor = h2_visitor(house)
+    stream = visitor.ask(H2_POST, ("content-type", "application/grpc"), ("te", "trailers"), end=False)
+    visitor.data(stream, b"ping")
+    service = service_of(house)
+    assert (service[1].fields["te"], service[1].body) == ("trailers", b"PING")
+    service.head(1, ("content-type", "application/grpc"))
+    service.data(1, b"pong")
+    assert visitor[stream].body == b"PONG"
+    visitor.data(stream, b"bye", end=True)
+    assert service[1].body == b"PINGBYE"
+    assert service[1].ended
+    service.server.send_headers(1, [("grpc-status", "0")], end_stream=True)
+    service.say()
+    assert visitor[stream].trailers == [("grpc-status", "0")]
+
+
+def test_gates_stand_before_it_and_may_wait(through: Through, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "__path__", [*gates.__path__, str(Path(asked.__file__).parent)])
+    gate: Deferred[None] = Deferred()
+    settings = asked.Asked()
+    house = through(nothing, loud)
+    house.gated(settings)
+    for made in settings.gates:
+        made.says = [gate]
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nhello")
+    assert not house.streams
+    gate.callback(None)
+    assert b"HELLO" in house.stream.read()
+    visitor.says(b"world")
+    assert house.stream.requests()[0][1] == b"HELLOWORLD"
+    house.stream.deliver(OK)
+    assert visitor.answers([b"POST"])[0][1] == b"OK"
+
+
+def test_an_answer_that_streams_for_long_keeps_no_clock(through: Through) -> None:
+    house = through(nothing, nothing)
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.stream.read()
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    before = len(house.timers)
+    house.pass_time(30)
+    assert len(house.timers) <= before
+    house.stream.deliver(b"0\r\n\r\n")
+    assert visitor.hears().endswith(b"0\r\n\r\n")
+
+
+def test_who_is_late_and_who_stays_are_told_apart(through: Through, log_lines: Any) -> None:
+    ready: list[int] = []
+
+    async def stubborn(request: Request, next: Next) -> Response:
+        while not ready:
+            try:
+                await Deferred()
+            except BaseException:
+                if ready:
+                    raise
+        return Response()
+
+    house = through(stubborn, timeout=2)
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.pass_time(3)
+    assert visitor.answers()[0][0].status_code == 504
+    house.pass_time(3)
+    ready.append(1)
+    assert "took longer than its timeout of 2 s" in log_lines.text
+    assert "goes on 2 s after its request was over" in log_lines.text

@@ -38,13 +38,14 @@ def failed() -> NextFailed:
 class Call:
     """One middleware at work on one request."""
 
-    __slots__ = ("_calls", "_chain", "_index", "_over", "_timer", "deferred", "entry", "meter")
+    __slots__ = ("_calls", "_chain", "_index", "_makes", "_over", "_timer", "deferred", "entry", "meter")
 
     def __init__(self, chain: Chain, index: int) -> None:
         self._chain = chain
         self._index = index
         self._calls = 0
         self._over = False
+        self._makes = False
         self.entry: Entry = chain.stack[index]
         timers = chain.context.timers
         timeout = self.entry.settings.timeout
@@ -104,6 +105,7 @@ class Call:
     def make(self, source: Pieces) -> None:
         """A body that it makes runs in its name, and in its time."""
         if source.own(self):
+            self._makes = True
             self._chain.made.append(source)
 
     def drive(self, step: Awaitable[bytes]) -> Awaitable[bytes]:
@@ -138,8 +140,10 @@ class Call:
             source = result.body._source
             if isinstance(source, Pieces):
                 self.make(source)
-            return result
-        if self._chain.over:
+        if not self._makes:
+            # nothing of it runs any more: an answer that streams for a day needs no clock of it
+            self._timer.cancel()
+        if isinstance(result, Response) or self._chain.over:
             return result
         error = result.value
         if isinstance(error, NextFailed | HttpError):

@@ -65,6 +65,7 @@ class Entry:
         "_failed",
         "_late",
         "_retired",
+        "_stays",
         "_stopped",
         "_timers",
         "lingering",
@@ -89,6 +90,7 @@ class Entry:
         self._stopped: Deferred[None] | None = None
         self._failed = Folded(timers.seconds)
         self._late = Folded(timers.seconds)
+        self._stays = Folded(timers.seconds)
         self._blocked = Folded(timers.seconds)
 
     # what the log says
@@ -109,14 +111,14 @@ class Entry:
 
     def timed_out(self) -> None:
         """It took longer than it may."""
-        self._say_late("took longer than its timeout of {seconds} s")
+        self._say(self._late, "took longer than its timeout of {seconds} s")
 
     def stays(self) -> None:
         """It goes on after its visitor has left, which it was told."""
-        self._say_late("goes on {seconds} s after its request was over: it must let CancelledError pass")
+        self._say(self._stays, "goes on {seconds} s after its request was over: it must let CancelledError pass")
 
-    def _say_late(self, what: str) -> None:
-        more = self._late.more()
+    def _say(self, folded: Folded, what: str) -> None:
+        more = folded.more()
         if more is not None:
             log.warn(
                 "middleware {name} of site {site} " + what + "{more}",
