@@ -177,7 +177,8 @@ def test_octets_that_are_no_message(kind: str, noise: bytes, at: int, octet: int
 @settings(max_examples=200)
 @given(
     st.sampled_from(["edge", "tls", "limits", "backends", "sites", "edge.listeners", "limits.head", "tls.mode", "x"])
-    | st.sampled_from(["sites.0.routes.0", "sites.0.limits", "sites.0.error_pages", "sites.0.security", "access_log"]),
+    | st.sampled_from(["sites.0.routes.0", "sites.0.limits", "sites.0.error_pages", "sites.0.security", "access_log"])
+    | st.sampled_from(["backends.0.balance", "backends.0.balance.weights", "backends.0.retries", "backends.0.health"]),
     VALUES,
 )
 def test_a_table_is_taken_or_refused_in_the_same_words(dotted: str, value: Any) -> None:

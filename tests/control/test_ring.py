@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from wormhole_tw.control.ring import MOST_POINTS, POINTS, Ring, point_of
+from wormhole_tw.control.ring import Ring, point_of
 
 PLACES = {b"place-%d" % number: 1.0 for number in range(10)}
 
@@ -51,6 +51,11 @@ def test_a_point_is_the_same_everywhere() -> None:
 
 
 def test_weights_beyond_reason_take_no_more_memory() -> None:
-    assert len(Ring({b"huge": 1e9})._points) == MOST_POINTS
-    assert len(Ring({b"tiny": 1e-9})._points) == 1
-    assert len(Ring({b"usual": 1.0})._points) == POINTS
+    assert [len(Ring({b"one": weight})._points) for weight in (1e-9, 1.0, 1e9)] == [1, 100, 1000]
+
+
+def test_many_places_have_fewer_points_each_and_not_all_keys_move_when_a_step_is_crossed() -> None:
+    rings = {count: Ring({b"place-%d" % number: 1.0 for number in range(count)}) for count in (50, 51, 201, 801, 1000)}
+    assert [len(ring._points) // count for count, ring in rings.items()] == [100, 40, 16, 8, 8]
+    moved = sum(first(rings[50], key) != first(rings[51], key) for key in keys(1000))
+    assert moved < 700  # had the points nothing to do with each other, it would be all of them

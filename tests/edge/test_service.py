@@ -88,6 +88,27 @@ async def test_the_port_of_the_urls(premises: Premises) -> None:
     assert edge.urls("app") == [f"https://app.example.test:{address.port}"]
 
 
+async def test_a_port_in_use_leaves_nothing_to_look_after(premises: Premises, reactor: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        pages = """[[backends]]
+name = "pages"
+origin = "http://127.0.0.1:1"
+allow_networks = ["127.0.0.1"]
+[backends.health]
+path = "/"
+[[sites]]"""
+        text = TOML.replace("[[backends]]", f'http = ["{endpoint}"]\n[[backends]]', 1).replace("[[sites]]", pages, 1)
+        premises.write(text)
+        edge = premises.edge = Premises(reactor, premises.file.parent, text).edge
+        with pytest.raises(ConfigError, match="in use"):
+            edge.startService()
+        await edge.stopService()
+    # a check that was still to come would be found by who looks at the clock after each test
+
+
 async def test_a_port_in_use_leaves_nothing_open(premises: Premises, reactor: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

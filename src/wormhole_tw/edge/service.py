@@ -207,6 +207,7 @@ class EdgeService(Service):
         except BaseException:
             # Nobody was accepted yet: ports close within this turn, and until then it may not be started again.
             closing = self._stopping = self._close_ports()
+            self._context.abort()  # the checks of origins, which have begun
             if self._observer is not None:
                 unobserved = self._observer.stop()
                 closing.addCallback(lambda _: unobserved)
