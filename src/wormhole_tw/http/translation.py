@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wormhole_tw.http.events import Fields, RequestHead
 from wormhole_tw.http.forwarding import PSEUDONYM
@@ -42,7 +42,6 @@ class Translation:
     base: bytes = b""
     index: bytes = b""
     rewrite: bool = True
-    _requests: dict[int, tuple[RequestHead, RequestHead]] = field(default_factory=dict, init=False, repr=False)
 
     def circles(self, head: RequestHead) -> bool:
         """Whether a request comes from us again and again: an origin whose name leads back to the edge."""
@@ -58,12 +57,14 @@ class Translation:
         :param head: as it goes on, its target in canonical form
         """
         if head.common:
-            known = self._requests.get(id(head))
-            if known is not None and known[0] is head:
-                return known[1]
+            key = (id(self), id(head))
+            known = _requests.get(key)
+            # an id is another object's when its own is gone, which this memo prevents for its own and not for others
+            if known is not None and known[0] is self and known[1] is head:
+                return known[2]
             translated = self._translated(head)
             translated.common = True
-            remember(self._requests, id(head), (head, translated))
+            remember(_requests, key, (self, head, translated))
             return translated
         return self._translated(head)
 
@@ -119,3 +120,6 @@ class Translation:
         links = Links(origin, frozenset(names), self.base + below, scheme + b"://" + authority, above)
         asked = path if query is None else b"%s?%s" % (path, query)
         return rewrite_fields(fields, links, asked, self._translated(sent).target, named=self.host is not None)
+
+
+_requests: dict[tuple[int, int], tuple[Translation, RequestHead, RequestHead]] = {}
