@@ -13,10 +13,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
 
+from tests.end_to_end.chromium import chromium
 from tests.end_to_end.fronts import nginx
 from tests.end_to_end.house import APP, House, open_house
 from tests.end_to_end.programs import Program, free_port
@@ -52,7 +54,6 @@ app.run("127.0.0.1", int(os.environ["PORT"]), threaded=True)
 """
 
 ROUTES: list[dict[str, Any]] = [
-    {"name": "one-name", "hosts": [WWW], "redirect": {"to": f"https://{APP}/*rest", "status": 301}},
     {"name": "moved", "pattern": "/products/:id/reviews", "redirect": {"to": "/reviews?product=:id", "status": 308}},
     {"name": "robots", "exact": "/robots.txt", "respond": {"body": "User-agent: *\n"}},
     {"name": "down", "path": "/down", "maintenance": {"retry_after": 60}},
@@ -107,8 +108,10 @@ class Shop(House):
         shop.wait_for("Running on")
         return port
 
-    def agent_of(self, branch: str) -> Program:
-        return self.agent(f"agent-{branch}", self.application(branch), env={"FLY_RELEASE_BRANCH": branch})
+    def agents_of(self, branch: str, count: int) -> list[Program]:
+        """The application, behind so many agents."""
+        port, env = self.application(branch), {"FLY_RELEASE_BRANCH": branch}
+        return [self.agent(f"{branch}-{number}", port, env=env) for number in range(count)]
 
     def ask(self, path: str, *args: str, host: str = APP) -> tuple[int, dict[str, str], str]:
         """Status, fields and body, by curl; paths go as they are."""
@@ -144,6 +147,7 @@ def _started(shop: Shop, folder: Path) -> Shop:
         ("pages/phone/a.html", "a page for phones"),
         ("pages/inside/index.html", "inside"),
         ("bucket/bucket/docs/guide.txt", "the guide"),
+        ("bucket/bucket/docs/sub/index.html", "the index of a folder"),
     ):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -155,11 +159,12 @@ def _started(shop: Shop, folder: Path) -> Shop:
         {"name": name, "origin": f"http://127.0.0.1:{port}", "allow_networks": ["127.0.0.1"]}
         for name, port in ports.items()
     ]
-    shop.config["sites"] = [{"name": "shop", "hostnames": [APP, WWW], "routes": ROUTES}]
+    one_name = {"name": "one-name", "hosts": [WWW], "redirect": {"to": shop.url("/*rest"), "status": 301}}
+    shop.config["sites"] = [{"name": "shop", "hostnames": [APP, WWW], "routes": [one_name, *ROUTES]}]
     shop.config["access_log"] = {"path": "access.log"}
     shop.write()
     shop.start_edge()
-    shop.agent_of("main")
+    shop.agents_of("main", 2)
     return shop
 
 
@@ -182,7 +187,7 @@ def test_one_name_over_several_backends(shop: Shop, path: str, body: str) -> Non
 def test_redirects(shop: Shop) -> None:
     for version in ("--http1.1", "--http2"):
         status, fields, _ = shop.ask("//evil.test/a?b=1", version, host=WWW)
-        assert (status, fields["location"]) == (301, f"https://{APP}//evil.test/a?b=1")
+        assert (status, fields["location"]) == (301, shop.url("//evil.test/a?b=1"))
         status, fields, _ = shop.ask("/products/a%2Fb%26c/reviews?page=2", version)
         assert (status, fields["location"]) == (308, "/reviews?product=a%2Fb%26c&page=2")
 
@@ -191,6 +196,12 @@ def test_a_redirect_is_followed(shop: Shop) -> None:
     followed = shop.curl("--location", "--include", shop.url("/products/7/reviews"))
     assert b"location: /reviews?product=7" in followed.stdout.lower()
     assert b"404 Not Found" in followed.stdout  # nginx has no such page; it was asked
+
+
+def test_an_origin_s_own_redirect_leads_back_through_the_rewrite(shop: Shop) -> None:
+    """nginx sends to the folder with a slash behind it, by its own name and path."""
+    status, fields, _ = shop.ask("/docs/sub?x=1")
+    assert (status, fields["location"]) == (301, shop.url("/docs/sub/?x=1"))
 
 
 def test_rewrites_and_changes(shop: Shop) -> None:
@@ -224,7 +235,7 @@ def test_canaries_by_branch_and_by_percentage(shop: Shop) -> None:
     tester = ("--cookie", "tester=yes")
     assert shop.seen("/api/x", *tester)["branch"] == "main"
     assert "set-cookie" not in shop.ask("/api/shared")[1]  # no such agent is there: nothing is drawn
-    canary = shop.agent_of("canary")
+    [canary] = shop.agents_of("canary", 1)
     for _ in range(5):
         assert shop.seen("/api/x", *tester)["branch"] == "canary"
         assert shop.seen("/api/x")["branch"] == "main"
@@ -247,10 +258,30 @@ def test_canaries_by_branch_and_by_percentage(shop: Shop) -> None:
     for value, branch in list(sides.items())[:6]:
         _, fields, body = shop.ask("/api/shared", "--cookie", f"side={value}", "--http2")
         assert (json.loads(body)["branch"], "set-cookie" in fields) == (branch, False)
+    if os.environ.get("CI") or which("chromium"):
+        _see_by_browser(shop)
     mark = shop.edge.mark()
     canary.stop(signal.SIGKILL)
     shop.edge.wait_for("agent .* was lost", after=mark)
     assert shop.seen("/api/x", *tester)["branch"] == "main"
+
+
+def _see_by_browser(shop: Shop) -> None:
+    """A browser follows the redirect to the one name, and keeps the cookie: it stays on its side."""
+    with shop.connect() as visitor:
+        certificate = visitor.getpeercert(binary_form=True)
+    assert certificate
+    with chromium(shop.folder, certificate, (APP, WWW)) as browser:
+        browser.open(f"http://{WWW}:{shop.http_port}/pages/a.html")  # to https, and from there to the one name
+        assert browser.evaluate("[location.href, document.body.textContent.trim()]") == [
+            shop.url("/pages/a.html"),
+            "a page",
+        ]
+        ask = "fetch('/api/shared').then((answer) => answer.json()).then((seen) => seen.branch)"
+        assert len({browser.evaluate(ask) for _ in range(8)}) == 1
+        assert browser.evaluate("fetch('/u/7/a/b').then((answer) => answer.json()).then((seen) => seen.target)") == (
+            "/user?id=7&at=a/b"
+        )
 
 
 def test_the_rule_is_named(shop: Shop) -> None:
@@ -277,14 +308,15 @@ def test_the_rule_is_named(shop: Shop) -> None:
 
 
 def test_a_reload_changes_the_rules(shop: Shop) -> None:
-    shop.config["sites"][0]["routes"] = [{"exact": "/robots.txt", "respond": {"body": "other\n"}}, *ROUTES]
+    routes = shop.config["sites"][0]["routes"]
+    shop.config["sites"][0]["routes"] = [{"exact": "/robots.txt", "respond": {"body": "other\n"}}, *routes]
     shop.write()
     mark = shop.edge.mark()
     shop.edge.send(signal.SIGHUP)
     shop.edge.wait_for("configuration reloaded", after=mark)
     assert shop.ask("/robots.txt")[2] == "other\n"
     assert shop.edge.wait_for("can never be reached: routes", after=mark)
-    shop.config["sites"][0]["routes"] = ROUTES
+    shop.config["sites"][0]["routes"] = routes
     shop.write()
     mark = shop.edge.mark()
     shop.edge.send(signal.SIGHUP)
