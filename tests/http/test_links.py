@@ -149,6 +149,7 @@ def test_link() -> None:
         b'<https://app.example.test:8443/2>; rel="next"; title="see <https://pages.example/base/3>, \\"x\\"", </s.css>'
     )
     assert rewritten(b"link", b"<unfinished") == b"<unfinished"
+    assert rewritten(b"link", b'</base/a>; title="unfinished, </base/b>') == b'</a>; title="unfinished, </base/b>'
 
 
 @pytest.mark.parametrize(
@@ -159,10 +160,31 @@ def test_link() -> None:
         (b"0;URL='/base/x'", b"0;URL='/x'"),
         (b'3, url="/base/x"; y', b'3, url="/x"; y'),
         (b"5; url=https://elsewhere.example/", b"5; url=https://elsewhere.example/"),
+        (b"5; url /base/x", b"5; url /base/x"),
+        (b"5, Url = /base/x", b"5, Url = /x"),
     ],
 )
 def test_refresh(value: bytes, turned: bytes) -> None:
     assert rewritten(b"Refresh", value) == turned
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"Link", b'"' + b'\\"' * 100_000),
+        (b"Link", b"<" * 200_000),
+        (b"Link", b'"' * 200_001),
+        (b"Refresh", b"5" + b" " * 200_000 + b"x"),
+        (b"Refresh", b"url" + b" " * 200_000 + b"x"),
+        (b"Location", b"/." * 100_000),
+        (b"Location", b"a" * 200_000),
+        (b"Set-Cookie", b"a=b;" + b"Path=/;" * 30_000),
+    ],
+    ids=lambda value: value[:8].decode(),
+)
+def test_long_values_take_no_longer_than_their_length(name: bytes, value: bytes) -> None:
+    """What took the square of it would take minutes."""
+    rewritten(name, value)
 
 
 def test_content_location() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wormhole_tw.http.events import Fields, Framing, RequestHead
 from wormhole_tw.http.grammar import MAX_LEARNED_NAMES
-from wormhole_tw.http.translation import Translation
+from wormhole_tw.http.translation import MAX_PASSES, Translation
 
 BASE = Translation(b"https", b"pages.example", b"pages.example", b"/base", b"index.html")
 VISITORS = Translation(b"http", b"10.0.0.1:8080", None)
@@ -78,3 +78,12 @@ def test_most_answers_stay_as_they_are() -> None:
         assert not BASE.touches(fields)
         assert BASE.touches([*fields, location])
     assert not Translation(b"https", b"pages.example", b"pages.example", rewrite=False).touches([location])
+
+
+def test_a_request_that_came_by_us_too_often() -> None:
+    def passed(times: int) -> RequestHead:
+        via = [(b"via", b"1.1 wormhole, 2.0 wormhole")] * (times // 2) + [(b"Via", b"1.1 wormhole")] * (times % 2)
+        return RequestHead(b"GET", b"/", b"app.example.test", (1, 1), [*FIELDS, (b"Vib", b"wormhole"), *via])
+
+    assert not BASE.circles(passed(MAX_PASSES))
+    assert BASE.circles(passed(MAX_PASSES + 1))

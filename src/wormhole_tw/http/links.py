@@ -21,11 +21,11 @@ _REFERENCE = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]
 
 _PORTS = {b"http": b":80", b"https": b":443"}
 
-_LINKS = re.compile(rb'"(?:[^"\\]|\\.)*"|<([^>]*)>', re.DOTALL)
-"""What of a Link field is quoted, and what is a target (RFC 8288 section 3)."""
+_OPENING = re.compile(rb'["<]')
+_QUOTED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+"""RFC 9110 §5.6.4."""
 
-_REFRESH = re.compile(rb"""(\s*[0-9.]*\s*[;,]?\s*url\s*=\s*)(["']?)([^"']*)(.*)""", re.DOTALL | re.IGNORECASE)
-"""HTML, "shared declarative refresh steps": seconds, then a URL with or without quotes."""
+_QUOTES = re.compile(rb"""["']""")
 
 _ADDRESS = re.compile(rb"\[.*\]|[0-9.]+")
 
@@ -118,20 +118,39 @@ def _location(links: Links, value: bytes, asked: bytes, sent: bytes) -> bytes:
 
 
 def visitors_links(links: Links, value: bytes) -> bytes:
-    """The targets of a ``Link`` field."""
-
-    def turn(match: re.Match[bytes]) -> bytes:
-        target = match[1]
-        return match[0] if target is None else b"<%s>" % visitors_reference(links, target)
-
-    return _LINKS.sub(turn, value)
+    """The targets of a ``Link`` field (RFC 8288 §3), up to a quote or a bracket that nothing closes."""
+    found: list[bytes] = []
+    at = 0
+    while opening := _OPENING.search(value, at):
+        start = opening.start()
+        if opening[0] == b'"':
+            quoted = _QUOTED.match(value, start)
+            if quoted is None:
+                break
+            found.append(value[at : quoted.end()])
+            at = quoted.end()
+        else:
+            end = value.find(b">", start)
+            if end < 0:
+                break
+            found += (value[at:start], b"<", visitors_reference(links, value[start + 1 : end]), b">")
+            at = end + 1
+    return b"".join((*found, value[at:]))
 
 
 def _refresh(links: Links, value: bytes) -> bytes:
-    match = _REFRESH.fullmatch(value)
-    if match is None:
+    """Seconds, then a URL with or without quotes (HTML, "shared declarative refresh steps")."""
+    rest = value.lstrip(b"0123456789. \t").lstrip(b";,").lstrip()
+    if rest[:3].lower() != b"url":
         return value
-    before, quote, url, after = match.groups()
+    rest = rest[3:].lstrip()
+    if not rest.startswith(b"="):
+        return value
+    rest = rest[1:].lstrip()
+    before = value[: len(value) - len(rest)]
+    quote = rest[:1] if rest[:1] in (b'"', b"'") else b""
+    url = _QUOTES.split(rest[len(quote) :], maxsplit=1)[0]
+    after = rest[len(quote) + len(url) :]
     return b"".join((before, quote, visitors_reference(links, url.strip()), after))
 
 
