@@ -343,6 +343,23 @@ async def test_the_one_that_replaces_it_is_not_there_yet(make_agent: AgentMaker,
     await edge.ready_link(2)
 
 
+async def test_the_one_that_replaces_it_refuses_the_agent(make_agent: AgentMaker, edge: FakeEdge) -> None:
+    """A token that the new configuration does not have: no crowd of tries, and the link that it has serves on."""
+    agent = make_agent(backoff_min=0.01, refused_retry=0.5)
+    first = await edge.ready_link()
+    edge.refusal = (GoawayCode.UNAUTHORIZED, "the edge does not know this token", None)
+    first.protocol.set_status(False)
+    await until(edge.reactor, lambda: len(edge.links) == 2 and edge.links[1].lost is not None)
+    refused = edge.reactor.seconds()
+    visitor = first.visit()
+    visitor.transport.write(b"x")
+    visitor.transport.loseWriteConnection()
+    assert await visitor.end() == b"X<1 bytes>"
+    assert agent.sessions[0].session_id == "s1"
+    await until(edge.reactor, lambda: len(edge.links) == 3)
+    assert edge.reactor.seconds() - refused >= 0.3
+
+
 async def test_the_link_that_it_had_is_lost_while_it_moves(make_agent: AgentMaker, edge: FakeEdge) -> None:
     agent = make_agent(backoff_min=0.01, backoff_max=0.05)
     first = await edge.ready_link()

@@ -265,8 +265,9 @@ class Connector:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, there is still the link that it has
                 _log.debug("no next link yet: {reason}", reason=self._explain(error))
-                await deferLater(self._reactor, self._owner.config.backoff_min * (1 + self._random()))
+                await deferLater(self._reactor, self._wait_after(error))
         self._moving = None
+        self._failures = 0
         self._take(link, session)
 
     @staticmethod
