@@ -22,6 +22,7 @@ from wormhole_tw.control.balancing import (
     RetriesTable,
     parse_statuses,
 )
+from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.tokens import digest_line
 from wormhole_tw.errors import ConfigError
 
@@ -150,6 +151,13 @@ def test_mistakes_name_the_key(tables: dict[str, Any], key: str, reason: str) ->
 def test_there_has_to_be_an_origin_to_check() -> None:
     with pytest.raises(ConfigError, match=r"backends\[0\].health: there is no origin to check; agents look"):
         make(sample(**{"backends.0.health": {"path": "/"}}))
+
+
+def test_a_backend_that_another_fails_over_to_is_reached() -> None:
+    routes = {"sites.0.routes": [{"path": "/", "backend": "app"}]}
+    [warning] = build_catalog(make(sample(**routes))).warnings
+    assert "no route leads to backend docs" in warning
+    assert build_catalog(make(sample(**routes, **{"backends.0.failover": "docs"}))).warnings == ()
 
 
 def test_failovers_must_not_go_round() -> None:

@@ -181,7 +181,8 @@ def build_catalog(config: EdgeConfig) -> Catalog:
     that no route leads to; and origins that may be this edge itself.
     """
     warnings: list[str] = []
-    reached: set[str] = {service.backend for service in config.tcp}
+    reached: set[str | None] = {service.backend for service in config.tcp}
+    reached.update(backend.policy.failover for backend in config.backends)
     for number, site in enumerate(config.sites):
         shadows = find_shadows(site.routes)
         for index, route in enumerate(site.routes):
