@@ -99,6 +99,15 @@ def _check(raw: object, kind: Any, path: str, source: str) -> None:
     elif origin is list and isinstance(raw, list):
         for index, value in enumerate(raw):
             _check(value, get_args(kind)[0], f"{path}[{index}]", source)
+    elif origin is dict and isinstance(raw, Mapping):
+        # a table whose keys the operator makes up: convert() would not say which of them it is
+        for name, value in raw.items():
+            where = f"{path}.{name if _BARE_KEY.fullmatch(name) else repr(name)}"
+            _check(value, get_args(kind)[1], where, source)
+            try:
+                convert(value, get_args(kind)[1])
+            except ValidationError as error:
+                raise ConfigError(source, where, _translate(str(error), source).reason) from None
     elif origin is Literal and raw not in get_args(kind):
         choices = ", ".join(f'"{value}"' if isinstance(value, str) else str(value) for value in sorted(get_args(kind)))
         raise ConfigError(source, path, f"expected one of {choices}")
