@@ -88,7 +88,7 @@ class Load(threading.Thread):
             self.wrong.append(error)
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(sized(120, 600))
 def test_edited_and_reloaded_under_load_no_request_fails(house: House, origin: Origin) -> None:
     origin.text("/", b"x" * 1000)
     origin.routes["/echo"] = lambda call: call.answer(b"".join(call.body()))

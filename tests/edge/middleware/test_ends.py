@@ -562,3 +562,31 @@ def test_who_is_late_and_who_stays_are_told_apart(through: Through, log_lines: A
     ready.append(1)
     assert "took longer than its timeout of 2 s" in log_lines.text
     assert "goes on 2 s after its request was over" in log_lines.text
+
+
+def test_a_limit_that_is_met_while_its_own_code_runs_ends_it(through: Through) -> None:
+    """Reading resumes the visitor's connection, which hands over at once what waited there: more than may come."""
+    gate: Deferred[None] = Deferred()
+    seen: list[object] = []
+
+    async def read(request: Request, next: Next) -> Response:
+        await gate
+        try:
+            async for piece in request.body:
+                seen.append(len(piece))
+        except BaseException as error:
+            seen.append(type(error).__name__)
+            raise
+        return Response()
+
+    house = through(nothing, read, body_bytes=150_000)
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(20):
+        visitor.says(b"2710\r\n" + b"x" * 10000 + b"\r\n")
+    assert visitor.paused
+    gate.callback(None)
+    house.clock.advance(0)
+    assert visitor.answers([b"POST"])[0][0].status_code == 413
+    assert seen[-1] == "CancelledError"
+    assert house.done[0].reason == "body-too-large"
