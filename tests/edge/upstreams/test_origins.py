@@ -14,6 +14,7 @@ from tests.edge.upstreams.web import GET, OK, Web
 from wormhole_tw.control.tokens import digest_line
 from wormhole_tw.edge.facts import ConnectionFacts
 from wormhole_tw.edge.upstreams.origins import FAMILY_MEMORY
+from wormhole_tw.net.resolver import Found
 
 PUBLIC, OTHER, SIX = "93.184.216.34", "93.184.216.35", "2606:4700::1"
 PAGES = {"name": "app", "origin": "http://pages.example/base"}
@@ -457,6 +458,18 @@ def test_a_reload_that_changes_where_connections_go_ends_the_old_ones(web: Web, 
     busy.deliver(OK)
     assert [answer[1] for answer in idle.answers([b"GET", b"GET"])] == [b"ok", b"ok"]
     assert busy.gone
+
+
+def test_a_reload_while_an_origin_is_being_dialled(web: Web) -> None:
+    """The request that began there comes to its end there, and nothing of the origin is left behind."""
+    web.names.slow = []
+    visitor = get(web)
+    web.reload({"name": "app", "origin": "http://other.example"})
+    web.names.slow.pop().callback(Found((PUBLIC,), web.reactor.seconds() + 3600))
+    origin = web.stands()
+    origin.deliver(OK)
+    assert visitor.answers()[0][1] == b"ok"
+    assert origin.gone
 
 
 def test_connections_to_an_address_that_the_name_has_no_more_end(web: Web) -> None:

@@ -247,7 +247,7 @@ class OriginUpstream:
         self._addresses = frozenset(map(canonical_address, found.addresses))
         if self._addresses != before and self._owner.pool is not None:
             self._owner.pool.moved(self, self._addresses)
-        if found.until == float("inf"):
+        if found.until == float("inf") or not self.usable:
             return
         timers = self._owner.timers
         seconds = max(found.until - timers.seconds(), LOOK_AT_LEAST)
