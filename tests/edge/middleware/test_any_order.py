@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests._support import sized
+from tests.edge.h2_visitor import GET, POST, H2Visitor
 from tests.edge.middleware.house import MiddlewareHouse
 from wormhole_tw.errors import NextFailed
 from wormhole_tw.middleware import Next, Request, Response
@@ -127,6 +128,52 @@ def service_acts(random: Random, stream: Any) -> None:
         stream.deliver(random.choice(MORE))
 
 
+def h2_acts(random: Random, visitor: H2Visitor, open_streams: list[int]) -> None:
+    act = random.random()
+    if act < 0.5 or not open_streams:
+        ends = random.random() < 0.5
+        stream = visitor.ask(random.choice([GET, POST]) if ends else POST, end=ends)
+        if not ends:
+            open_streams.append(stream)
+        return
+    stream = random.choice(open_streams)
+    if visitor[stream].reset is not None or visitor[stream].ended:
+        open_streams.remove(stream)
+    elif act < 0.7:
+        visitor.data(stream, b"abc")
+    elif act < 0.9:
+        open_streams.remove(stream)
+        visitor.data(stream, b"", end=True)
+    else:
+        open_streams.remove(stream)
+        visitor.client.reset_stream(stream)
+        visitor.say()
+
+
+def converse_by_http2(seed: int) -> None:
+    random = Random(seed)
+    waiting: list[Deferred[None]] = []
+    house = MiddlewareHouse(*[Anything(random, waiting) for _ in range(random.randint(1, 3))], agents=2, timeout=3)
+    visitor = H2Visitor(house, greedy=random.random() < 0.5).hello()
+    open_streams: list[int] = []
+    for _ in range(60):
+        act = random.random()
+        if visitor.disconnected:
+            break
+        if act < 0.4:
+            h2_acts(random, visitor, open_streams)
+        elif act < 0.7:
+            for stream in [one for one in house.streams if not one.disconnected and random.random() < 0.6]:
+                service_acts(random, stream)
+        elif act < 0.85:
+            for one in [one for one in waiting if not one.called]:
+                one.callback(None)
+        elif act < 0.95:
+            house.pass_time(random.choice([0.25, 4]))
+        visitor.hear()
+    house.close()
+
+
 def converse(seed: int) -> None:
     random = Random(seed)
     waiting: list[Deferred[None]] = []
@@ -165,4 +212,5 @@ def converse(seed: int) -> None:
 def test_nothing_crashes_and_nothing_is_left(first: int, logged_failures: Any) -> None:
     for seed in range(first, first + EACH_SEEDS):
         converse(seed)
+        converse_by_http2(seed)
         assert all(failure.check(ValueError) for failure in logged_failures.flush()), seed

@@ -211,6 +211,15 @@ def test_a_function_or_an_object_is_used_as_it_is(folder: Folder, empty: Middlew
     assert answer(empty) == b"ready"
 
 
+def test_settings_are_its_own(folder: Folder, empty: MiddlewareHouse) -> None:
+    text = GREETING.replace('word="hello"', "words").replace("self.word = word", "self.words = words")
+    text = text.replace("return Response(200, self.word.encode())", "self.words.append('!')\n        ANSWER")
+    folder.write("words.py", text.replace("ANSWER", "return Response(200, ''.join(self.words).encode())"))
+    for expected in (b"a!", b"a!!"):
+        folder.take_over(empty, {"file": "words.py", "settings": {"words": ["a"]}})
+        assert answer(empty) == expected
+
+
 def test_a_dataclass_finds_its_module(folder: Folder, empty: MiddlewareHouse) -> None:
     text = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
     text += "from wormhole_tw.middleware import Response\n"

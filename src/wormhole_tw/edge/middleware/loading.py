@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,8 @@ def make(loaded: Loaded, settings: MiddlewareSettings) -> Middleware:
     if not callable(found):
         raise ConfigError(settings.source, key, f"{settings.shown} is no middleware: {_WANTED}")
     try:
-        made = found(**settings.settings)
+        # its own: what it does to a list of them must not make the next reload believe that they have changed
+        made = found(**deepcopy(dict(settings.settings)))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever its code does
