@@ -409,6 +409,14 @@ class TestEjection:
         shares(house, 20, status=500)
         assert {member.place.value for member in house.group.standings} == {"in"}
 
+    def test_its_statuses_are_those_that_are_named(self, home: Any) -> None:
+        named = Ejection(failures=2, statuses=((429, 429), (500, 500)))
+        house = home(Policy(balance=Balance(method="round_robin"), ejection=named))
+        shares(house, 12, status=503)
+        assert {member.place.value for member in house.group.standings} == {"in"}
+        shares(house, 4, status=429)
+        assert {member.place.value for member in house.group.standings} == {"in", "out"}
+
     def test_it_stays_over_a_reload(self, home: Any) -> None:
         house = home(self.policy)
         for _ in range(3):
