@@ -393,6 +393,18 @@ class TestEjection:
         assert house.group.trials == []
         shares(house, 4)
 
+    def test_a_trial_that_ends_when_its_agent_has_left_is_of_no_concern(self, home: Any) -> None:
+        house = home(self.policy, agents=3)
+        for _ in range(3):
+            house.fail(house.sessions[0])
+        house.pass_time(10.5)
+        visitor, session, stream = house.ask()
+        assert session is house.sessions[0]
+        session.leave()
+        stream.deliver(answer(503))
+        assert visitor.answers()[0][0].status_code == 503
+        shares(house, 4)
+
     def test_a_share_of_failures_ejects_too(self, home: Any, log_lines: Any) -> None:
         share = Ejection(failures=0, share=0.4, requests=10)
         house = home(Policy(balance=Balance(method="round_robin"), ejection=share))

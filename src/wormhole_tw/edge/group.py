@@ -167,6 +167,8 @@ class Group:
             self._look_after(member)
         for member in known.values():
             member.stop()
+            if member.upstream.standing is member:
+                member.upstream.standing = None  # what still runs there tells it alone
             if member in self.trials:
                 self.trials.remove(member)
         self.sort()
