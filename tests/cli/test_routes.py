@@ -46,6 +46,7 @@ strip_prefix = true
 methods = ["GET"]
 request_headers = { set = { "X-A" = "1" }, remove = ["Cookie"] }
 response_headers = { add = { "Vary" = "Cookie" } }
+deny = ["10.0.0.0/8"]
 backend = "app"
 [[sites]]
 hostnames = ["through.test"]
@@ -72,6 +73,7 @@ def test_which_rule_takes_a_request_and_why_not_the_others(config: str, capsys: 
         "  routes[3] /down: no, it is for a path that begins with /down",
         "  routes[4] /dots: no, it is for a path that begins with /dots",
         "  routes[5] api: takes it",
+        "            asked first: address",
         "            backend app (no agents of branch canary) gets /~x?q=1",
         "            request without cookie",
         "            request with X-A: 1",

@@ -310,6 +310,11 @@ def test_routes_that_can_never_be_reached(tables: list[dict[str, Any]], shadows:
         assert re.search(rf"routes\[{index}\]: .* can never be reached: routes\[{by}\] ", line)
 
 
+def test_a_backend_that_gets_copies_alone_is_reached() -> None:
+    assert warnings({"backend": "app", "mirror": {"backend": "docs"}}) == ()
+    assert len(warnings({"backend": "app"})) == 1
+
+
 def test_urls_are_those_of_backends() -> None:
     catalog = build_catalog(
         make(

@@ -168,6 +168,12 @@ def test_why_a_path_is_not_taken() -> None:
     ]
 
 
+def test_the_first_thing_that_is_missing_is_said() -> None:
+    route = rule("prefix", "/", SchemeIs("https"), ValueIs("header", b"x-a", b"1"), MethodIs(frozenset({b"POST"})))
+    [verdict] = explain([route], asked())
+    assert verdict.why_not == "it is for the method POST, not GET"
+
+
 def test_who_has_no_address_is_in_no_network() -> None:
     condition = AddressIs((ip_network("::/0"), ip_network("0.0.0.0/0")))
     for address in ("", "/run/socket", "fe80::1%eth0"):

@@ -189,6 +189,8 @@ def build_catalog(config: EdgeConfig) -> Catalog:
             shadow = shadows.get(index)
             if shadow is None:
                 reached.add(route.backend)
+                # a copy of its requests leads somewhere too
+                reached.update(getattr(settings, "backend", None) for settings in route.gates or ())
                 continue
             path = site.routes[shadow].path
             reason = (

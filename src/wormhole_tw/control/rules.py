@@ -7,10 +7,10 @@ which name another host, are never looked at.  The candidates are asked in the o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, product
 from typing import TYPE_CHECKING, NamedTuple
 
-from .conditions import HostIs, Share
+from .conditions import Condition, HostIs, Share
 from .model import MAINTENANCE, LocalAnswer
 
 if TYPE_CHECKING:
@@ -161,18 +161,19 @@ def find_shadows(routes: Sequence[Route]) -> dict[int, int]:
     An earlier one takes all of a later one's requests when it takes all its paths, and wants nothing that the later one
     does not want too.  A maintenance page is there to stand before others, and shadows nothing.
     """
-    first: dict[str, list[int]] = {}
+    # by what an earlier one's paths begin with, and the last thing that it wants, which is the most particular
+    first: dict[tuple[str, Condition | None], list[int]] = {}
     wanted = [frozenset(route.conditions) for route in routes]
     shadows: dict[int, int] = {}
     for index, route in enumerate(routes):
         path = route.path if route.pattern is None else route.pattern.head
-        for cut in _cuts(path, len(path)):
-            for earlier in first.get(cut, ()):
+        for key in product(_cuts(path, len(path)), (None, *route.conditions)):
+            for earlier in first.get(key, ()):
                 if wanted[earlier] <= wanted[index] and _covers(routes[earlier], route):
                     shadows[index] = min(earlier, shadows.get(index, earlier))
         if index not in shadows and not _is_maintenance(route):
-            key = route.path if route.kind == "exact" else _key(route)
-            first.setdefault(key, []).append(index)
+            begins = route.path if route.kind == "exact" else _key(route)
+            first.setdefault((begins, route.conditions[-1] if route.conditions else None), []).append(index)
     return shadows
 
 
