@@ -117,6 +117,18 @@ class TestPowerOfTwoChoices:
         candidates[1].load = 200
         assert {pick(candidates, None, NOW).key for _ in range(100)} == {0}
 
+    def test_one_that_is_new_does_not_attract_everything(self) -> None:
+        """It has nothing to do, and begins with the mean of the others' latency."""
+        given = {}
+        for name in ("p2c", "least_busy"):
+            candidates = upstreams(10, 10, 10, 10, 10, 0, latencies=(0.1,) * 6, now=NOW)
+            pick, new = made(name, 4).pick, candidates[5]
+            for _ in range(10):
+                pick(candidates, None, NOW).load += 1
+            given[name] = new.load
+        assert given["least_busy"] == 10
+        assert given["p2c"] <= 6
+
 
 class TestRoundRobin:
     def test_takes_each_in_turn(self) -> None:
