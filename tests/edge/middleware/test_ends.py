@@ -564,6 +564,21 @@ def test_who_is_late_and_who_stays_are_told_apart(through: Through, log_lines: A
     assert "goes on 2 s after its request was over" in log_lines.text
 
 
+def test_what_goes_wrong_in_tidying_up_is_said(through: Through, logged_failures: Any) -> None:
+    async def untidy(request: Request, next: Next) -> Response:
+        try:
+            return await next(request)
+        finally:
+            raise ValueError("while tidying up")
+
+    house = through(nothing, untidy)
+    visitor = house.visitor()
+    visitor.says(GET)
+    visitor.lose()
+    assert house.done[0].reason == "visitor-gone"
+    assert len(logged_failures.flush(ValueError)) == 1
+
+
 def test_a_limit_that_is_met_while_its_own_code_runs_ends_it(through: Through) -> None:
     """Reading resumes the visitor's connection, which hands over at once what waited there: more than may come."""
     gate: Deferred[None] = Deferred()

@@ -143,9 +143,14 @@ class Call:
         if not self._makes:
             # nothing of it runs any more: an answer that streams for a day needs no clock of it
             self._timer.cancel()
-        if isinstance(result, Response) or self._chain.over:
+        if isinstance(result, Response):
             return result
         error = result.value
+        if self._chain.over:
+            if not isinstance(error, CancelledError | NextFailed | HttpError):
+                # what went wrong while it tidied up is worth a line, though nobody gets an answer of it
+                self.entry.failed(result)
+            return Failure(CancelledError())
         if isinstance(error, NextFailed | HttpError):
             return Failure(_as_answer(error))
         self.entry.failed(result)

@@ -340,6 +340,8 @@ class Chain:
         try:
             while piece := await body._source.pull():
                 for start in range(0, len(piece), WINDOW):
+                    if self.over:
+                        raise CancelledError()
                     part = piece[start : start + WINDOW]
                     self._out += len(part)
                     outer.on_body(Body(part))
