@@ -137,6 +137,7 @@ def test_a_plugin_has_settings_and_may_take_what_ours_do_not() -> None:
         ({"ejection": {"most": 1.5}}, "ejection.most", "<= 1"),
         ({"breaker": {"share": 0}}, "breaker.share", "> 0"),
         ({"retries": {"attempts": 0}}, "retries.attempts", ">= 1"),
+        ({"balance": {"method": "sticky"}, "retries": {"hedge_after": 1}}, "retries.hedge_after", "session"),
         ({"queue": {"requests": 0}}, "queue.requests", ">= 1"),
         ({"failover": "doc"}, "failover", "did you mean docs"),
         ({"failover": "app"}, "failover", "leads back to where it came from: app → app"),

@@ -271,6 +271,9 @@ def read_policy(table: BackendTable, source: str, key: str) -> Policy:
     if table.health is not None and not (table.origin or table.origins or table.preset):
         reason = "there is no origin to check; agents look after their services themselves (FLY_HEALTH_CHECK)"
         raise ConfigError(source, f"{key}.health", reason)
+    if table.balance.method == "sticky" and table.retries.hedge_after:
+        reason = "a visitor's session is at one agent; another one would answer without it"
+        raise ConfigError(source, f"{key}.retries.hedge_after", reason)
     return Policy(
         balance=_read_balance(table.balance, source, f"{key}.balance"),
         health=None if table.health is None else _read_health(table.health, source, f"{key}.health"),

@@ -111,7 +111,7 @@ class Race:
         if standing is None or upstream is None:
             return
         group, now = standing.group, context.timers.seconds()
-        if not group.may_hedge(now):
+        if len(group.members) < 2 or not group.may_hedge(now):
             return
         # a failover's branches are none of this route's
         selection = exchange.selection if group.name == exchange.backend else None
