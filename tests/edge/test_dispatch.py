@@ -589,6 +589,20 @@ class TestQueue:
         assert house.group.counts["queue_expired"] == 1
         running[2].deliver(answer())
 
+    def test_who_was_refused_by_one_waits_for_the_other(self, home: Any) -> None:
+        house = home(self.policy)
+        running = house.ask()
+        other = house.sessions[1 - house.sessions.index(running[1])]
+        other.refuse = StreamReset(ResetCode.UNREACHABLE, "refused", delivered=False)
+        visitor = house.visitor()
+        visitor.says(GET)
+        assert house.context.dispatch.waiting("app") == 1
+        running[2].deliver(answer())
+        [(session, stream)] = house.busy()
+        assert session is running[1]
+        stream.deliver(answer())
+        assert visitor.answers()[0][0].status_code == 200
+
     def test_a_visitor_who_leaves_makes_room(self, home: Any) -> None:
         house = home(self.policy, agents=1)
         running = house.ask()

@@ -119,6 +119,10 @@ class Dispatch:
         """Why :meth:`pick` gave none though there are some: the key of an answer; None where there are none."""
         return self.group(backend).why(selection)
 
+    def busy(self, backend: str, avoid: Collection[Hashable], selection: Selection | None) -> bool:
+        """Whether there is one that would take a request, had it not as many as it may have."""
+        return self.group(backend).busy(avoid, selection)
+
     def attempts(self, backend: str) -> int:
         """How often one request of a backend may be sent."""
         return self.group(backend).policy.retries.attempts
@@ -219,9 +223,9 @@ class Dispatch:
         for waiter in list(queue):
             if waiter not in queue:
                 continue  # what another was given has ended it
-            upstream = self.pick(group.name, (), waiter.selection, waiter.seeker)
+            upstream = self.pick(group.name, waiter.avoid, waiter.selection, waiter.seeker)
             if upstream is None:
-                if waiter.selection is None:
+                if waiter.selection is None and not waiter.avoid:
                     return  # none for anybody
                 continue
             self.forget(group.name, waiter)

@@ -296,6 +296,13 @@ class Group:
             return CIRCUIT_OPEN
         return "overloaded" if self.candidates(selection) else None
 
+    def busy(self, avoid: Collection[Hashable], selection: Selection | None) -> bool:
+        """Whether there is one that would take a request, had it not as many as it may have."""
+        most = self.policy.balance.max_requests
+        return most > 0 and any(
+            upstream.key not in avoid and _full(upstream, most) for upstream in self.candidates(selection)
+        )
+
     def room(self) -> None:
         """One of those who wait may find an upstream now."""
         if self._waking:

@@ -8,7 +8,7 @@ Only what may have several implementations stands here: where requests go (:clas
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -132,6 +132,7 @@ class IWaiter(Interface):
 
     selection: Selection | None = Attribute("which upstreams it can go to; None for any of its backend")
     seeker: Seeker = Attribute("the request")
+    avoid: Collection[Hashable] = Attribute("keys of upstreams that failed it already")
 
     def upstream_ready(upstream: IUpstream) -> None:
         """Here is one."""

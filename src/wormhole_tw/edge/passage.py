@@ -205,6 +205,11 @@ class Passage(Seeker):
         return self.course.selection
 
     @property
+    def avoid(self) -> set[Hashable]:
+        """See IWaiter."""
+        return self._avoid
+
+    @property
     def seeker(self) -> Passage:
         """See IWaiter."""
         return self
@@ -227,7 +232,10 @@ class Passage(Seeker):
         upstream = context.dispatch.pick(backend, self._avoid, self.course.selection, self)
         if upstream is not None:
             self._dial(upstream)
-        elif not (expects_successor(self._failure) and context.dispatch.wait(backend, self)):
+        elif not (
+            (expects_successor(self._failure) or context.dispatch.busy(backend, self._avoid, None))
+            and context.dispatch.wait(backend, self)
+        ):
             self._give_up(self._why())
 
     def _why(self) -> str:

@@ -84,7 +84,8 @@ class Search:
 
     def _wait_or_give_up(self) -> None:
         exchange, dispatch = self._exchange, self._context.dispatch
-        if expects_successor(self._failure) and dispatch.wait(exchange.backend, self):
+        waits = expects_successor(self._failure) or dispatch.busy(exchange.backend, self._avoid, exchange.selection)
+        if waits and dispatch.wait(exchange.backend, self):
             exchange.move(State.WAITING)
         else:
             self._give_up()
@@ -146,6 +147,11 @@ class Search:
             dialling.cancel()
 
     # IWaiter
+
+    @property
+    def avoid(self) -> set[Hashable]:
+        """See IWaiter."""
+        return self._avoid
 
     @property
     def seeker(self) -> Exchange:
