@@ -30,7 +30,7 @@ venv: $(STAMP) ## build .venv, with everything that development needs
 demo: $(STAMP) ## serve a sample page through a tunnel over https, until Ctrl-C
 	$(BIN)/wormhole-tw demo
 
-test: $(STAMP) ## the whole test suite, with coverage (PYTEST_ARGS='tests/wire -x' for a part)
+test: $(STAMP) ## the whole test suite, with coverage but for end_to_end (PYTEST_ARGS='tests/wire -x' for a part)
 	@rm -f .coverage .coverage.*
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@set -e; said=$$(mktemp -d); trap 'rm -rf "$$said"' EXIT; \
@@ -39,14 +39,14 @@ ifeq ($(strip $(PYTEST_ARGS)),)
 	lane plain thread || status=$$?; lane reactor greenlet,thread || status=$$?; exit $$status ) & first=$$!; \
 	( trap 'kill $$!; exit 1' TERM; lane programs greenlet,thread ) & second=$$!; \
 	trap 'kill $$first $$second; exit 1' INT TERM; \
-	status=0; $(BIN)/coverage run --parallel-mode -m pytest --lane=end_to_end || status=$$?; \
+	status=0; $(BIN)/python -m pytest --lane=end_to_end || status=$$?; \
 	wait $$first || status=$$?; wait $$second || status=$$?; \
 	cat "$$said"/*; exit $$status
 	@$(BIN)/coverage combine --quiet
 else
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 endif
-	@$(BIN)/coverage report --format=total | sed 's/.*/coverage of the whole package: &%/'
+	@$(BIN)/coverage report --format=total | sed 's/.*/coverage of the whole package, without the tests end to end: &%/'
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@$(MAKE) --no-print-directory coverage-floor
 endif

@@ -1,6 +1,7 @@
 """The suite in four parts: ``make test`` runs plain and reactor in turn, beside programs and end_to_end.
 
-The last two mostly wait for programs; the others are a matter of CPU, and fill that time.  Nothing in the plain part
+The last two mostly wait for programs; the others are a matter of CPU, and fill that time.  So that all end at about the
+same time, some files of ``end_to_end`` run with the programs.  Nothing in the plain part
 enters the reactor, so that coverage need not ask at every call which greenlet it is in: that takes twice the time of
 the tests themselves.
 """
@@ -19,6 +20,9 @@ _FOLDER = Path(__file__).parent
 
 _FLOORS = frozenset({"wire", "http", "control", "net", "tunnel", "edge", "agent", "admin", "fuzz"})
 """Folders of which the tests start no programs, or not many."""
+
+_BESIDE = frozenset({"test_configuration.py", "test_sign_in.py", "test_tcp.py", "test_trust.py"})
+"""Of ``end_to_end``: a fifth of its time."""
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -39,7 +43,7 @@ def lane_of(item: pytest.Item) -> str:
     """The part that a test is of, as far as its folder and its kind say."""
     room = item.path.relative_to(_FOLDER).parts[0] if item.path.is_relative_to(_FOLDER) else ""
     if room == "end_to_end":
-        return room
+        return "programs" if item.path.name in _BESIDE else room
     if room not in _FLOORS:
         return "programs"
     return "reactor" if _transports.is_coroutine(item) else "plain"

@@ -73,9 +73,9 @@ def key_is_a_folder(house: House) -> str:
     return "$.tls.certificates[0].key"
 
 
-def not_available_yet(house: House) -> str:
+def no_origin_of_the_web(house: House) -> str:
     del house.config["backends"][0]["tokens"]
-    house.config["backends"][0]["origin"] = "https://example.github.io"
+    house.config["backends"][0]["origin"] = "ftp://example.github.io"
     return "$.backends[0].origin"
 
 
@@ -90,7 +90,7 @@ MISTAKES: list[Callable[[House], str]] = [
     no_such_certificate,
     unreadable_key,
     key_is_a_folder,
-    not_available_yet,
+    no_origin_of_the_web,
 ]
 
 
