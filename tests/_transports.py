@@ -42,6 +42,7 @@ ALIKE = frozenset(
         "end_to_end/test_middleware.py",
         "end_to_end/test_networks.py",
         "end_to_end/test_observability.py",
+        "end_to_end/test_one_host_name.py",
         "end_to_end/test_origins.py",
         "end_to_end/test_restart.py",
         "end_to_end/test_routing.py",

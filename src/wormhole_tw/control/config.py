@@ -34,6 +34,7 @@ from .names import normalise_hostname
 from .origins import read_origins
 from .pages import read_pages
 from .passthrough import check_passthrough
+from .prefixes import tell_prefixes
 from .routes import OfSite, read_route, set_branches
 from .schema import check_table, closest, place
 from .security import compile_security
@@ -199,7 +200,7 @@ class _Resolver:
             self._endpoint(listener.endpoint_key, listener.endpoint, taken)
         backends = self._backends(table.backends)
         known = [backend.name for backend in backends]
-        sites = self._sites(table.sites, known)
+        sites = tell_prefixes(self._sites(table.sites, known), backends)
         names = self._edge_names(edge, sites)
         checks = Checks(
             name=self._name,
