@@ -76,6 +76,7 @@ def test_which_rule_takes_a_request_and_why_not_the_others(config: str, capsys: 
         "            asked first: address",
         "            backend app (no agents of branch canary) gets /~x?q=1",
         "            request without cookie",
+        "            request with X-Forwarded-Prefix: /api",
         "            request with X-A: 1",
         "            answer with Vary: Cookie",
     ]

@@ -106,6 +106,8 @@ def order(number):
 @app.route("/admin/")
 def admin():
     headers = flask.request.headers
+    if "X-User" not in headers:
+        flask.abort(403)
     return flask.jsonify(user=headers.get("X-User"), authorization=headers.get("Authorization"),
                          url=flask.url_for("admin", _external=True))
 
@@ -247,9 +249,10 @@ def _web(street: Street) -> None:
         }}"""
 
     cookie = f'add_header Set-Cookie "seen=1; Domain={PAGES}; Path=/site; Secure";'
-    # the names as they are called by whoever asks at 443
-    pages = f"root {folder}/pages; gzip on; gzip_min_length 1; gzip_proxied any; location = /site/about {{ {cookie} return 301 "
-    pages += f"https://{PAGES}:{port}/site/about/; }}"
+    pages = f"""
+        root {folder}/pages; gzip on; gzip_min_length 1; gzip_proxied any;
+        location = /site/about {{ {cookie} return 301 https://{PAGES}:{port}/site/about/; }}
+    """
     servers = [
         server("nobody.example.net", "return 404;", "default_server"),
         server(PAGES, pages),

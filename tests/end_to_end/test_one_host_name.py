@@ -1,4 +1,4 @@
-"""One host name over pages, a bucket and two applications behind agents: docs/one-host-name.md, with curl and a browser.
+"""One host name over pages, a bucket and two applications: docs/one-host-name.md, with curl and a browser.
 
 Everything that an edge can do with a request meets here; each of it alone has a test of its own elsewhere.
 """
@@ -94,6 +94,8 @@ def test_one_route_wants_a_password(street: Street, version: str) -> None:
         assert (refused.status, refused.fields["x-wormhole-error"]) == (401, "not-signed-in")
         assert refused.fields["www-authenticate"].startswith("Basic")
     seen = street.ask("/api/admin/", version, "--user", f"anna:{PASSWORD}", "--header", "X_User: eve").json
+    # to Flask this is the same page, and to the edge another path
+    assert street.ask("/api//admin/", version, "--path-as-is").status == 403
     assert seen == {"user": "anna", "authorization": None, "url": f"https://{WWW}/api/admin/"}
 
 
