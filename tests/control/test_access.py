@@ -12,6 +12,7 @@ from tests.control._sample import make, sample
 from tests.control.test_keys import EC, KEYS, jwk
 from wormhole_tw.control.access import AddressRule, BasicRule, MirrorRule, RateRule, SignInRule, TokenRule
 from wormhole_tw.control.balancing import Key
+from wormhole_tw.control.held_back import HeldBack
 from wormhole_tw.control.model import Route, Site
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.net.dev_ca import DevCa
@@ -168,6 +169,55 @@ def test_a_site_comes_back_to_its_shortest_prefix(folder: Path) -> None:
     assert isinstance(rule, SignInRule)
     assert rule.callback == "/back"
     assert len(rule.authorities) == 1
+
+
+def test_who_signs_in_has_to_come_back(folder: Path) -> None:
+    gated = {"backend": "app", "path": "/in", "oidc": OIDC}
+    before = {"backend": "app", "path": "/in/.wormhole"}
+    page = {"oidc": {**OIDC, "callback": "/back"}}
+    for routes, index, why in (
+        ([{"backend": "app"}, gated], 1, r"comes back to /in/.wormhole/signed-in, which routes\[0\] \(/\) takes"),
+        ([before, gated], 1, r"routes\[0\] \(/in/.wormhole\) takes"),
+        ([{**before, "methods": ["GET"]}, gated], 1, r"routes\[0\]"),
+        ([{**gated, "methods": ["POST"]}], 0, "no route with this oidc takes"),
+        ([{**gated, "scheme": "http"}], 0, "no route with this oidc takes"),
+        ([{**gated, "query": [{"name": "a", "value": "1"}]}], 0, "no route with this oidc takes"),
+        ([{**gated, **page}], 0, "comes back to /back with GET, which no route"),
+    ):
+        with pytest.raises(ConfigError, match=why) as raised:
+            make(sample(**{"sites.0.routes": routes}), folder=str(folder))
+        assert raised.value.key == f"$.sites[0].routes[{index}]"
+    for routes in (
+        [{**before, "methods": ["POST"]}, gated],
+        [{**before, "cookies": [{"name": "a", "value": "1"}]}, gated],
+        [{**before, "query": [{"name": "a", "value": "1"}]}, {**gated, "query": [{"name": "a", "present": False}]}],
+        [{**before, "scheme": "http"}, {**gated, "headers": [{"name": "X-A", "value": "1"}]}],
+        [{**gated, **page}, {"backend": "app", "path": "/back", **page}],
+    ):
+        make(sample(**{"sites.0.routes": routes}), folder=str(folder))
+
+
+def test_what_one_route_tells_no_visitor_says_on_another(folder: Path) -> None:
+    routes = [
+        {"backend": "app", "path": "/in", "oidc": {**OIDC, "headers": {"X-User": "sub"}}},
+        {"backend": "app", "path": "/t", "jwt": {**JWT, "headers": {"X_User": "sub", "X-Mail": "email"}}},
+        {"backend": "app", "path": "/b", "basic_auth": {**BASIC, "user_header": "X-Name"}},
+        {"path": "/no", "redirect": {"to": "/"}},
+        {"backend": "app", "path": "/b2", "basic_auth": BASIC, "mirror": {"backend": "app"}},
+        {"backend": "app"},
+    ]
+    made = make(sample(**{"sites.0.routes": routes}), folder=str(folder)).sites[0].routes
+    held = [next((one for one in route.gates or () if isinstance(one, HeldBack)), None) for route in made]
+    everything = frozenset({b"x-user", b"x-mail", b"x-name"})
+    assert held == [
+        HeldBack(everything - {b"x-user"}, cookies=False),
+        HeldBack(everything - {b"x-user", b"x-mail"}, cookies=True),
+        HeldBack(everything - {b"x-name"}, cookies=True),
+        None,
+        HeldBack(everything, cookies=True),
+        HeldBack(everything, cookies=True),
+    ]
+    assert [one.kind for one in made[4].gates or ()] == ["held_back", "basic", "mirror"]
 
 
 def test_tokens(folder: Path) -> None:

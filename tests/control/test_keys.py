@@ -88,6 +88,8 @@ def test_a_secret() -> None:
         ({"exp": "soon"}, "claim"),
         ({"exp": None}, "claim missing"),
         ({"exp": float("inf")}, "claim"),
+        ({"exp": float("nan")}, "claim"),
+        ({"exp": 10**400}, "claim"),
         ({"nbf": NOW + 31}, "not yet"),
         ({"nbf": [1]}, "claim"),
         ({"aud": "other"}, "audience"),
@@ -129,9 +131,11 @@ def test_what_an_attacker_would_try() -> None:
     assert judge().claims(token(EC, "ES256", "rsa"), keys, NOW) is None
     with pytest.raises(Unsigned, match="algorithm"):
         judge("RS256").key_id(token(EC, "ES256", "ec"))
-    for header in ({"alg": "ES256", "kid": 7}, {"alg": ["ES256"]}):
+    nested = b'{"alg":"ES256","x":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    headers = ({"alg": "ES256", "kid": 7}, {"alg": ["ES256"]}, {"alg": "ES256", "crit": ["exp"], "exp": 1})
+    for header in (*map(_encoded, headers), _base64(nested)):
         parts = token(EC, "ES256").split(".")
-        parts[0] = _encoded(header).decode()
+        parts[0] = header.decode()
         with pytest.raises(Unsigned):
             judge().key_id(".".join(parts))
 
@@ -142,6 +146,19 @@ def test_a_key_that_does_not_fit_its_algorithm() -> None:
     made = ec.generate_private_key(ec.SECP384R1())
     with pytest.raises(Unsigned):
         judge("ES384").claims(token(made, "ES384", "ec"), keys, NOW)
+
+
+def test_claims_that_are_nested_too_deeply() -> None:
+    signed = _encoded({"alg": "HS256"}) + b"." + _base64(b"[" * 5000 + b"]" * 5000)
+    text = (signed + b"." + _base64(hmac.digest(SECRET, signed, "sha256"))).decode()
+    with pytest.raises(Unsigned, match="no token"):
+        judge("HS256").claims(text, SECRET, NOW)
+
+
+def test_a_private_key_that_somebody_put_into_the_set() -> None:
+    shown = {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA)), "kid": "rsa"}
+    assert "d" in shown
+    assert judge().claims(token(RSA, "RS256", "rsa"), read_keys({"keys": [shown]}, "here"), NOW) is not None
 
 
 @pytest.mark.parametrize("said", [{}, {"keys": 1}, {"keys": []}, {"keys": KEYS["keys"][4:]}])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wormhole_tw.http.events import Fields, RequestHead
-from wormhole_tw.http.identity import cookie_names, cookies_named, tell
+from wormhole_tw.http.identity import alike, cookie_names, cookies_named, tell
 
 
 def head(*fields: tuple[bytes, bytes]) -> RequestHead:
@@ -22,6 +22,10 @@ def test_what_visitors_say_in_any_spelling_is_gone() -> None:
     fields = told(before, names={b"x-user", b"authorization"}, lines=[(b"X-User", b"ann")])
     assert fields == [(b"X-Users", b"all"), (b"X-User", b"ann")]
     assert len(before.fields) == 4
+    # as many services read them: in each of these spellings it is the same
+    before = head((b"X_User", b"root"), (b"X-User", b"root"), (b"x.user", b"root"), (b"xuser", b"no"))
+    for told_in in (b"X-User", b"X_User", b"x.user"):
+        assert told(before, names={alike(told_in)}) == [(b"xuser", b"no")]
 
 
 def test_cookies_that_stay_here() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from wormhole_tw.control.edge_rules import import_rules, rules_in
+from wormhole_tw.control.held_back import HeldBack
 from wormhole_tw.control.model import LocalAnswer, Route, Site
 from wormhole_tw.control.rules import explain
 from wormhole_tw.control.stores.file import FileStore
@@ -124,8 +125,9 @@ def _done(route: Route, asked: Asked) -> list[str]:
     lines = []
     answer = route.answer
     values = route.values(asked.path)
-    if route.gates:
-        lines.append(f"asked first: {', '.join(settings.kind for settings in route.gates)}")
+    asks = [settings.kind for settings in route.gates or () if settings.kind != HeldBack.kind]
+    if asks:
+        lines.append(f"asked first: {', '.join(asks)}")
     if isinstance(answer, Redirect):
         lines.append(f"redirect {answer.status} to {answer.location(values, asked.query).decode()}")
     elif isinstance(answer, LocalAnswer):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from wormhole_tw.http.identity import alike
+
 __all__ = ["MAX_FIELD", "Claims"]
 
 MAX_FIELD = 4096
-"""Octets of a claim as a service is told it: the groups of somebody in many."""
+"""Octets of a claim as a service is told it: the groups of somebody in many, and as many of them as fit."""
 
 _EMAIL = "email"
 
@@ -27,8 +29,8 @@ class Claims:
 
     @property
     def names(self) -> frozenset[bytes]:
-        """The fields that a service is told claims in, lower-case."""
-        return frozenset(name.lower() for name, _ in self.told)
+        """The fields that a service is told claims in, as :func:`~wormhole_tw.http.identity.alike` gives them."""
+        return frozenset(alike(name) for name, _ in self.told)
 
     def refused(self, claims: Mapping[str, object]) -> str:
         """The first claim that is not as it has to be; an empty string where all are.
@@ -43,11 +45,20 @@ class Claims:
         return ""
 
     def lines(self, claims: Mapping[str, object]) -> list[tuple[bytes, bytes]]:
-        """What the service is told of them: UTF-8, several values joined by commas, without control characters."""
+        """What the service is told of them: UTF-8, several values joined by commas.
+
+        A question mark stands for each character that cannot be seen: left out, two names could become one. For the
+        same reason no value is cut: what does not fit is left out as a whole.
+        """
         lines = []
         for field, name in self.told:
-            text = ",".join("".join(char for char in one if char.isprintable()) for one in _texts(_find(claims, name)))
-            value = text.strip(" ").encode("utf-8", "replace")[:MAX_FIELD]
+            value = b""
+            for one in _texts(_find(claims, name)):
+                text = "".join(char if char.isprintable() else "?" for char in one.strip(" "))
+                more = text.encode("utf-8", "replace")
+                more = b"%s,%s" % (value, more) if value else more
+                if len(more) <= MAX_FIELD:
+                    value = more
             if value:
                 lines.append((field, value))
         return lines

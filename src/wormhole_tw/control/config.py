@@ -22,10 +22,12 @@ from wormhole_tw.errors import ConfigError
 from .access import read_access
 from .acme import AcmeConfig, check_names, read_acme, refuse_acme_keys
 from .balancing import check_failovers, read_policy
+from .callbacks import check_callbacks
 from .client_certificates import read_client_certificates
 from .dns import DnsServer, read_resolvers
 from .endpoints import check_endpoint, endpoint_port
 from .files import read_toml
+from .held_back import hold_back
 from .limits import Limits
 from .listeners import Listener, read_listeners
 from .middleware import with_middleware
@@ -398,6 +400,8 @@ class _Resolver:
             routes = tuple(
                 read_route(route, of_site, f"{key}.routes[{index}]") for index, route in enumerate(table.routes)
             )
+            check_callbacks(routes, self._source, key)
+            routes = hold_back(routes)
             routes = with_middleware(routes, table, self._folder, self._source, key)
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")

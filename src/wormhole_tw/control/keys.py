@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import Any, NamedTuple
 
 import jwt
@@ -17,6 +16,9 @@ MOST_KEYS = 64
 
 MOST_TOKEN = 16384
 """Octets of a token; a header field has no more, and a cookie less."""
+
+_NEVER = 1e15
+"""Seconds since 1970 that are no time any more."""
 
 KeySet = Mapping[str, Sequence["_Key"]]
 """Keys by their ids; under an empty one, all."""
@@ -51,9 +53,12 @@ def read_keys(said: Mapping[str, Any], where: str) -> KeySet:
             continue
         try:
             key = jwt.PyJWK(one)
+            own = key.key
+            if hasattr(own, "public_key"):  # a private one, which nobody should show: what is public of it checks
+                own = own.public_key()
         except (jwt.PyJWTError, ValueError, TypeError, KeyError):
             continue
-        entry = _Key(key.key, str(one["kty"]), str(one.get("alg") or ""))
+        entry = _Key(own, str(one["kty"]), str(one.get("alg") or ""))
         found[""].append(entry)
         if isinstance(one.get("kid"), str) and one["kid"]:
             found.setdefault(one["kid"], []).append(entry)
@@ -86,11 +91,13 @@ class Judge:
             raise Unsigned("too long")
         try:
             header = jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:  # the last of what is nested too deeply
             raise Unsigned("no token") from error
         algorithm, key_id = header.get("alg"), header.get("kid", "")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms or not isinstance(key_id, str):
             raise Unsigned("algorithm")
+        if "crit" in header:
+            raise Unsigned("extension")  # RFC 7515 §4.1.11: it must not be passed over, and none is known here
         return algorithm, key_id
 
     def claims(self, token: str, keys: KeySet | bytes, now: float) -> dict[str, Any] | None:
@@ -134,11 +141,13 @@ class Judge:
             raise _WrongSignature("signature") from error
         except jwt.PyJWTError as error:
             raise Unsigned(_word(error)) from error
+        except RecursionError as error:
+            raise Unsigned("no token") from error
 
     def _timely(self, claims: dict[str, Any], now: float) -> dict[str, Any]:
         """RFC 7519 §4.1.4 and §4.1.5."""
         ends, begins = claims["exp"], claims.get("nbf", 0)
-        if not all(isinstance(time, int | float) and isfinite(time) for time in (ends, begins)):
+        if not all(isinstance(time, int | float) and abs(time) < _NEVER for time in (ends, begins)):
             raise Unsigned("claim")
         if now >= ends + self._leeway:
             raise Unsigned("expired")

@@ -17,6 +17,7 @@ from wormhole_tw.edge.inflight import InFlight, Requests
 from wormhole_tw.edge.middleware.stacks import Middlewares
 from wormhole_tw.edge.pace import LOOKS
 from wormhole_tw.edge.passages import Passages
+from wormhole_tw.edge.password_checks import PasswordChecks
 from wormhole_tw.edge.request_ids import RequestIds
 from wormhole_tw.edge.upstreams.agents import AgentUpstreams
 from wormhole_tw.edge.upstreams.every import EveryUpstream
@@ -106,6 +107,7 @@ class EdgeContext:
     :ivar turn: the end of the reactor's turn
     :ivar site_limits: the limits of a site that has some of its own
     :ivar outside: threads and the web, for gates that want them; None where there is nothing but what tests give
+    :ivar password_checks: whose turn it is
     :ivar passages: connections that lead through the tunnel as they are
     :ivar offers: whether an agent of a release branch could take a request for a backend now
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
@@ -136,6 +138,7 @@ class EdgeContext:
         "origins",
         "outside",
         "passages",
+        "password_checks",
         "pool",
         "public_port",
         "registry",
@@ -210,6 +213,7 @@ class EdgeContext:
         self.offers = self.dispatch.offers
         self.door: TunnelDoor | None = None
         self.on_exchange_done: Callable[[Exchange], None] | None = None
+        self.password_checks = PasswordChecks()
         self.gates = Gates(self)
         self.middleware = Middlewares(timers)
 

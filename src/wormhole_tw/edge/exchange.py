@@ -271,11 +271,22 @@ class Exchange(Answering):
             if connection.writable:
                 self._took_body()
 
+    def copy_to(self, copy: Copy) -> None:
+        """Let it have the request's body: what is here of it, for a gate may have waited, and what comes."""
+        self.copy = copy
+        for data in self._held or ():
+            copy.add(Body(data))
+        if self._trailers is not None and self._trailers is not _END:
+            copy.add(self._trailers)
+
     def request_end(self, event: End) -> None:
         """The request is whole."""
         if self._trailers is not None or self.state is State.DONE:
             return  # it was whole with its head
-        self._trailers = event if not event.trailers else End(trailers_onwards(event.trailers))
+        if event.trailers:
+            trailers = trailers_onwards(event.trailers)
+            event = End(trailers if self._walk is None else self._walk.without_hidden(trailers))
+        self._trailers = event
         if self.copy is not None:
             self.copy.add(self._trailers)
         connection = self._connection

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from wormhole_tw.edge.states import State
 from wormhole_tw.errors import HttpError
+from wormhole_tw.http.identity import alike
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.interfaces import IGate
     from wormhole_tw.edge.middleware.stacks import Stack
+    from wormhole_tw.http.events import Fields
 
 __all__ = ["GateWalk"]
 
@@ -60,6 +62,13 @@ class GateWalk:
             exchange.proceed()
         else:
             self._stack.enter(exchange)
+
+    def without_hidden(self, trailers: Fields) -> Fields:
+        """The trailer fields of the request without those that only a gate may say."""
+        hidden: set[bytes] = set()
+        for gate in self._gates:
+            hidden |= getattr(gate, "hides", frozenset())
+        return [line for line in trailers if alike(line[0]) not in hidden] if hidden else trailers
 
     def stop(self) -> None:
         """The exchange is over."""

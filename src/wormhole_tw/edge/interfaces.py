@@ -145,7 +145,8 @@ class IGate(Interface):
     """What a route asks before a request goes on.
 
     Made when a catalog is taken over, by :mod:`wormhole_tw.edge.gates`; it stays the same object, with its state, over
-    reloads in which its route's name and its settings stay the same.
+    reloads in which its route's name and its settings stay the same.  One that tells the service something has the
+    names of those fields in ``hides`` (as :func:`~wormhole_tw.http.identity.alike` gives them): no trailer has them.
     """
 
     def check(exchange: Exchange) -> LocalAnswer | Deferred[LocalAnswer | None] | None:

@@ -65,6 +65,9 @@ class Copy:
             self.give_up()
             return
         if upstream.translation is not None:
+            if upstream.translation.circles(forward):
+                self.give_up()
+                return
             forward = upstream.translation.request(forward)
         self._ended = forward.framing is Framing.NONE
         connection = kept_stream(context, upstream, exchange.facts, forward.method)

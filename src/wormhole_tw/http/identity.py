@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["cookie_names", "cookies_named", "tell"]
+__all__ = ["alike", "cookie_names", "cookies_named", "tell"]
 
 _COOKIE = b"cookie"
+
+
+_SIGNS = bytes(octet if bytes((octet,)).isalnum() else 0x2D for octet in range(256))
+
+
+def alike(name: bytes) -> bytes:
+    """What names of fields that a service could take for the same have in common."""
+    return name.lower().translate(_SIGNS)
 
 
 def tell(
@@ -24,9 +32,10 @@ def tell(
 ) -> RequestHead:
     """A request as it goes on: fields of these names are ours alone, and some cookies stay here.
 
-    A field whose name differs by underscores for hyphens goes too: CGI and WSGI call both the same.
+    A field whose name differs in signs alone goes too: CGI and WSGI call ``X-User`` and ``X_User`` the same, and some
+    servers ``X.User``.
 
-    :param names: lower-case, with hyphens
+    :param names: as :func:`alike` gives them
     :param lines: what is said instead
     :param cookies: names of cookies that do not go on
     :param prefix: nor do those whose names begin with it; empty for none
@@ -34,7 +43,7 @@ def tell(
     fields = []
     for line in head.fields:
         name = line[0].lower()
-        if name.replace(b"_", b"-") in names:
+        if names and alike(name) in names:
             continue
         if name == _COOKIE and (cookies or prefix):
             kept = []

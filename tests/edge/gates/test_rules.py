@@ -247,6 +247,55 @@ def test_who_waits_for_a_check_when_the_rule_goes(house: House, outside: Outside
     assert visitors[2].answers()[0][0].status_code == 503
 
 
+def test_guesses_at_one_site_take_no_threads_from_others(house: House, outside: Outside) -> None:
+    """Two checks run in the whole process, by turns."""
+    rules = [BasicRule(HASHES, realm) for realm in (b"one", b"two")]
+    routes = [Route("app", f"/{number}", "app", gates=(rule,)) for number, rule in enumerate(rules)]
+    house.catalogs.swap(Catalog([Site("app", ("app.test",), tuple(routes))], [Backend("app")]))
+    outside.held = []
+    for number in range(20):
+        house.visitor().says(get("/0", basic("ann", f"guess {number}")))
+    visitor = house.visitor()
+    visitor.says(get("/1", basic("ann", "s3cret")))
+    assert len(outside.held) == 2
+    for _ in range(2):
+        outside.held.pop(0)[0].callback(False)
+    # the other site's one did not wait behind twenty
+    checks = [check for _, check in outside.held]
+    assert [check() for check in checks] == [False, True] or [check() for check in checks] == [True, False]
+    for result, check in outside.held[:]:
+        result.callback(check())
+    assert house.streams
+    assert len(outside.held) == 4
+
+
+def test_a_check_that_fails_lets_nobody_in(house: House, outside: Outside, logged_failures: Any) -> None:
+    gated(house, BasicRule(HASHES))
+    outside.held = []
+    visitor = house.visitor()
+    visitor.says(get("/", basic("ann", "s3cret")))
+    outside.held[0][0].errback(RuntimeError("no thread"))
+    assert visitor.answers()[0][0].status_code == 401
+    assert logged_failures.flush(RuntimeError)
+
+
+def test_who_is_not_there_costs_what_somebody_costs(house: House, outside: Outside) -> None:
+    """Where hashes differ in cost, a name that nobody has is no quicker than all others, and always the same."""
+    gated(house, BasicRule(HASHES))
+    checked: list[bytes] = []
+
+    def in_thread(call: Any, hashed: bytes, password: bytes) -> Deferred[bool]:
+        checked.append(hashed)
+        return succeed(False)
+
+    outside.in_thread = in_thread  # type: ignore[method-assign, assignment]
+    for _ in range(2):
+        for number in range(20):
+            assert asks(house, basic(f"nobody {number}", "x"))[0] == 401
+    assert checked[:20] == checked[20:]
+    assert set(checked) == {hashed for _, hashed in HASHES}
+
+
 TOLD = Claims((("groups", ("staff",)),), ((b"X-User", "sub"),))
 SECRETS = TokenRule(("HS256",), ISSUER, ("app",), secret=SECRET)
 GROUPS = {"groups": ["staff"]}
@@ -313,6 +362,56 @@ def test_a_service_is_told_who_it_is(house: House, outside: Outside) -> None:
         assert visitor.answers()
     gated(house, replace(SECRETS, cookie=b"t"))
     assert asks(house, f"Cookie: t={text}; t={text}")[0] == 400
+    # a cookie that nobody looked at does not stand beside a token that was
+    assert asks(house, bearer(text), "Cookie: t=forged; a=1")[0] == 200
+    assert told(house)[b"cookie"] == b"a=1"
+
+
+def test_a_token_that_is_nested_too_deeply(house: House, outside: Outside) -> None:
+    gated(house, SECRETS)
+    header = b64encode(b'{"alg":"HS256","x":' + b"[" * 4000 + b"]" * 4000 + b"}").decode()
+    assert reason(asks(house, bearer(f"{header}.e30.x"))) == (401, b"token-refused")
+
+
+def test_trailers_do_not_say_who_it_is(house: House, outside: Outside) -> None:
+    gated(house, replace(SECRETS, claims=TOLD))
+    visitor = house.visitor()
+    visitor.says(
+        f"POST / HTTP/1.1\r\nHost: app.test\r\n{bearer(signed(**GROUPS))}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "1\r\nx\r\n0\r\nX_User: root\r\nX-Sum: 1\r\n\r\n"
+    )
+    said = house.stream.read()
+    assert b"ann" in said
+    assert b"root" not in said
+    assert b"X-Sum: 1" in said
+    house.stream.deliver(OK)
+    assert visitor.answers([b"POST"])[0][0].status_code == 200
+
+
+def test_an_issuer_that_hangs_holds_nobody_up_for_long(house: House, outside: Outside) -> None:
+    outside.pages["https://id.test/keys"] = KEYS
+    gated(house, replace(WEB, jwks_url="https://id.test/keys"))
+    ends = iter(range(END + 10_000, END + 20_000))  # each is one that was not seen before
+
+    def another() -> str:
+        return bearer(token(EC, "ES256", "ec", exp=next(ends)))
+
+    assert asks(house, another())[0] == 200
+    house.pass_time(3601)
+    hangs: Deferred[Any] = Deferred()
+    outside.pages["https://id.test/keys"] = hangs
+    visitor = house.visitor()
+    visitor.says(get("/", another()))
+    hangs.errback(IssuerUnavailable("no whole answer within 10 s"))
+    house.stream.read()
+    house.stream.deliver(OK)
+    assert visitor.answers()[0][0].status_code == 200
+    # from now on it is tried again, and nobody waits for that
+    house.pass_time(10)
+    outside.pages["https://id.test/keys"] = Deferred()
+    before = len(outside.asked)
+    assert [asks(house, another())[0] for _ in range(3)] == [200] * 3
+    assert len(outside.asked) == before + 1
 
 
 def test_keys_of_a_file(house: House, outside: Outside) -> None:
@@ -414,6 +513,24 @@ def test_a_mirror_gets_the_same(house: House) -> None:
     own.deliver(OK)
     assert visitor.answers([b"POST"])[0][1] == b"ok"
     assert visitor.hears() == b""
+
+
+def test_a_mirror_gets_what_came_while_a_gate_waited(house: House, outside: Outside) -> None:
+    gated(house, BasicRule(HASHES), MirrorRule("docs"))
+    other = house.agent("docs", instance=9)
+    house.sessions.append(other)
+    head = f"POST / HTTP/1.1\r\nHost: app.test\r\n{basic('ann', 's3cret')}\r\n"
+    for body in ("Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"):
+        outside.held = []
+        visitor = house.visitor()
+        visitor.says(head + body)
+        [(result, check)] = outside.held
+        result.callback(check())
+        for stream in (house.sessions[0].streams[-1], other.streams[-1]):
+            assert stream.requests()[-1][1] == b"abc"
+            stream.deliver(OK)
+        assert visitor.answers([b"POST"])[0][1] == b"ok"
+        house.pass_time(301)
 
 
 def test_nobody_waits_for_a_mirror(house: House) -> None:

@@ -10,12 +10,16 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.control.test_keys import EC, KEYS, OTHER_EC, token
 from tests.edge.gates.test_rules import Outside, asks, gated, get, told
 from tests.edge.house import START, House
 from wormhole_tw.control.access import SignInRule
+from wormhole_tw.control.catalog import Catalog
 from wormhole_tw.control.claims import Claims
+from wormhole_tw.control.held_back import hold_back
+from wormhole_tw.control.model import Backend, Route, Site
 from wormhole_tw.edge.sign_in.issuer import METADATA
 from wormhole_tw.edge.sign_in.sealed import Sealer
 from wormhole_tw.errors import IssuerUnavailable
@@ -261,6 +265,69 @@ def test_who_is_not_meant(house: House, issuer: Issuer) -> None:
     assert visit(house, f"Cookie: {name}={value}")[0] == 200
 
 
+def test_a_rule_that_wants_another_claim_asks_the_issuer_again(house: House, issuer: Issuer) -> None:
+    """The session holds what the rule wanted when it was made."""
+    [(name, value)] = signed_in(house, issuer).items()
+    gated(house, replace(RULE, claims=Claims((("groups", ("staff",)), ("level", ("3",))))))
+    assert visit(house, HTML, f"Cookie: {name}={value}")[0] == 302
+    issuer.claims["level"] = 3
+    [(other, sealed)] = signed_in(house, issuer).items()
+    assert other != name
+    # two routes may want different things of the same account: neither takes the other's session away
+    both = f"Cookie: {name}={value}; {other}={sealed}; a=1"
+    assert visit(house, both)[0] == 200
+    assert told(house)[b"cookie"] == b"a=1"
+    gated(house, RULE)
+    assert visit(house, both)[0] == 200
+    assert told(house)[b"cookie"] == b"a=1"
+    _, fields = visit(house, both, path="/.wormhole/sign-out")
+    over = [field.partition(b"=")[0].decode() for key, field in fields if key == b"set-cookie"]
+    assert sorted(over) == sorted([name, other])
+
+
+def test_what_is_kept_back_where_nobody_is_asked(house: House, issuer: Issuer) -> None:
+    routes = (Route("app", "/in", "app", gates=(RULE,)), Route("app", "/", "app"))
+    house.catalogs.swap(Catalog([Site("app", ("app.test",), hold_back(routes))], [Backend("app")]))
+    lines = ("X_User: root", "Cookie: a=1; __Host-wormhole-12345678=x", "X-Other: 1")
+    assert visit(house, *lines)[0] == 200
+    got = told(house)
+    assert b"x_user" not in got
+    assert (got[b"cookie"], got[b"x-other"]) == (b"a=1", b"1")
+
+
+@pytest.mark.parametrize("query", ["&".join("a=1" for _ in range(21)), "code=good&state=%FF%FF%FF%FF%FF%FF%FF%FF", "%"])
+def test_queries_that_no_issuer_sends(house: House, issuer: Issuer, query: str) -> None:
+    assert why(visit(house, path=f"{RULE.callback}?{query}")) == (400, b"sign-in-stale")
+
+
+def test_an_answer_that_names_its_issuer(house: House, issuer: Issuer) -> None:
+    """RFC 9207."""
+    asked, way = sent_away(house, issuer)
+    assert why(back(house, asked, way, "good&iss=https%3A%2F%2Fevil.test")) == (502, b"sign-in-failed")
+    assert not issuer.told
+    assert back(house, asked, way, "good&iss=https%3A%2F%2Fid.test%2Frealm")[0] == 302
+
+
+def test_a_rule_that_goes_while_somebody_signs_in(house: House, issuer: Issuer) -> None:
+    """Whoever is on the way gets an answer, although nothing is fetched for that rule any more."""
+    asked, way = sent_away(house, issuer)
+    token_of: Deferred[None] = Deferred()
+    post = issuer.post
+
+    async def slow(*args: Any) -> dict[str, Any]:
+        await token_of
+        return await post(*args)
+
+    issuer.post = slow  # type: ignore[method-assign, assignment]
+    visitor = house.visitor(**SECURE)
+    [(name, value)] = way.items()
+    visitor.says(get(f"{RULE.callback}?code=good&state={asked['state']}", f"Cookie: {name}={value}"))
+    gated(house)
+    issuer.pages.clear()
+    token_of.callback(None)
+    assert visitor.answers()[0][0].status_code == 502
+
+
 def test_signing_out(house: House, issuer: Issuer) -> None:
     status, fields = visit(house, path="/.wormhole/sign-out")
     assert status == 200
@@ -306,6 +373,10 @@ def test_a_secret_in_the_form(house: House, issuer: Issuer) -> None:
 
 def test_a_long_address_comes_back_to_the_beginning(house: House, issuer: Issuer) -> None:
     asked, way = sent_away(house, issuer, "/" + "x" * 3000)
+    assert dict(back(house, asked, way)[1])[b"location"] == b"https://app.test/"
+    # some signs take more room in the cookie than they took in the address
+    asked, way = sent_away(house, issuer, "/?" + '"' * 2000)
+    assert all(len(f"{name}={value}") < 4000 for name, value in way.items())
     assert dict(back(house, asked, way)[1])[b"location"] == b"https://app.test/"
 
 

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, cast
 
 import bcrypt
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.control.model import LocalAnswer
 from wormhole_tw.edge.interfaces import IGate
 from wormhole_tw.errors import HttpError
-from wormhole_tw.http.identity import tell
+from wormhole_tw.http.identity import alike, tell
 
 if TYPE_CHECKING:
     from wormhole_tw.control.access import BasicRule
@@ -30,11 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BasicGate", "make"]
 
-AT_ONCE = 2
-"""Checks that run at a time: more threads than that would take the processor from the reactor."""
+log = Logger()
 
 WAITING = 64
-"""Checks that wait: some seconds' worth."""
+"""Checks of one rule that wait: some seconds' worth."""
 
 REMEMBERED = 1024
 """Proofs that are kept: a name with its right password is one."""
@@ -58,28 +59,31 @@ class BasicGate:
     """See the module."""
 
     __slots__ = (
+        "_checks",
+        "_hashes",
         "_key",
         "_known",
         "_names",
         "_outside",
         "_refusal",
-        "_running",
         "_seconds",
         "_user",
         "_users",
         "_waiting",
+        "hides",
     )
 
     def __init__(self, rule: BasicRule, context: EdgeContext) -> None:
         self._users = dict(rule.users)
         self._user = rule.user_header
-        names = {self._user.lower()} if self._user else set()
-        self._names = frozenset(names if rule.keep else {b"authorization", *names})
+        self._hashes = tuple(hashed for _, hashed in rule.users)
+        self.hides = frozenset({alike(self._user)} if self._user else ())
+        self._names = self.hides if rule.keep else self.hides | {b"authorization"}
+        self._checks = context.password_checks
         self._outside = cast("Outside", context.outside)
         self._seconds = context.timers.seconds
         self._key = urandom(32)
         self._known: OrderedDict[bytes, float] = OrderedDict()
-        self._running = 0
         self._waiting: deque[tuple[bytes, bytes, Deferred[bool]]] = deque()
         self._refusal = LocalAnswer(
             401,
@@ -129,26 +133,30 @@ class BasicGate:
 
     def _checked(self, name: bytes, password: bytes) -> Deferred[bool]:
         known = name in self._users
-        # somebody's hash is checked in any case: the time that an answer takes tells nobody who is there
-        hashed = self._users[name] if known else next(iter(self._users.values()))
+        # somebody's hash is checked in any case, of one name always the same one's, for not all may cost the same: the
+        # time that an answer takes tells nobody who is there
+        hashed = self._users[name] if known else self._somebody(name)
         waiting: Deferred[bool] = Deferred()
         self._waiting.append((hashed, password, waiting))
-        self._next()
+        self._checks.want(self._next)
         return waiting if known else waiting.addCallback(lambda _: False)
 
-    def _next(self) -> None:
-        while self._waiting and self._running < AT_ONCE:
+    def _somebody(self, name: bytes) -> bytes:
+        number = int.from_bytes(blake2b(name, key=self._key, digest_size=8).digest())
+        return self._hashes[number % len(self._hashes)]
+
+    def _next(self) -> Deferred[None] | None:
+        while self._waiting:
             hashed, password, waiting = self._waiting.popleft()
-            if waiting.called:
-                continue  # cancelled
-            self._running += 1
-            self._outside.in_thread(_is_right, hashed, password).addBoth(self._ended, waiting)
+            if not waiting.called:  # else it was cancelled
+                return self._outside.in_thread(_is_right, hashed, password).addBoth(self._ended, waiting)
+        return None
 
     def _ended(self, right: object, waiting: Deferred[bool]) -> None:
-        self._running -= 1
+        if isinstance(right, Failure):
+            log.failure("a password could not be checked", right)
         if not waiting.called:
             waiting.callback(right is True)
-        self._next()
 
 
 def _credentials(exchange: Exchange) -> tuple[bytes, bytes] | None:

@@ -41,8 +41,8 @@ class MirrorGate:
             return None
         copy = Copy(self._context, exchange.limits, self._running.discard)
         self._running.add(copy)
-        exchange.copy = copy
         copy.begin(exchange, rule.backend)
+        exchange.copy_to(copy)
         return None
 
     def close(self) -> None:

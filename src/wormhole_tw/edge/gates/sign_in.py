@@ -38,6 +38,10 @@ __all__ = ["SignInGate", "make"]
 
 log = Logger()
 
+COOKIES = b"__Host-wormhole-"
+"""How the names of our cookies begin; browsers take one with this prefix from nobody but the very host, so that others
+of the same domain cannot set it (RFC 6265bis §4.1.3)."""
+
 WAY_SECONDS = 600
 """Seconds that somebody has for typing name, password and what else the issuer wants."""
 
@@ -91,6 +95,7 @@ class SignInGate:
         "_sealer",
         "_sign_out",
         "_wall",
+        "hides",
     )
 
     def __init__(self, rule: SignInRule, context: EdgeContext) -> None:
@@ -98,12 +103,13 @@ class SignInGate:
         name = f"{rule.issuer}\0{rule.client_id}"
         self._wall = context.wall
         self._sealer = Sealer(rule.secret, name, context.wall)
-        # the prefix keeps others of the same domain from setting it (RFC 6265bis §4.1.3)
-        self._cookie = b"__Host-wormhole-" + blake2b(name.encode(), digest_size=4).hexdigest().encode()
         self._sign_out = rule.callback.rpartition("/")[0].encode() + b"/sign-out"
         self._kept = {name.partition(".")[0] for name, _ in rule.claims.wanted}
         self._kept |= {name for name, _ in rule.claims.wanted} | {name for _, name in rule.claims.told}
         self._kept |= {name.partition(".")[0] for _, name in rule.claims.told} | {"sub", "email_verified"}
+        # a session that lacks a claim which a rule now wants is none: the issuer is asked again
+        self._cookie = COOKIES + _short("\0".join((name, *sorted(self._kept))))
+        self.hides = rule.claims.names
         self._client = cast("Outside", context.outside).client(rule.authorities)
         seconds = context.timers.seconds
         self._metadata = Fetched(f"what {rule.issuer} says of itself", self._fetch_metadata, seconds)
@@ -119,7 +125,7 @@ class SignInGate:
         if path == self._rule.callback.encode():
             return Deferred.fromCoroutine(self._came_back(head, query))
         if path == self._sign_out:
-            return self._signed_out()
+            return self._signed_out(head)
         for sealed in cookies_named(head, self._cookie):
             claims = self._sealer.open("session", sealed)
             if claims is not None:
@@ -140,7 +146,7 @@ class SignInGate:
             message = f"This is not for the account that you signed in with; {out} signs you out."
             return LocalAnswer(403, (_NEVER_STORED,), reason="not-allowed", message=message)
         if exchange.forward is not None:
-            exchange.forward = tell(exchange.forward, names=rules.names, lines=rules.lines(claims), prefix=self._cookie)
+            exchange.forward = tell(exchange.forward, names=self.hides, lines=rules.lines(claims), prefix=COOKIES)
         return None
 
     # there
@@ -168,7 +174,10 @@ class SignInGate:
         }
         mark = "&" if "?" in metadata.authorization else "?"
         location = f"{metadata.authorization}{mark}{urlencode(wanted, quote_via=quote)}"
-        cookies = [self._set(self._way_of(state), self._sealer.seal("way", way, WAY_SECONDS), WAY_SECONDS)]
+        sealed = self._sealer.seal("way", way, WAY_SECONDS)
+        if len(sealed) > MOST_COOKIE:  # what is no ASCII, and some signs, are written longer
+            sealed = self._sealer.seal("way", {**way, "to": "/"}, WAY_SECONDS)
+        cookies = [self._set(self._way_of(state), sealed, WAY_SECONDS)]
         begun = cookie_names(head, self._cookie + b"-")
         if len(begun) >= MOST_WAYS:
             cookies += [self._set(name, b"", 0) for name in begun]
@@ -183,7 +192,10 @@ class SignInGate:
     # and back
 
     async def _came_back(self, head: RequestHead, query: bytes) -> LocalAnswer:
-        said = {name: values[0] for name, values in parse_qs(query.decode("latin-1"), max_num_fields=20).items()}
+        try:
+            said = {name: values[0] for name, values in parse_qs(query.decode("latin-1"), max_num_fields=20).items()}
+        except ValueError:  # an issuer says less
+            return _STALE
         state = said.get("state", "")
         if not state.isascii() or len(state) < 8:
             return _STALE
@@ -199,7 +211,7 @@ class SignInGate:
             message = f"The sign-in was not completed: {word}."
             return LocalAnswer(403, (_NEVER_STORED, over), reason="sign-in-refused", message=message)
         try:
-            claims = await self._claims(said["code"], way, self._callback(head))
+            claims = await self._claims(said, way, self._callback(head))
         except IssuerUnavailable as error:
             log.warn("a sign-in failed: {error}", error=error)
             return _FAILED
@@ -216,12 +228,14 @@ class SignInGate:
         location = f"https://{way['at']}{way['to']}"
         return _redirect(location, self._set(self._cookie, sealed, self._rule.session), over)
 
-    async def _claims(self, code: str, way: dict[str, Any], callback: str) -> dict[str, Any]:
+    async def _claims(self, answer: dict[str, str], way: dict[str, Any], callback: str) -> dict[str, Any]:
         metadata = await self._metadata.newest()
+        if answer.get("iss", metadata.issuer) != metadata.issuer:  # RFC 9207: an answer of somebody else
+            raise Unsigned("issuer")
         rule = self._rule
         form = {
             "grant_type": "authorization_code",
-            "code": code,
+            "code": answer["code"],
             "redirect_uri": callback,
             "code_verifier": way["verifier"],
         }
@@ -263,9 +277,16 @@ class SignInGate:
     def _set(self, name: bytes, value: bytes, seconds: int) -> tuple[bytes, bytes]:
         return (b"Set-Cookie", b"%s=%s; Max-Age=%d%s" % (name, value, seconds, _FLAGS))
 
-    def _signed_out(self) -> LocalAnswer:
-        fields = (_NEVER_STORED, (b"Content-Type", b"text/plain; charset=utf-8"), self._set(self._cookie, b"", 0))
+    def _signed_out(self, head: RequestHead) -> LocalAnswer:
+        """Out of all that was signed in to at this host: another route may have a session of its own."""
+        ours = sorted({self._cookie, *cookie_names(head, COOKIES)})
+        over = (self._set(name, b"", 0) for name in ours)
+        fields = (_NEVER_STORED, (b"Content-Type", b"text/plain; charset=utf-8"), *over)
         return LocalAnswer(200, fields, b"You are signed out here.\n")
+
+
+def _short(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=4).hexdigest().encode()
 
 
 def _authority(head: RequestHead) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.outside import Outside
+    from wormhole_tw.http.events import RequestHead
 
 __all__ = ["UNAVAILABLE", "TokenGate", "make"]
 
@@ -58,7 +59,7 @@ _MIXED = _refusal(400, b"invalid_request", "token-refused", "More than one token
 class TokenGate:
     """See the module."""
 
-    __slots__ = ("_cookies", "_judge", "_keys", "_known", "_names", "_rule", "_seconds", "_wall")
+    __slots__ = ("_judge", "_keys", "_known", "_names", "_rule", "_seconds", "_wall", "hides")
 
     def __init__(self, rule: TokenRule, context: EdgeContext) -> None:
         self._rule = rule
@@ -66,8 +67,8 @@ class TokenGate:
         self._wall = context.wall
         self._seconds = context.timers.seconds
         self._known: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()
-        self._cookies = () if rule.keep or not rule.cookie else (rule.cookie,)
-        self._names = rule.claims.names if rule.keep else rule.claims.names | {b"authorization"}
+        self.hides = rule.claims.names
+        self._names = self.hides if rule.keep else self.hides | {b"authorization"}
         self._keys: Fetched[KeySet] | KeySet | bytes
         if rule.secret is not None:
             self._keys = rule.secret
@@ -102,8 +103,9 @@ class TokenGate:
         keys = self._keys
         if not isinstance(keys, Fetched):
             return self._verdict(exchange, token, proof, keys, last=True)
-        if keys.fresh:
-            verdict = self._verdict(exchange, token, proof, cast("KeySet", keys.value), last=False)
+        at_hand = keys.at_hand()
+        if at_hand is not None:
+            verdict = self._verdict(exchange, token, proof, at_hand, last=False)
             if verdict is not _UNKNOWN:
                 return verdict
         # the key is new, or made up
@@ -120,12 +122,7 @@ class TokenGate:
     def _tokens(self, exchange: Exchange) -> list[str]:
         head = exchange.head
         assert head is not None
-        found = []
-        for name, value in head.fields:
-            if len(name) == len(b"authorization") and name.lower() == b"authorization":
-                scheme, _, text = value.partition(b" ")
-                if scheme.lower() == b"bearer":
-                    found.append(text.strip(b" "))
+        found = _bearers(head)
         if not found and self._rule.cookie:
             found = cookies_named(head, self._rule.cookie)
         return [token.decode("latin-1") for token in found]
@@ -148,14 +145,29 @@ class TokenGate:
     def _judged(self, exchange: Exchange, claims: dict[str, Any]) -> LocalAnswer | None:
         if self._rule.claims.refused(claims):
             return _NOT_FOR
-        if exchange.forward is not None and (self._names or self._cookies):
-            lines = self._rule.claims.lines(claims)
-            exchange.forward = tell(exchange.forward, names=self._names, lines=lines, cookies=self._cookies)
+        rule, head = self._rule, exchange.head
+        cookies: tuple[bytes, ...] = ()
+        if rule.cookie and head is not None and (not rule.keep or _bearers(head)):
+            # beside a token in the other field it was not looked at, and nobody must take it for one that was
+            cookies = (rule.cookie,)
+        if exchange.forward is not None and (self._names or cookies):
+            lines = rule.claims.lines(claims)
+            exchange.forward = tell(exchange.forward, names=self._names, lines=lines, cookies=cookies)
         return None
 
     def _unavailable(self, failure: Failure) -> LocalAnswer:
         failure.trap(IssuerUnavailable)
         return UNAVAILABLE
+
+
+def _bearers(head: RequestHead) -> list[bytes]:
+    found = []
+    for name, value in head.fields:
+        if len(name) == len(b"authorization") and name.lower() == b"authorization":
+            scheme, _, text = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                found.append(text.strip(b" "))
+    return found
 
 
 def make(settings: TokenRule, context: EdgeContext) -> TokenGate:

@@ -51,14 +51,31 @@ class Fetched(Generic[T]):
         """What is here need not be asked for again."""
         return self.value is not None and self._seconds() - self._had_at < FRESH
 
+    def at_hand(self) -> T | None:
+        """What need not be waited for: what is fresh; or what is older, while nothing newer can be had, which is tried
+        again meanwhile."""
+        if not self.fresh and self.value is not None:
+            if self._failed is None:
+                return None
+            if self._may_ask:
+                self._ask()
+        return self.value
+
+    @property
+    def _may_ask(self) -> bool:
+        return self._fetching is None and not self._stopped and self._seconds() - self._tried_at >= AGAIN
+
     def newest(self, *, anew: bool = False) -> Deferred[T]:
         """What there is to be had; whoever cancels it stops waiting, and nothing else.
 
         :param anew: what is here is not enough
         :returns: fails with :class:`~wormhole_tw.errors.IssuerUnavailable` where there never was one
         """
+        at_hand = None if anew else self.at_hand()
+        if at_hand is not None:
+            return succeed(at_hand)
         if self._fetching is None:
-            if (self.fresh and not anew) or self._seconds() - self._tried_at < AGAIN:
+            if not self._may_ask:
                 if self.value is not None:
                     return succeed(self.value)
                 return fail(self._failed or IssuerUnavailable(f"{self._what} was asked for a moment ago"))
