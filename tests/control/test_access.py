@@ -130,6 +130,18 @@ def test_a_mirror_wants_a_backend(folder: Path) -> None:
         make(sample(**{"sites.0.routes": [table]}), folder=str(folder))
 
 
+def test_a_site_and_its_route_do_not_want_the_same_field(folder: Path) -> None:
+    for of_site, own, name in (
+        ({"basic_auth": BASIC}, {"jwt": JWT}, "jwt"),
+        ({"jwt": JWT}, {"basic_auth": BASIC}, "basic_auth"),
+    ):
+        with pytest.raises(ConfigError, match="both want the Authorization field") as raised:
+            site(folder, own, **of_site)
+        assert raised.value.key == f"{KEY}.{name}"
+    assert len(site(folder, {"jwt": {**JWT, "cookie": "t"}}, basic_auth=BASIC).routes[0].gates or ()) == 2
+    assert len(site(folder, {"basic_auth": BASIC}, jwt={**JWT, "cookie": "t"}).routes[0].gates or ()) == 2
+
+
 def test_what_is_asked_in_which_order(folder: Path) -> None:
     of_site = {"allow": ["10.0.0.0/8"], "rate_limit": {"requests": 5}}
     own = {

@@ -35,6 +35,7 @@ __all__ = [
     "RateRule",
     "SignInRule",
     "TokenRule",
+    "check_together",
     "read_access",
     "read_mirror",
 ]
@@ -201,6 +202,24 @@ def read_access(
     if table.oidc is not None:
         gates.append(_sign_in(table.oidc, read.at("oidc"), prefix))
     return tuple(gates)
+
+
+def check_together(of_site: Sequence[GateSettings], own: Sequence[GateSettings], source: str, key: str) -> None:
+    """Refuse what nobody could come through.
+
+    :param key: of the route's table
+    :raises ConfigError: the site wants a password and the route a token, or the other way round, in one field
+    """
+    there, here = _wants_field(of_site), _wants_field(own)
+    if there | here == {BasicRule, TokenRule}:
+        name, other = ("jwt", "basic_auth") if TokenRule in here else ("basic_auth", "jwt")
+        raise ConfigError(source, f"{key}.{name}", f"beside the site's {other}: both want the Authorization field")
+
+
+def _wants_field(gates: Sequence[GateSettings]) -> set[type]:
+    return {
+        type(rule) for rule in gates if isinstance(rule, BasicRule) or (isinstance(rule, TokenRule) and not rule.cookie)
+    }
 
 
 def read_mirror(table: MirrorTable, key: str, known: Callable[[str, str], None]) -> MirrorRule:

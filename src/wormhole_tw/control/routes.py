@@ -21,7 +21,7 @@ from wormhole_tw.http.patterns import REST, Part, PathPattern, Template
 from wormhole_tw.http.regexes import Regex
 from wormhole_tw.http.rewriting import PathRewrite, PrefixSwap, Redirect
 
-from .access import read_access, read_mirror
+from .access import check_together, read_access, read_mirror
 from .conditions import AddressIs, BranchIsThere, Condition, HostIs, MethodIs, SchemeIs, Share, ValueIs
 from .limits import SiteLimits
 from .model import MAINTENANCE, GateSettings, LocalAnswer, Route, Security, Selection, Site
@@ -123,7 +123,9 @@ class _Reader:
     def _gates(self, prefix: str | None) -> tuple[GateSettings, ...]:
         """The site's, then its own."""
         table, site = self._table, self._site
-        gates = site.gates + read_access(table, site.folder, site.source, self._key, prefix=prefix)
+        own = read_access(table, site.folder, site.source, self._key, prefix=prefix)
+        check_together(site.gates, own, site.source, self._key)
+        gates = site.gates + own
         if table.mirror is None:
             return gates
         if table.backend is None:

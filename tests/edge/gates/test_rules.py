@@ -152,6 +152,11 @@ def test_a_limit_by_a_header(house: House, long: str) -> None:
     assert asks(house, address="198.51.100.1")[0] == 200
 
 
+def test_a_limit_by_the_path_knows_every_spelling_of_it(house: House) -> None:
+    gated(house, RateRule(1, 10.0, 1, Key("path")))
+    assert [asks(house, path=path)[0] for path in ("/b/x", "/b/%78?a", "/c/../b/./x", "/b/y")] == [200, 429, 429, 200]
+
+
 def test_an_ipv6_visitor_has_a_whole_net(house: House) -> None:
     gated(house, RateRule(1, 10.0, 1, Key("address")))
     assert [asks(house, address=f"2001:db8::{last}")[0] for last in (1, 2)] == [200, 429]

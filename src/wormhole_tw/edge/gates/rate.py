@@ -12,6 +12,7 @@ from wormhole_tw.control.model import LocalAnswer
 from wormhole_tw.control.rates import RateLimiter
 from wormhole_tw.edge.interfaces import IGate
 from wormhole_tw.edge.keys import key_of
+from wormhole_tw.http.targets import normalise_target
 from wormhole_tw.net.networks import counted_address
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class RateGate:
         by = self._by
         if by.kind != "address":
             key = key_of(by, exchange)
+            if key and by.kind == "path":
+                key = normalise_target(key)[0]  # as it was routed: no spelling of it is another limit
             if key:
                 return blake2b(key, digest_size=16).hexdigest() if len(key) > _LONG else f"={key.decode('latin-1')}"
         return counted_address(exchange.facts.address)

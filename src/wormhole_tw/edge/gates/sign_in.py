@@ -279,8 +279,8 @@ class SignInGate:
 
     def _signed_out(self, head: RequestHead) -> LocalAnswer:
         """Out of all that was signed in to at this host: another route may have a session of its own."""
-        ours = sorted({self._cookie, *cookie_names(head, COOKIES)})
-        over = (self._set(name, b"", 0) for name in ours)
+        others = {*cookie_names(head, COOKIES)} - {self._cookie}
+        over = (self._set(name, b"", 0) for name in (*sorted(others), self._cookie))
         fields = (_NEVER_STORED, (b"Content-Type", b"text/plain; charset=utf-8"), *over)
         return LocalAnswer(200, fields, b"You are signed out here.\n")
 
