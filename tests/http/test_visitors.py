@@ -152,6 +152,8 @@ def test_each_kind_reads_its_own_fields() -> None:
         ([b'for="192.0.2\\.7"'], Told("192.0.2.7")),
         ([b'for=192.0.2.7;host="a,b.test";ext="x;y, for=6.6.6.6"'], Told("192.0.2.7")),
         ([b"for=192.0.2.7;proto=gopher"], Told("192.0.2.7")),
+        # nobody but proxies: the one that begins
+        ([b"for=10.0.0.3, for=10.0.0.2"], Told("10.0.0.3", 0, ("10.0.0.2",))),
         # the search ends where nothing usable stands
         ([b"for=unknown"], NOTHING),
         ([b"for=192.0.2.7, for=_hidden, for=10.0.0.2;proto=https"], Told("10.0.0.2", scheme="https")),
