@@ -79,6 +79,10 @@ import os, time
 import flask
 from pathlib import Path
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.serving import WSGIRequestHandler
+
+# head and body in one piece: an answer that has begun is nothing that anybody could repeat
+WSGIRequestHandler.wbufsize = 65536
 
 app = flask.Flask(__name__)
 app.wsgi_app = ProxyFix(app.wsgi_app, x_proto=1, x_host=1, x_prefix=1)
