@@ -148,6 +148,12 @@ with serve(talk, "127.0.0.1", int(os.environ["PORT"]), process_request=page) as 
 """
 
 
+def document() -> dict[str, Any]:
+    """The edge.toml that the document shows."""
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    return tomllib.loads(text)
+
+
 class Answer:
     """What curl got."""
 
@@ -211,8 +217,7 @@ class Street(House):
 
     def of_document(self) -> None:
         """Take over the document's edge.toml, and say where things are here."""
-        (text,) = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-        found = tomllib.loads(text)
+        found = document()
         web = {"allow_networks": ["127.0.0.1"], "ca_file": str(self.folder / "web.pem")}
         names = {"pages": f"{PAGES}:{self.web_port}/site", "bucket": f"{BUCKET}:{self.web_port}"}
         for backend in found["backends"]:

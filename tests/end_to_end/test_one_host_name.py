@@ -21,8 +21,21 @@ import pytest
 
 from tests._support import sized
 from tests.end_to_end.chromium import chromium
-from tests.end_to_end.one_name import BARE, DOCUMENT, PASSWORD, REPLICAS, WWW, Street, open_street
+from tests.end_to_end.one_name import (
+    BARE,
+    BUCKET,
+    DOCUMENT,
+    PAGES,
+    PASSWORD,
+    REPLICAS,
+    WWW,
+    Street,
+    document,
+    open_street,
+)
 from tests.end_to_end.test_observability import wait_until
+from wormhole_tw.control.config import EdgeConfig
+from wormhole_tw.control.rules import find_shadows
 
 pytestmark = [pytest.mark.requires_program("nginx", "curl"), pytest.mark.deadline(120)]
 
@@ -38,6 +51,14 @@ SCRIPT = '<script src="/assets/note.js" defer></script></head>'
 def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     with open_street(tmp_path_factory.mktemp("street")) as street:
         yield street
+
+
+def test_the_document_is_good_as_it_stands(street: Street) -> None:
+    """Its users are beside it; what it names on the web is what the others find here."""
+    config = EdgeConfig.from_dict(document(), source="edge.toml", folder=street.folder, hostname="machine")
+    origins = [origin.url for backend in config.backends for origin in backend.origins]
+    assert origins == [f"https://{PAGES}/site", f"https://{BUCKET}"]
+    assert find_shadows(config.sites[0].routes) == {}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
