@@ -96,8 +96,8 @@ class Judge:
         algorithm, key_id = header.get("alg"), header.get("kid", "")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms or not isinstance(key_id, str):
             raise Unsigned("algorithm")
-        if "crit" in header:
-            raise Unsigned("extension")  # RFC 7515 §4.1.11: it must not be passed over, and none is known here
+        if "crit" in header:  # RFC 7515 §4.1.11: an extension must not be passed over, and none is known here
+            raise Unsigned("extension")
         return algorithm, key_id
 
     def claims(self, token: str, keys: KeySet | bytes, now: float) -> dict[str, Any] | None:
@@ -139,10 +139,8 @@ class Judge:
             )
         except jwt.InvalidSignatureError as error:
             raise _WrongSignature("signature") from error
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, RecursionError) as error:
             raise Unsigned(_word(error)) from error
-        except RecursionError as error:
-            raise Unsigned("no token") from error
 
     def _timely(self, claims: dict[str, Any], now: float) -> dict[str, Any]:
         """RFC 7519 §4.1.4 and §4.1.5."""
@@ -160,9 +158,10 @@ class _WrongSignature(Unsigned):
     pass
 
 
-def _word(error: jwt.PyJWTError) -> str:
-    return {
+def _word(error: Exception) -> str:
+    words: dict[type, str] = {
         jwt.InvalidAudienceError: "audience",
         jwt.InvalidIssuerError: "issuer",
         jwt.MissingRequiredClaimError: "claim missing",
-    }.get(type(error), "no token")
+    }
+    return words.get(type(error), "no token")

@@ -141,6 +141,17 @@ def test_a_request_that_goes_in_a_circle(web: Web) -> None:
     assert len(web.dialled) == 1
 
 
+def test_a_copy_that_goes_in_a_circle(build: Callable[..., Web]) -> None:
+    web = build(PAGES, {"name": "copy", "origin": "http://copy.example"}, rule={"mirror": {"backend": "copy"}})
+    web.names.says["copy.example"] = [OTHER]
+    for passes, copied in ((8, False), (7, True)):
+        visitor = web.visitor()
+        via = ", ".join(["1.1 wormhole"] * passes)
+        visitor.says(f"GET / HTTP/1.1\r\nHost: app.test\r\nVia: {via}\r\n\r\n")
+        assert ("copy.example" in web.names.asked) is copied
+        visitor.lose()
+
+
 def test_what_is_in_flight_is_its_load(web: Web) -> None:
     (upstream,) = web.origins.for_backend("app")
     get(web)
