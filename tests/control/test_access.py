@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "keys.json").write_text(json.dumps(KEYS))
     (tmp_path / "secret").write_text("0123456789abcdef0123456789abcdef\n")
     (tmp_path / "short").write_text("hush\n")
+    (tmp_path / "client").write_text("hush-hush-hush-hush\n")
     (tmp_path / "lines").write_text("one\ntwo\n")
     (tmp_path / "empty").write_text("")
     (tmp_path / "big").write_bytes(b"x" * (1024 * 1024 + 1))
@@ -49,7 +50,7 @@ def route(folder: Path, **table: Any) -> Route:
 
 BASIC = {"users": {"ann": HASH}}
 JWT = {"issuer": ISSUER, "audience": "app"}
-OIDC = {"issuer": ISSUER, "client_id": "me", "client_secret_file": "short"}
+OIDC = {"issuer": ISSUER, "client_id": "me", "client_secret_file": "client"}
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ OIDC = {"issuer": ISSUER, "client_id": "me", "client_secret_file": "short"}
         ({"oidc": {**OIDC, "issuer": "https://u:p@id.test"}}, "oidc.issuer", "has to be an https URL"),
         ({"oidc": {**OIDC, "client_secret_file": "empty"}}, "oidc.client_secret_file", "in one line"),
         ({"oidc": {**OIDC, "client_secret_file": "lines"}}, "oidc.client_secret_file", "in one line"),
+        ({"oidc": {**OIDC, "client_secret_file": "short"}}, "oidc.client_secret_file", "shorter than 16 octets"),
         ({"oidc": {**OIDC, "scopes": ["email"]}}, "oidc.scopes", '"openid" among them'),
         ({"oidc": {**OIDC, "scopes": ["openid", "a b"]}}, "oidc.scopes", "a list of scopes"),
         ({"oidc": {**OIDC, "callback": "back"}}, "oidc.callback", "has to be a path"),
@@ -165,7 +167,7 @@ def test_what_is_asked_in_which_order(folder: Path) -> None:
     assert "prqWzAcb" not in repr(basic)
     assert isinstance(sign_in, SignInRule)
     assert sign_in.callback == "/in/.wormhole/signed-in"
-    assert sign_in.secret == b"hush"
+    assert sign_in.secret == b"hush-hush-hush-hush"
     assert "hush" not in repr(sign_in)
     assert mirror == MirrorRule("app", 5.0)
 

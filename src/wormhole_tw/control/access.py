@@ -59,6 +59,9 @@ _ASYMMETRIC = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
 #: Octets of a shared secret, at least: RFC 7518 §3.2 wants as many as the hash has.
 _SHORTEST_SECRET = 32
 
+#: Issuers make longer ones.  Every visitor gets something that was sealed with it, to try guesses on at home.
+_SHORTEST_CLIENT_SECRET = 16
+
 _NO_NETWORK = Trusted()
 _NO_CLAIMS = Claims()
 
@@ -343,6 +346,11 @@ def _sign_in(table: OidcTable, read: _Reader, prefix: str | None) -> SignInRule:
     secret = _file(read, "client_secret_file", table.client_secret_file).strip()
     if not secret or b"\n" in secret:
         raise read.refuse("client_secret_file", "has to hold the client's secret, in one line")
+    if len(secret) < _SHORTEST_CLIENT_SECRET:
+        reason = (
+            f"shorter than {_SHORTEST_CLIENT_SECRET} octets: who guesses it makes sessions of anybody; get a longer one"
+        )
+        raise read.refuse("client_secret_file", reason)
     scopes = _SCOPES if table.scopes is None else tuple(table.scopes)
     if "openid" not in scopes or not all(_scope(scope) for scope in scopes):
         raise read.refuse("scopes", 'a list of scopes, with "openid" among them')

@@ -88,5 +88,8 @@ def _texts(value: object) -> Iterator[str]:
 
 def _is(wanted: str, held: str) -> bool:
     if wanted.startswith("*@"):
-        return held.lower().endswith(wanted[1:].lower()) and held.count("@") == 1
+        name, _, domain = held.partition("@")
+        # beyond ASCII another letter may become the same by its case, as the sign of kelvin does
+        same = domain == wanted[2:] or (domain.isascii() and domain.lower() == wanted[2:].lower())
+        return same and bool(name)
     return wanted == held

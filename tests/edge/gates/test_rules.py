@@ -231,11 +231,13 @@ def test_few_are_checked_at_a_time_and_too_many_are_told_so(house: House, outsid
     assert len(outside.held) == 2
     refused = [visitor.answers()[0][0] for visitor in visitors[66:]]
     assert [head.status_code for head in refused] == [503, 503]
-    visitors[5].lose()  # it has left before its turn, and is not checked
+    visitors[5].lose()  # it has left before its turn, and is not checked: another has its place
+    visitors[66].says(get("/", basic("ann", "guess 66")))
+    assert visitors[66].hears() == b""
     while outside.held:
         result, _ = outside.held.pop(0)
         result.callback(False)
-    heads = [visitor.answers()[0][0] for number, visitor in enumerate(visitors[:66]) if number != 5]
+    heads = [visitor.answers()[0][0] for number, visitor in enumerate(visitors[:67]) if number != 5]
     assert {head.status_code for head in heads} == {401}
 
 

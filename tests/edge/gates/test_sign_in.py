@@ -6,6 +6,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,7 +23,9 @@ from wormhole_tw.control.held_back import hold_back
 from wormhole_tw.control.model import Backend, Route, Site
 from wormhole_tw.edge.sign_in.issuer import METADATA
 from wormhole_tw.edge.sign_in.sealed import Sealer
+from wormhole_tw.edge.trust import Trust
 from wormhole_tw.errors import IssuerUnavailable
+from wormhole_tw.net.networks import Networks
 from wormhole_tw.wire.messages import TlsFacts
 
 ISSUER = "https://id.test/realm"
@@ -152,6 +155,18 @@ def test_there_and_back(house: House, issuer: Issuer) -> None:
     assert visit(house, f"Cookie: {name}={value}")[0] == 200
     house.clock.rightNow += RULE.session
     assert why(visit(house, f"Cookie: {name}={value}")) == (401, b"not-signed-in")
+
+
+def test_behind_a_proxy_that_ends_tls(house: House, issuer: Issuer) -> None:
+    trusted = {"tls": None, "trust": Trust(Networks([ip_network("192.0.2.0/24")]))}
+    lines = (HTML, "X-Forwarded-For: 198.51.100.9", "X-Forwarded-Host: evil.test")
+    assert why(visit(house, *lines, **trusted)) == (403, b"sign-in-needs-https")
+    status, fields = visit(house, *lines, "X-Forwarded-Proto: https", **trusted)
+    assert status == 302
+    [where] = parse_qs(urlsplit(dict(fields)[b"location"].decode()).query)["redirect_uri"]
+    assert where == "https://app.test/.wormhole/signed-in"
+    # and nobody else says so
+    assert why(visit(house, *lines, "X-Forwarded-Proto: https", tls=None)) == (403, b"sign-in-needs-https")
 
 
 def test_two_windows_and_a_way_that_was_taken(house: House, issuer: Issuer) -> None:

@@ -123,8 +123,7 @@ class BasicGate:
         """See IGate."""
         waiting, self._waiting = self._waiting, deque()
         for _, _, one in waiting:
-            if not one.called:  # else it was cancelled
-                one.errback(HttpError(503, _BUSY.reason, _BUSY.message or ""))
+            one.errback(HttpError(503, _BUSY.reason, _BUSY.message or ""))
 
     def _let_in(self, exchange: Exchange, name: bytes) -> None:
         if self._names and exchange.forward is not None:
@@ -136,7 +135,7 @@ class BasicGate:
         # somebody's hash is checked in any case, of one name always the same one's, for not all may cost the same: the
         # time that an answer takes tells nobody who is there
         hashed = self._users[name] if known else self._somebody(name)
-        waiting: Deferred[bool] = Deferred()
+        waiting: Deferred[bool] = Deferred(self._gone)
         self._waiting.append((hashed, password, waiting))
         self._checks.want(self._next)
         return waiting if known else waiting.addCallback(lambda _: False)
@@ -145,17 +144,23 @@ class BasicGate:
         number = int.from_bytes(blake2b(name, key=self._key, digest_size=8).digest())
         return self._hashes[number % len(self._hashes)]
 
+    def _gone(self, waiting: Deferred[bool]) -> None:
+        """A visitor has left: its place is free for another."""
+        for entry in self._waiting:
+            if entry[2] is waiting:
+                self._waiting.remove(entry)
+                return
+
     def _next(self) -> Deferred[None] | None:
-        while self._waiting:
-            hashed, password, waiting = self._waiting.popleft()
-            if not waiting.called:  # else it was cancelled
-                return self._outside.in_thread(_is_right, hashed, password).addBoth(self._ended, waiting)
-        return None
+        if not self._waiting:
+            return None
+        hashed, password, waiting = self._waiting.popleft()
+        return self._outside.in_thread(_is_right, hashed, password).addBoth(self._ended, waiting)
 
     def _ended(self, right: object, waiting: Deferred[bool]) -> None:
         if isinstance(right, Failure):
             log.failure("a password could not be checked", right)
-        if not waiting.called:
+        if not waiting.called:  # else the visitor has left
             waiting.callback(right is True)
 
 
