@@ -30,6 +30,7 @@ ALIKE = frozenset(
         "conformance/test_answers.py",
         "conformance/test_pipelining.py",
         "conformance/test_requests.py",
+        "end_to_end/test_access.py",
         "end_to_end/test_acme.py",
         "end_to_end/test_acme_trouble.py",
         "end_to_end/test_agents_come_and_go.py",
