@@ -171,6 +171,25 @@ def test_what_is_not_final_is_dropped_while_two_run(home: Any) -> None:
     settled(house)
 
 
+@pytest.mark.parametrize("winner", [0, 1])
+def test_a_cookie_leads_to_who_answered(home: Any, winner: int) -> None:
+    house = home(replace(POLICY, balance=Balance(method="sticky")))
+    visitor, *both = hedged(house)
+    both[winner][1].deliver(answer())
+    text = visitor.hears()
+    assert text.count(b"Set-Cookie: ") == 1
+    pair = text.partition(b"Set-Cookie: ")[2].partition(b";")[0]
+    known = b"GET / HTTP/1.1\r\nHost: app.test\r\nCookie: %s\r\n\r\n" % pair
+    visitor.lose()
+    visitor, session, first = house.ask(request=known)
+    assert session is both[winner][0]
+    # a visitor of one, who is hedged, stays there or gets the other's
+    house.clock.advance(0.25)
+    [second] = [stream for _, stream in house.busy() if stream is not first]
+    (first if winner else second).deliver(answer())
+    assert visitor.hears().count(b"Set-Cookie: ") == 1 - winner
+
+
 def test_a_post_is_sent_once(home: Any) -> None:
     house = home()
     visitor, _, stream = house.ask(request=POST)

@@ -118,7 +118,7 @@ def test_one_that_is_gone_is_told_nothing(stack: ExitStack) -> None:
     predecessor.tell()
 
 
-@pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\0\2[", b"\0\0\0\2{]", b'\0\0\0\5["a"]'])
+@pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\0\2[", b"\0\0\0\2{]", b'\0\0\0\5["a"]', b"\0\0\0\x011", b"\0\0\0\x04null"])
 def test_one_that_says_something_else(stack: ExitStack, said: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours:
@@ -127,9 +127,18 @@ def test_one_that_says_something_else(stack: ExitStack, said: bytes) -> None:
         inherit({SUCCESSOR: str(theirs.detach())})
 
 
-def test_a_descriptor_that_is_nothing() -> None:
+@pytest.mark.parametrize("number", ["987654", "9" * 30])
+def test_a_descriptor_that_is_nothing(number: str) -> None:
     with pytest.raises(WormholeError, match="gave no sockets"):
-        inherit({SUCCESSOR: "987654"})
+        inherit({SUCCESSOR: number})
+
+
+@pytest.mark.deadline(10)
+def test_more_than_a_socket_holds_is_an_error_at_once(stack: ExitStack) -> None:
+    ours, theirs = socket.socketpair()
+    own = listening(stack)
+    with ours, theirs, pytest.raises(OSError, match="temporarily unavailable"):
+        hand_on(ours, [("x" * 1000, own.fileno())] * 2000)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +158,7 @@ if kind == "tcp":
     own.listen()
 port = str(own.getsockname()[1])
 os.dup2(own.fileno() if kind != "file" else os.open(os.devnull, os.O_RDONLY), 3)
-os.set_inheritable(3, True)
+os.set_inheritable(3, kind != "missing")
 environ = {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a"}
 os.execve(sys.executable, [sys.executable, "-c", sys.argv[2], port], environ)
 """
@@ -175,6 +184,7 @@ print("takes", own.getsockname()[1] == int(sys.argv[1]))
         ("udp", "descriptor 3, which is no listening stream socket"),
         ("not listening", "descriptor 3, which is no listening stream socket"),
         ("file", "descriptor 3, which is no socket"),
+        ("missing", "WormholeError: systemd handed over descriptor 3, which is no socket"),
     ],
 )
 def test_systemds_sockets(kind: str, says: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.edge.failures import blames
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstreamRequest
 from wormhole_tw.edge.search import kept_stream
+from wormhole_tw.edge.seeker import UNTOLD, Seeker
 from wormhole_tw.errors import WormholeError
 from wormhole_tw.http.events import Body, End, Framing
 
@@ -34,13 +36,25 @@ LONGEST = 60.0
 
 
 @implementer(IAnswerHandler)
-class Copy:
-    """One copy, from :meth:`begin` until ``done``.
+class Copy(Seeker):
+    """One copy, from :meth:`begin` until ``done``; to the backend that gets it, a request like any other.
 
     :ivar limits: of the request it is a copy of
     """
 
-    __slots__ = ("_behind", "_connection", "_context", "_dialling", "_done", "_ended", "_held", "_timer", "limits")
+    __slots__ = (
+        "_behind",
+        "_connection",
+        "_context",
+        "_dialling",
+        "_done",
+        "_ended",
+        "_held",
+        "_timer",
+        "facts",
+        "head",
+        "limits",
+    )
 
     def __init__(self, context: EdgeContext, limits: Limits, done: Callable[[Copy], None]) -> None:
         """
@@ -54,16 +68,20 @@ class Copy:
         self._held: list[Event] = []
         self._behind = 0
         self._ended = False
+        self.standing = None
+        self.asked = UNTOLD
         self._timer: Timer | None = context.timers.start(LONGEST, self.give_up)
 
     def begin(self, exchange: Exchange, backend: str) -> None:
         """Send it on its way; where nobody is there, that is its end."""
         context, forward = self._context, exchange.forward
         assert forward is not None
-        upstream = context.dispatch.pick(backend)
+        self.facts, self.head = exchange.facts, forward
+        upstream = context.dispatch.pick(backend, (), None, self)
         if upstream is None:
             self.give_up()
             return
+        self.took(upstream.standing, context.timers.seconds())
         if upstream.translation is not None:
             if upstream.translation.circles(forward):
                 self.give_up()
@@ -113,6 +131,7 @@ class Copy:
         self._held.clear()
         if timer is not None:
             timer.cancel()
+            self.left()
             self._done(self)
 
     def _dialled(self, connection: IUpstreamRequest, forward: RequestHead, request_id: bytes) -> None:
@@ -125,9 +144,14 @@ class Copy:
 
     def _failed(self, failure: Failure) -> None:
         self._dialling = None
+        self._failed_by(failure.value)
         if self._timer is not None and not failure.check(WormholeError):
             log.debug("a copy of a request did not get through: {error}", error=failure.value)
         self.give_up()
+
+    def _failed_by(self, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, CancelledError) and blames(error):
+            self.fared(self._context.timers.seconds(), 0)
 
     def _send(self, connection: IUpstreamRequest, forward: RequestHead, request_id: bytes) -> None:
         self._connection = connection
@@ -144,6 +168,7 @@ class Copy:
 
     def on_head(self, head: ResponseHead) -> None:
         """See IAnswerHandler."""
+        self.fared(self._context.timers.seconds(), head.status)
 
     def on_body(self, event: Body) -> None:
         """See IAnswerHandler."""
@@ -158,6 +183,7 @@ class Copy:
     def on_answer(self, head: ResponseHead, body: bytes) -> None:
         """See IAnswerHandler."""
         self._connection = None
+        self.fared(self._context.timers.seconds(), head.status)
         self._over()
 
     def on_raw(self, event: Raw) -> None:
@@ -170,6 +196,7 @@ class Copy:
     def on_failure(self, error: Exception, begun: bool) -> None:
         """See IAnswerHandler."""
         self._connection = None
+        self._failed_by(error)
         self._over()
 
     def on_pause(self) -> None:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from wormhole_tw.edge.failures import blames
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest
 from wormhole_tw.edge.search import kept_stream
+from wormhole_tw.edge.seeker import Seeker
 from wormhole_tw.errors import TimedOut
 
 if TYPE_CHECKING:
@@ -115,13 +116,15 @@ class Race:
             return
         # a failover's branches are none of this route's
         selection = exchange.selection if group.name == exchange.backend else None
-        other = group.pick((upstream.key,), selection, exchange)
+        asking = _Second(exchange)
+        other = group.pick((upstream.key,), selection, asking)
         if other is None or other.standing is None:
             return
         group.counts["hedge"] += 1
         exchange.attempts += 1
         other.standing.begin(now, timed=True)
         runner = Runner(self, other, other.standing, now, self._connection)
+        runner.cookie = asking.cookie
         forward = exchange.forward
         assert forward is not None
         connection = kept_stream(context, other, exchange.facts, forward.method)
@@ -186,7 +189,7 @@ class Race:
             if first is not None:
                 first.connection.cancel()
                 exchange.outrun(now)
-            exchange.adopt(runner.upstream, runner.standing, runner.asked)
+            self._adopt(runner)
         elif second is not None:
             second.retire()
         exchange.run_by(runner.connection)
@@ -200,7 +203,7 @@ class Race:
             self._first = self._second = None
             self._connection = runner.connection
             if runner.standing is not exchange.standing:
-                exchange.adopt(runner.upstream, runner.standing, runner.asked)
+                self._adopt(runner)
             exchange.on_failure(error, begun)
         elif runner is self._second:
             self._second = None
@@ -214,6 +217,11 @@ class Race:
             if blames(error):
                 exchange.fared(now, 0)
 
+    def _adopt(self, runner: Runner) -> None:
+        self._exchange.adopt(runner.upstream, runner.standing, runner.asked)
+        if runner.cookie:
+            self._exchange.stick(runner.cookie)
+
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -223,6 +231,23 @@ class Race:
             dialling.cancel()
             if second is not None:
                 second.retire()
+
+
+class _Second(Seeker):
+    """Who asks for the second upstream: the visitor remembers it only if it answers.
+
+    :ivar cookie: what leads the visitor there, or nothing
+    """
+
+    __slots__ = ("cookie", "facts", "head")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.facts = exchange.facts
+        self.head = exchange.head
+        self.cookie = b""
+
+    def stick(self, cookie: bytes) -> None:
+        self.cookie = cookie
 
 
 class _Nothing:
@@ -245,9 +270,10 @@ class Runner:
     """One of the two, and what its upstream says; once it has won, that is the exchange's.
 
     :ivar asked: when it was sent
+    :ivar cookie: what leads the visitor to its upstream, where it is not the first; or nothing
     """
 
-    __slots__ = ("_exchange", "_race", "_won", "asked", "connection", "standing", "upstream")
+    __slots__ = ("_exchange", "_race", "_won", "asked", "connection", "cookie", "standing", "upstream")
 
     def __init__(
         self, race: Race, upstream: IUpstream, standing: Member, asked: float, connection: IUpstreamRequest
@@ -255,6 +281,7 @@ class Runner:
         self._race = race
         self._exchange = race._exchange
         self._won = False
+        self.cookie = b""
         self.upstream = upstream
         self.standing = standing
         self.asked = asked

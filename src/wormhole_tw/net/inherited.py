@@ -149,8 +149,8 @@ def _listen_fds(environ: MutableMapping[str, str]) -> int:
 def _from_systemd(count: int) -> list[tuple[socket.socket, str]]:
     handed = []
     for number in range(_FIRST, _FIRST + count):
-        os.set_inheritable(number, False)
         try:
+            os.set_inheritable(number, False)
             own = socket.socket(fileno=number)
             listening = own.type == socket.SOCK_STREAM and own.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError as error:
@@ -173,18 +173,20 @@ def _from_predecessor(number: int) -> tuple[Inherited, Predecessor]:
         link.set_inheritable(False)
         link.settimeout(PATIENCE)
         descriptions = json.loads(_read(link, int.from_bytes(_read(link, 4))))
+        if not isinstance(descriptions, list):
+            raise ValueError("no array of descriptions")
         descriptors: list[int] = []
         while len(descriptors) < len(descriptions):
             data, more, _, _ = socket.recv_fds(link, 1, BATCH)
             descriptors += more
             if not data:
                 raise ConnectionError("it ended early")
-    except (OSError, ValueError) as error:
+        handed = [
+            (_readied(socket.socket(fileno=descriptor)), str(description))
+            for descriptor, description in zip(descriptors, descriptions, strict=True)
+        ]
+    except (OSError, OverflowError, ValueError) as error:
         raise WormholeError(f"the process that this one replaces gave no sockets: {error}") from error
-    handed = [
-        (_readied(socket.socket(fileno=descriptor)), str(description))
-        for descriptor, description in zip(descriptors, descriptions, strict=True)
-    ]
     return Inherited(handed, succeeds=True), Predecessor(link)
 
 
@@ -201,9 +203,10 @@ def _read(link: socket.socket, size: int) -> bytes:
 def hand_on(link: socket.socket, sockets: Sequence[tuple[str, int]]) -> None:
     """Send the descriptions and descriptors of listening sockets, which stay open here, to a process that will start.
 
-    :param link: our end of a stream socket pair; what is sent waits in it
+    :param link: our end of a stream socket pair; what is sent waits in it, for nobody reads it yet
     :raises OSError: there are more than it holds
     """
+    link.setblocking(False)  # where it is full nobody would ever make room
     text = json.dumps([description for description, _ in sockets]).encode()
     link.sendall(len(text).to_bytes(4) + text)
     descriptors = [descriptor for _, descriptor in sockets]

@@ -16,11 +16,12 @@ from twisted.internet.defer import Deferred, succeed
 from tests.control.test_keys import EC, KEYS, SECRET, token
 from tests.edge.house import START, House
 from wormhole_tw.control.access import AddressRule, BasicRule, MirrorRule, RateRule, TokenRule
-from wormhole_tw.control.balancing import Key
+from wormhole_tw.control.balancing import BreakerTable, Key, Policy
 from wormhole_tw.control.catalog import Catalog
 from wormhole_tw.control.claims import Claims
 from wormhole_tw.control.model import Backend, GateSettings, Route, Site
 from wormhole_tw.control.trust import Trusted
+from wormhole_tw.control.windows import BreakerState
 from wormhole_tw.errors import IssuerUnavailable
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -578,6 +579,49 @@ def test_a_mirror_of_who_leaves_ends(house: House) -> None:
     visitor.says(POST % 100 + b"x")
     visitor.lose()
     assert other.streams[0].aborted
+
+
+def test_copies_are_counted_as_any_requests_of_their_backend(house: House) -> None:
+    other = mirrored(house)
+    catalog = house.catalogs.current
+    backends = [
+        replace(one, policy=Policy(breaker=BreakerTable(requests=2, share=0.5, seconds=5.0, trials=1)))
+        if one.name == "docs"
+        else one
+        for one in catalog.backends.values()
+    ]
+    house.catalogs.swap(Catalog(catalog.sites, backends, own_names=["edge.test"]))
+    group = house.context.dispatch.group("docs")
+    [member] = group.standings
+
+    def copied(status: int) -> int:
+        """One request; gives how many copies were made."""
+        before = len(other.streams), sum(len(stream.requests()) for stream in other.streams)
+        visitor = house.visitor()
+        visitor.says(get())
+        house.stream.read()
+        house.stream.deliver(OK)
+        assert visitor.answers()[0][1] == b"ok"
+        visitor.lose()
+        made = sum(len(stream.requests()) for stream in other.streams) - before[1]
+        assert member.active == made
+        if made:
+            other.streams[-1].deliver(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+        assert (member.active, member.waiting) == (0, 0)
+        return made
+
+    assert [copied(503), copied(503), copied(503)] == [1, 1, 0]
+    assert group.breaker is not None
+    assert group.breaker.state is BreakerState.OPEN
+    house.pass_time(6)
+    # a trial that is given up leaves room for the next
+    visitor = house.visitor()
+    visitor.says(POST % 100 + b"x")
+    assert member.active == 1
+    visitor.lose()
+    assert member.active == 0
+    assert [copied(200), copied(200)] == [1, 1]
+    assert group.breaker.state is BreakerState.CLOSED
 
 
 def test_some_are_copied(house: House) -> None:
