@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ inherited, predecessor = inherit(os.environ)
 own = inherited.take("tcp:0:interface=127.0.0.1", None)
 assert own.getsockname()[1] == {port}
 assert os.environ["NOTIFY_SOCKET"] == "@nobody"
+assert os.getcwd() == {folder!r}
 predecessor.tell()
 """
 
@@ -58,16 +60,19 @@ def becomes(monkeypatch: pytest.MonkeyPatch) -> Any:
     return program
 
 
-async def test_it_has_the_sockets_and_then_the_place(reactor: Any, becomes: Any, log_lines: LogLines) -> None:
+async def test_it_has_the_sockets_and_then_the_place(
+    reactor: Any, becomes: Any, log_lines: LogLines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     factory: Factory = Factory.forProtocol(Protocol)
     factory.noisy = False
     description = "tcp:0:interface=127.0.0.1"
     port: Any = open_port(reactor, description, factory, source="test", key="port")
-    becomes(SERVES.format(port=port.getHost().port))
+    becomes(SERVES.format(port=port.getHost().port, folder=os.getcwd()))
     handed: list[str] = []
     process = Process(reactor)
     succession = Succession(process, ports=lambda: [(description, port)], hand_over=lambda: handed.append("over"))
     succession.settle(Notifier({"NOTIFY_SOCKET": "@nobody"}))
+    monkeypatch.chdir(tmp_path)  # as twistd does with --rundir
     succession.begin()
     succession.begin()  # one is enough
     await process.stopped

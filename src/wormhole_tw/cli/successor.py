@@ -52,6 +52,8 @@ class Succession:
         self._ports = ports
         self._hand_over = hand_over
         self._foreground = foreground
+        # twistd goes to its --rundir later, and what the command line names is relative to here
+        self._folder = os.getcwd()
         self._notifier = Notifier({})
         self._successor: _Successor | None = None
         self._over = False
@@ -90,6 +92,7 @@ class Succession:
             sys.executable,
             [sys.executable, *sys.orig_argv[1:]],
             environment,
+            self._folder,
             childFDs={0: 0, 1: 1, 2: 2, _ITS_END: descriptor},
         )
         factory = Factory.forProtocol(lambda: _Listener(successor))
