@@ -121,6 +121,13 @@ class TestCost:
 
 
 class TestSlowStart:
+    def test_a_reload_that_takes_it_off_is_at_once_whatever_numbers_are_rounded_to(self) -> None:
+        for tenths in range(200):
+            now = tenths / 10
+            standing = Standing(now=now, slow_start=0.1)
+            standing.configure(1.0, 0.0)
+            assert standing.grown(now) == 1.0
+
     def test_it_grows_to_its_share(self) -> None:
         standing = Standing(now=100.0, slow_start=10.0)
         assert [standing.grown(now) for now in (100.0, 105.0, 109.0, 110.0, 200.0)] == [0.1, 0.5, 0.9, 1.0, 1.0]

@@ -118,7 +118,9 @@ def test_one_that_is_gone_is_told_nothing(stack: ExitStack) -> None:
     predecessor.tell()
 
 
-@pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\0\2[", b"\0\0\0\2{]", b'\0\0\0\5["a"]', b"\0\0\0\x011", b"\0\0\0\x04null"])
+@pytest.mark.parametrize(
+    "said", [b"", b"\0\0", b"\0\0\0\2[", b"\0\0\0\2{]", b'\0\0\0\5["a"]', b"\0\0\0\x011", b"\0\0\0\x04null"]
+)
 def test_one_that_says_something_else(stack: ExitStack, said: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours:

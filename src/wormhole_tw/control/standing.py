@@ -170,7 +170,7 @@ class Standing:
 
     def grown(self, now: float) -> float:
         """How far it has grown to its share since it came, up to 1."""
-        if now >= self.grown_at:
+        if now >= self.grown_at or not self._slow_start:  # what was added and taken off may leave a trace
             return 1.0
         return max(FIRST_SHARE, 1.0 - (self.grown_at - now) / self._slow_start)
 
