@@ -114,7 +114,9 @@ def test_what_becomes_of_a_request(
     [
         (["ftp://shop.test/"], "ftp://shop.test/ is no URL of a site"),
         (["https:///x"], "is no URL of a site"),
+        (["https://[::1"], "https://[::1 is no URL: "),
         (["https://a b/"], "a b is no host name"),
+        (["https://shop.test/", "--address", "10.0.0"], "10.0.0 is no IP address"),
         (["https://shop.test/", "-H", "nothing"], "'nothing' is no header"),
         (["https://shop.test/", "-H", "a b: c"], "'a b: c' is no header"),
         (["https://shop.test/", "--config", "/nowhere.toml"], "cannot be read"),

@@ -67,6 +67,8 @@ TO = {"backend": ...}
             "headers[0].name",
             "a visitor may write there what it",
         ),
+        ({"headers": [{"name": "Host", "value": "a.test"}]}, "headers[0].name", "Host: go by hosts"),
+        ({"headers": [{"name": "Transfer-Encoding", "present": True}]}, "headers[0].name", "HTTP/2 has none"),
         ({"headers": [{"name": "X_Forwarded_For", "value": "::1"}]}, "headers[0].name", "go by addresses, scheme or"),
         ({"cookies": [{"name": "", "value": ""}]}, "cookies[0].name", "'' is no name of a cookie"),
         ({"query": [{"name": "", "value": ""}]}, "query[0].name", "'' is no name of a query"),

@@ -201,6 +201,28 @@ def test_changes_to_fields(house: House) -> None:
         assert sorted(named) == [(b"server", b"edge"), (b"vary", b"A"), (b"vary", b"Cookie")]
 
 
+def test_the_attack_what_is_set_or_removed_comes_in_by_another_way(house: House) -> None:
+    lead(
+        house,
+        {
+            "backend": "app",
+            "request_headers": {"set": {"X-User": "nobody"}},
+            "response_headers": {"remove": ["X-Inner"]},
+        },
+    )
+    visitor = house.visitor()
+    visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\nX_User: admin\r\n\r\n")
+    visitor.says(b"1\r\nx\r\n0\r\nX-User: admin\r\nX-Sum: 7\r\n\r\n")
+    [(head, body, trailers)] = house.stream.requests()
+    assert [line for line in head.headers if b"user" in line[0]] == [(b"x-user", b"nobody")]
+    assert body == b"x"
+    assert trailers == [(b"x-sum", b"7")]
+    house.stream.deliver(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ny\r\n0\r\nX-Inner: 1\r\nX-Sum: 7\r\n\r\n"
+    )
+    assert visitor.hears().endswith(b"0\r\nX-Sum: 7\r\n\r\n")
+
+
 def test_changes_to_fields_of_the_edges_own_answers(house: House) -> None:
     lead(house, {"backend": "docs", "response_headers": {"set": {"X-Site": "mine"}}})
     status, fields, _ = ask(house)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wormhole_tw.http.edits import FieldEdits, edit_answer, edit_request, may_change
+from wormhole_tw.http.edits import FieldEdits, edit_answer, edit_request, edit_trailers, may_change
 from wormhole_tw.http.events import Fields, RequestHead, ResponseHead
 
 FIELDS: Fields = [(b"Server", b"x"), (b"X-A", b"1"), (b"x-a", b"2"), (b"ETag", b"e")]
@@ -109,3 +109,17 @@ def test_a_shared_request_stays_as_it_is() -> None:
     assert edit_request(shared, EDITS) is edit_request(shared, EDITS)
     assert edit_request(shared, EDITS) is not edit_request(shared, FieldEdits(lines=EDITS.lines))
     assert shared.fields == FIELDS
+
+
+def test_a_look_alike_goes_with_what_a_service_takes_it_for() -> None:
+    fields: Fields = [(b"X_A", b"0"), (b"x_a", b"1"), (b"X-A", b"2"), (b"X_Ab", b"3")]
+    for common in (False, True):
+        head = RequestHead(b"GET", b"/", b"x", (1, 1), list(fields), common=common)
+        assert edit_request(head, EDITS).fields == [(b"X_Ab", b"3"), *EDITS.lines]
+    # an answer's X_A is another field to every browser
+    assert EDITS.of(fields) == [(b"X_A", b"0"), (b"x_a", b"1"), (b"X_Ab", b"3"), *EDITS.lines]
+
+
+def test_trailers_bring_back_nothing() -> None:
+    assert edit_trailers([(b"X-A", b"1"), (b"x_a", b"2"), (b"X-Sum", b"7")], EDITS) == [(b"X-Sum", b"7")]
+    assert edit_trailers([(b"X-A", b"1")], None) == [(b"X-A", b"1")]

@@ -87,3 +87,13 @@ def test_a_request_that_came_by_us_too_often() -> None:
 
     assert not BASE.circles(passed(MAX_PASSES))
     assert BASE.circles(passed(MAX_PASSES + 1))
+
+
+def test_the_attack_a_path_that_widens_a_cookie_or_ends_a_link() -> None:
+    cookie: Fields = [(b"Set-Cookie", b"a=b; Path=/; Secure")]
+    # "/:tenant/*rest" with the tenant taken away: the browser keeps the cookie for the path that it asked for
+    asked = b"/x;Domain=example.test/y"
+    assert answered(BASE, cookie, asked, b"/y") == [(b"Set-Cookie", b"a=b; Secure")]
+    link: Fields = [(b"Link", b"</base/n>; rel=next")]
+    assert answered(BASE, link, b"/x>;rel=preload,<z/y", b"/y") == [(b"Link", b"</x%3E;rel=preload,%3Cz/n>; rel=next")]
+    assert answered(BASE, link, b"/a'b\"c\\/y", b"/y") == [(b"Link", b"</a%27b%22c%5C/n>; rel=next")]

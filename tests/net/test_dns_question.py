@@ -15,7 +15,7 @@ from twisted.names import dns
 
 from tests.net.nameserver import NameServer
 from wormhole_tw.net import dns_question
-from wormhole_tw.net.dns_question import AAAA, A, Answer, LookupFailed, NoSuchName, ask
+from wormhole_tw.net.dns_question import AAAA, A, Answer, LookupFailed, NoSuchName, _ask_servers, ask
 
 NAME = "pages.example"
 
@@ -59,6 +59,12 @@ async def test_cnames_in_a_circle(reactor: Any, server: NameServer) -> None:
     for server.follows in (True, False):
         with pytest.raises(LookupFailed, match="or in a circle"):
             await ask(reactor, [server.server], NAME, A)
+
+
+async def test_a_name_of_any_octets_that_nobody_answers_for(reactor: Any) -> None:
+    # what a CNAME leads to is for whoever has the say over it
+    with pytest.raises(LookupFailed, match=r"no answer for \\xff\.example: there is no server"):
+        await _ask_servers(reactor, (), b"\xff.example", A)
 
 
 async def test_there_is_nothing(reactor: Any, server: NameServer) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from wormhole_tw.control.edge_rules import import_rules, rules_in
 from wormhole_tw.control.held_back import HeldBack
 from wormhole_tw.control.model import LocalAnswer, Route, Site
+from wormhole_tw.control.names import is_address
 from wormhole_tw.control.rules import explain
 from wormhole_tw.control.stores.file import FileStore
 from wormhole_tw.errors import ConfigError, HttpError, WormholeError
@@ -47,7 +48,10 @@ def explain_route(
     :raises WormholeError: the configuration or what was asked is wrong
     """
     edge, catalog = FileStore(Path(config)).load()
-    split = urlsplit(url if "://" in url else f"https://{url}")
+    try:
+        split = urlsplit(url if "://" in url else f"https://{url}")
+    except ValueError as error:
+        raise RouteError(f"{url} is no URL: {error}") from None
     if split.scheme not in ("http", "https") or not split.netloc:
         raise RouteError(f"{url} is no URL of a site: https://host/path")
     host = _host(split.netloc)
@@ -57,6 +61,8 @@ def explain_route(
     except HttpError as error:
         print(f"{url}\n  400: {error.message}")
         return 1
+    if address and not is_address(address):
+        raise RouteError(f"{address} is no IP address")
     site = catalog.site_for(host)
     if site is None:
         print(f"{url}\n  404: no site has the host name {host}")

@@ -40,6 +40,13 @@ _VALUE = re.compile(r"[!-~](?:[\t -~]*[!-~])?", re.ASCII)
 _TO = re.compile(r"[!-~]+", re.ASCII)
 _COOKIE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
 
+#: What HTTP/2 says by other means than HTTP/1: a condition would hold for some visitors alone.
+_ELSEWHERE = {
+    b"content-length": "it frames the request, and stands in some only",
+    b"host": "go by hosts",
+    b"transfer-encoding": "it frames the request, and HTTP/2 has none",
+}
+
 _WORKED_ON = "This part of the site is being worked on; please come back a little later."
 
 _CONTENT_TYPES = {
@@ -220,6 +227,8 @@ class _Reader:
                 f"{table.name}: a visitor may write there what it likes; go by addresses, scheme or hosts, or client_ca"
             )
             self._refuse(f"{key}.name", reason)
+        if kind == "header" and name.lower() in _ELSEWHERE:
+            self._refuse(f"{key}.name", f"{table.name}: {_ELSEWHERE[name.lower()]}")
         regex = None
         if table.matches is not None:
             try:

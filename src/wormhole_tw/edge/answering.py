@@ -10,7 +10,7 @@ from wormhole_tw.edge.answers import local_answer
 from wormhole_tw.edge.flow import Flow
 from wormhole_tw.edge.states import MOVES, State
 from wormhole_tw.http.added import add_fields
-from wormhole_tw.http.edits import edit_answer
+from wormhole_tw.http.edits import edit_answer, edit_trailers
 from wormhole_tw.http.events import Body, End, Framing, InformationalHead, RequestHead, ResponseHead
 from wormhole_tw.http.forwarding import answer_towards_visitor, interim_towards_visitor, trailers_onwards
 
@@ -148,7 +148,9 @@ class Answering(Flow):
     def on_end(self, event: End) -> None:
         """See IAnswerHandler."""
         self._connection = None
-        self._visitor.send(End(trailers_onwards(event.trailers)) if event.trailers else event)
+        if event.trailers:
+            event = End(edit_trailers(trailers_onwards(event.trailers), self.edits))
+        self._visitor.send(event)
         self._done()
         self._visitor.exchange_done()
 

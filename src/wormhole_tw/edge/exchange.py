@@ -24,7 +24,7 @@ from wormhole_tw.edge.search import Search, kept_stream
 from wormhole_tw.edge.seeker import UNTOLD
 from wormhole_tw.edge.states import BEFORE_ANSWER, State
 from wormhole_tw.errors import HttpError
-from wormhole_tw.http.edits import edit_request
+from wormhole_tw.http.edits import edit_request, edit_trailers
 from wormhole_tw.http.events import Body, End, Framing, RequestHead
 from wormhole_tw.http.forwarding import ends_here, request_towards_origin, trailers_onwards
 from wormhole_tw.http.methods import is_idempotent
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.members import Member
     from wormhole_tw.edge.mirror import Copy
     from wormhole_tw.http.added import Lines
+    from wormhole_tw.http.edits import FieldEdits
     from wormhole_tw.net.timers import Timer
 
 __all__ = ["REPLAY_LIMIT", "Exchange"]
@@ -72,6 +73,7 @@ class Exchange(Answering):
     __slots__ = (
         "_counted",
         "_held_size",
+        "_request_edits",
         "_search",
         "_walk",
         "_whole",
@@ -113,6 +115,7 @@ class Exchange(Answering):
         self.sent = 0
         self.upstream: IUpstream | None = None
         self.selection: Selection | None = None
+        self._request_edits: FieldEdits | None = None
         self.standing = None
         self.asked = UNTOLD
         self._counted: Counted | None = None
@@ -166,6 +169,7 @@ class Exchange(Answering):
         self.backend = route.backend
         self.forward = way.forward
         self.selection = route.selection
+        self._request_edits = route.request_edits
         self.edits = route.response_edits
         self.besides = way.besides
         self.local = way.answer
@@ -284,7 +288,7 @@ class Exchange(Answering):
         if self._trailers is not None or self.state is State.DONE:
             return  # it was whole with its head
         if event.trailers:
-            trailers = trailers_onwards(event.trailers)
+            trailers = edit_trailers(trailers_onwards(event.trailers), self._request_edits)
             event = End(trailers if self._walk is None else self._walk.without_hidden(trailers))
         self._trailers = event
         if self.copy is not None:

@@ -6,7 +6,7 @@ message two, or of a visitor somebody else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from wormhole_tw.http.forwarding import passes_always
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wormhole_tw.http.added import Lines
     from wormhole_tw.http.events import Fields, RequestHead, ResponseHead
 
-__all__ = ["FieldEdits", "edit_answer", "edit_request", "may_change"]
+__all__ = ["FieldEdits", "edit_answer", "edit_request", "edit_trailers", "may_change"]
 
 _NOBODYS = frozenset({b"date", b"trailer", b"via", b"x-request-id", b"x-wormhole-error"})
 """What the codecs do not own and is the edge's to write all the same: it names requests, and loops are found by Via."""
@@ -47,6 +47,10 @@ class FieldEdits:
 
     removed: frozenset[bytes] = frozenset()
     lines: Lines = ()
+    _plain: frozenset[bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_plain", frozenset(name.replace(b"_", b"-") for name in self.removed))
 
     def __bool__(self) -> bool:
         return bool(self.removed or self.lines)
@@ -62,6 +66,16 @@ class FieldEdits:
         if not removed:
             return [*fields, *self.lines]
         return [*(line for line in fields if line[0].lower() not in removed), *self.lines]
+
+    def of_request(self, fields: Fields) -> Fields:
+        """The same for a request, where a visitor's ``X_User`` goes with ``X-User``: to CGI, WSGI and their like it is
+        the same field, and may stand before what is put there."""
+        return [*self.kept(fields), *self.lines]
+
+    def kept(self, fields: Fields) -> Fields:
+        """What of a visitor's fields is not taken out; a new list."""
+        plain = self._plain
+        return [line for line in fields if line[0].lower().replace(b"_", b"-") not in plain]
 
 
 _answers: dict[tuple[int, int], tuple[Fields, FieldEdits, Fields]] = {}
@@ -85,10 +99,15 @@ def edit_answer(head: ResponseHead, edits: FieldEdits) -> None:
 def edit_request(head: RequestHead, edits: FieldEdits) -> RequestHead:
     """A request with its fields changed: a new head, shared where the old one is."""
     if not head.common:
-        return replace(head, fields=edits.of(head.fields))
+        return replace(head, fields=edits.of_request(head.fields))
     key = (id(head), id(edits))
     known = _requests.get(key)
     if known is None or known[0] is not head or known[1] is not edits:
-        known = (head, edits, replace(head, fields=edits.of(head.fields)))
+        known = (head, edits, replace(head, fields=edits.of_request(head.fields)))
         remember(_requests, key, known)
     return known[2]
+
+
+def edit_trailers(trailers: Fields, edits: FieldEdits | None) -> Fields:
+    """Trailers, either way, without what was taken out of the head: some services and clients make one of both."""
+    return trailers if edits is None else edits.kept(trailers)

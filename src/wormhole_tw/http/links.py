@@ -14,7 +14,7 @@ from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Fields
 from wormhole_tw.http.targets import normalise_target
 
-__all__ = ["Links", "bare_authority", "moved", "rewrite_fields", "visitors_cookie", "visitors_reference"]
+__all__ = ["Links", "bare_authority", "moved", "rewrite_fields", "safe", "visitors_cookie", "visitors_reference"]
 
 _REFERENCE = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(.*)", re.DOTALL)
 """Scheme, authority, path, the rest (RFC 3986 appendix B)."""
@@ -26,6 +26,9 @@ _QUOTED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 """RFC 9110 §5.6.4."""
 
 _QUOTES = re.compile(rb"""["']""")
+
+_UNSAFE = re.compile(rb"[^!#-&(-;=?-\[\]_a-z~]")
+"""What of a path no URL carries as such (RFC 3986), or what ends one where it stands in brackets or quotes."""
 
 _ADDRESS = re.compile(rb"\[.*\]|[0-9.]+")
 
@@ -74,6 +77,11 @@ def moved(asked: bytes, sent: bytes) -> tuple[bytes, bytes]:
     return b"/".join(ours[:-same]), b"/".join(theirs[:-same])
 
 
+def safe(path: bytes) -> bytes:
+    """A path that a visitor asked for, as it may stand in a field of an answer."""
+    return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], path)
+
+
 def visitors_reference(links: Links, value: bytes) -> bytes:
     """A URL, or a reference that is relative to one."""
     match = _REFERENCE.fullmatch(value)
@@ -89,12 +97,15 @@ def visitors_reference(links: Links, value: bytes) -> bytes:
         return value
     if bare_authority(scheme or links.origin.partition(b":")[0], authority) not in links.names:
         return value
-    mapped = _mapped(links, path or b"/")
+    mapped = _mapped(links, path or b"/", named=True)
     return value if mapped is None else links.site + mapped + rest
 
 
-def _mapped(links: Links, path: bytes) -> bytes | None:
-    """A path of the origin as it is here, or None where it is not below the base."""
+def _mapped(links: Links, path: bytes, *, named: bool = False) -> bytes | None:
+    """A path of the origin as it is here, or None where it is not below the base.
+
+    :param named: a scheme and a host name stand before it
+    """
     below = links.below
     if not below and not links.above:
         return path
@@ -105,7 +116,11 @@ def _mapped(links: Links, path: bytes) -> bytes | None:
             return None
     if path != below and not path.startswith(below + b"/"):
         return None
-    return links.above + path[len(below) :] or b"/"
+    found = links.above + path[len(below) :] or b"/"
+    if not named and found[1:2] in (b"/", b"\\"):
+        # behind "/base", "//evil.example" was a path; alone it would be the beginning of a host name
+        return b"/." + found
+    return found
 
 
 def _location(links: Links, value: bytes, asked: bytes, sent: bytes) -> bytes:
@@ -170,6 +185,8 @@ def visitors_cookie(links: Links, value: bytes) -> bytes:
                 attribute = b" Domain=%s" % host
         elif kind == b"path" and not cookie.lstrip().startswith(b"__Host-"):
             attribute = _cookie_path(links, attribute, text.strip())
+            if b";" in attribute:
+                continue  # of the visitor's own making, as "/x;Domain=…": the browser keeps the cookie for its path
         found.append(attribute)
     return b";".join((cookie, *found))
 
@@ -180,7 +197,7 @@ def _cookie_path(links: Links, attribute: bytes, path: bytes) -> bytes:
     if (links.below + b"/").startswith(path.rstrip(b"/") + b"/"):
         # the whole of what is served here, or more than that
         return b" Path=%s" % (links.above or b"/")
-    mapped = _mapped(links, path)
+    mapped = _mapped(links, path, named=True)
     return attribute if mapped is None else b" Path=%s" % mapped
 
 

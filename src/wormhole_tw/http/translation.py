@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from wormhole_tw.http.events import Fields, RequestHead
 from wormhole_tw.http.forwarding import PSEUDONYM
 from wormhole_tw.http.grammar import MAX_LEARNED_LENGTH, MAX_LEARNED_NAMES
-from wormhole_tw.http.links import Links, bare_authority, moved, rewrite_fields
+from wormhole_tw.http.links import Links, bare_authority, moved, rewrite_fields, safe
 from wormhole_tw.http.memo import remember
 from wormhole_tw.http.targets import normalise_target
 
@@ -117,7 +117,7 @@ class Translation:
         above, below = moved(path, sent.target.partition(b"?")[0])
         called = authority if self.host is None else self.host
         names = {self.authority.lower(), bare_authority(self.scheme if self.host else scheme, called)}
-        links = Links(origin, frozenset(names), self.base + below, scheme + b"://" + authority, above)
+        links = Links(origin, frozenset(names), self.base + below, scheme + b"://" + authority, safe(above))
         asked = path if query is None else b"%s?%s" % (path, query)
         return rewrite_fields(fields, links, asked, self._translated(sent).target, named=self.host is not None)
 

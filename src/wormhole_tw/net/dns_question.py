@@ -111,7 +111,7 @@ async def _ask_servers(reactor: Any, servers: Sequence[Server], name: bytes, kin
             if message.rCode in (dns.OK, dns.ENAME):
                 return message
             trouble = f"the name server {server[0]} answers with error {message.rCode}"
-    raise LookupFailed(f"no answer for {name.decode('ascii')}: {trouble}")
+    raise LookupFailed(f"no answer for {name.decode('ascii', 'backslashreplace')}: {trouble}")
 
 
 class _Garbled(Exception):
