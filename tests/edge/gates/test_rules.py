@@ -143,6 +143,14 @@ def test_a_limit_of_the_site_is_one(house: House) -> None:
     assert asks(house)[0] == 200
 
 
+def test_a_route_with_the_limit_of_its_site_has_one_beside_it(house: House) -> None:
+    rule = RateRule(2, 10.0, 2, Key("address"))
+    routes = (Route("app", "/b", "app", gates=(rule, rule)), Route("app", "/", "app", gates=(rule,)))
+    site = Site("app", ("app.test",), routes, gates=frozenset({rule}))
+    house.catalogs.swap(Catalog([site], [Backend("app")]))
+    assert [asks(house, path=path)[0] for path in ("/b", "/b", "/b", "/")] == [200, 200, 429, 429]
+
+
 @pytest.mark.parametrize("long", ["", "x" * 100])
 def test_a_limit_by_a_header(house: House, long: str) -> None:
     gated(house, RateRule(1, 10.0, 1, Key("header", b"x-key")))

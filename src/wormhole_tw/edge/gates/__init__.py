@@ -59,10 +59,14 @@ class Gates:
                     continue
                 seen[route.label] += 1
                 own = (route.label, seen[route.label])
-                self._of[id(route)] = tuple(
-                    self._one(old, (site.name, *(_OF_SITE if settings in site.gates else own), settings))
-                    for settings in route.gates
-                )
+                shared = set(site.gates)
+                made = []
+                for settings in route.gates:
+                    # the site's come first: a route that says the same has another one beside it
+                    whose = _OF_SITE if settings in shared else own
+                    shared.discard(settings)
+                    made.append(self._one(old, (site.name, *whose, settings)))
+                self._of[id(route)] = tuple(made)
         for key, gate in old.items():
             if key not in self._made:
                 gate.close()
