@@ -67,6 +67,7 @@ TO = {"backend": ...}
             "headers[0].name",
             "a visitor may write there what it",
         ),
+        ({"percent": 5, "sticky": "header:X-Forwarded-For"}, "sticky", 'has its address: "address"'),
         ({"headers": [{"name": "Host", "value": "a.test"}]}, "headers[0].name", "Host: go by hosts"),
         ({"headers": [{"name": "Transfer-Encoding", "present": True}]}, "headers[0].name", "HTTP/2 has none"),
         ({"headers": [{"name": "X_Forwarded_For", "value": "::1"}]}, "headers[0].name", "go by addresses, scheme or"),

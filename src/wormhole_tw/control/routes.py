@@ -248,6 +248,8 @@ class _Reader:
         by, mark, name = sticky.partition(":")
         if by not in ("cookie", "header") or not mark or _COOKIE.fullmatch(name) is None:
             self._refuse("sticky", 'one of "cookie:NAME", "header:NAME" and "address"')
+        if by == "header" and names_visitor(name.encode()):
+            self._refuse("sticky", f'{name}: a visitor may write there what it likes, and has its address: "address"')
         return Share(float(percent), by, (name.lower() if by == "header" else name).encode())
 
     # what it does
