@@ -95,7 +95,8 @@ class Copy(Seeker):
         visitor = exchange.facts if upstream.per_visitor else None
         keep = visitor is None or visitor.exclusive
         dialling = self._dialling = context.pool.dial(upstream, visitor, exchange.host, keep=keep)
-        dialling.addCallback(self._dialled, forward, exchange.request_id).addErrback(self._failed)
+        dialling.addCallbacks(self._dialled, self._failed, callbackArgs=(forward, exchange.request_id))
+        dialling.addErrback(self._broken)
 
     def add(self, event: Body | End) -> None:
         """A piece of the request's body, or its end."""
@@ -147,6 +148,10 @@ class Copy(Seeker):
         self._failed_by(failure.value)
         if self._timer is not None and not failure.check(WormholeError):
             log.debug("a copy of a request did not get through: {error}", error=failure.value)
+        self.give_up()
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("a copy of a request failed on its new connection", failure)
         self.give_up()
 
     def _failed_by(self, error: BaseException | None) -> None:

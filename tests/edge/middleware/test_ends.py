@@ -579,6 +579,25 @@ def test_what_goes_wrong_in_tidying_up_is_said(through: Through, logged_failures
     assert len(logged_failures.flush(ValueError)) == 1
 
 
+def test_what_goes_wrong_in_ending_a_body_is_said(through: Through, logged_failures: Any) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 100_000
+        finally:
+            raise ValueError("while tidying up")
+
+    async def untidy(request: Request, next: Next) -> Response:
+        return Response(200, pieces())
+
+    house = through(untidy)
+    visitor = house.visitor()
+    visitor.says(GET)
+    visitor.lose()
+    assert house.done[0].reason == "visitor-gone"
+    assert len(logged_failures.flush(ValueError)) == 1
+
+
 def test_a_limit_that_is_met_while_its_own_code_runs_ends_it(through: Through) -> None:
     """Reading resumes the visitor's connection, which hands over at once what waited there: more than may come."""
     gate: Deferred[None] = Deferred()

@@ -439,7 +439,7 @@ class Chain:
         for waiting in self._watched:
             waiting.addErrback(lambda _: None)
         for pieces in self.made:
-            Deferred.fromCoroutine(pieces.close()).addErrback(lambda _: None)
+            Deferred.fromCoroutine(pieces.close()).addErrback(_left_badly)
         # what refers to one another is not left to the garbage collector
         self._calls, self._services, self._watched, self.made = [], [], [], []
 
@@ -464,3 +464,9 @@ def _request_of(outer: Exchange, body: ReadableBody) -> Request:
     request.notes = {}
     request._body = body
     return request
+
+
+def _left_badly(failure: Failure) -> None:
+    """Its request is over, so that nobody else hears of it."""
+    if not failure.check(CancelledError):
+        log.failure("a body that a middleware made failed when it was ended", failure)
