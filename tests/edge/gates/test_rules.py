@@ -22,6 +22,7 @@ from wormhole_tw.control.claims import Claims
 from wormhole_tw.control.model import Backend, GateSettings, Route, Site
 from wormhole_tw.control.trust import Trusted
 from wormhole_tw.control.windows import BreakerState
+from wormhole_tw.edge.mirror import Copy
 from wormhole_tw.errors import IssuerUnavailable
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -658,3 +659,17 @@ def test_a_mirror_that_goes(house: House) -> None:
     house.stream.read()
     house.stream.deliver(OK)
     assert visitor.answers()[0][1] == b"ok"
+
+
+def test_a_bug_in_a_copy_is_told_and_is_not_the_visitors(
+    house: House, monkeypatch: pytest.MonkeyPatch, logged_failures: Any
+) -> None:
+    other = mirrored(house)
+    monkeypatch.setattr(Copy, "on_resume", lambda _: 1 / 0)
+    visitor = house.visitor()
+    visitor.says(POST % 2 + b"ab")
+    house.stream.read()
+    house.stream.deliver(OK)
+    assert visitor.answers([b"POST"])[0][1] == b"ok"
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    assert other.streams[0].aborted
