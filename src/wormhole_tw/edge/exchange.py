@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from wormhole_tw.edge.answering import Answering
 from wormhole_tw.edge.answers import challenge_answer, options_answer, redirect_answer
+from wormhole_tw.edge.asking import REPLAY_LIMIT, Asking, too_large
 from wormhole_tw.edge.certificates.challenges import awaited_value
 from wormhole_tw.edge.gating import GateWalk
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
@@ -24,9 +24,9 @@ from wormhole_tw.edge.search import Search, kept_stream
 from wormhole_tw.edge.seeker import UNTOLD
 from wormhole_tw.edge.states import BEFORE_ANSWER, State
 from wormhole_tw.errors import HttpError
-from wormhole_tw.http.edits import edit_request, edit_trailers
+from wormhole_tw.http.edits import edit_request
 from wormhole_tw.http.events import Body, End, Framing, RequestHead
-from wormhole_tw.http.forwarding import ends_here, request_towards_origin, trailers_onwards
+from wormhole_tw.http.forwarding import ends_here, request_towards_origin
 from wormhole_tw.http.methods import is_idempotent
 
 if TYPE_CHECKING:
@@ -41,28 +41,22 @@ if TYPE_CHECKING:
     from wormhole_tw.http.edits import FieldEdits
     from wormhole_tw.net.timers import Timer
 
-__all__ = ["REPLAY_LIMIT", "Exchange"]
+__all__ = ["Exchange"]
 
 log = Logger()
 
 _NO_BODY = Framing.NONE
 _END = End()
 
-REPLAY_LIMIT = 64 * 1024
-"""Octets of a request's body kept so that it can be sent again: forms and API calls fit, uploads do not."""
-
 
 @implementer(IAnswerHandler)
-class Exchange(Answering):
+class Exchange(Asking):
     """One request and its answer.
 
     :ivar attempts: how often it was sent
     :ivar began: the wheel's clock when the head was there
-    :ivar upstream: the last one it was sent to
-    :ivar copy: what else gets its body; None for nobody
     :ivar facts: what is known of the visitor and its connection; ``facts.address`` is *the* visitor's address
     :ivar host: the host name that was asked for, normalised
-    :ivar limits: those of its site, once it is known, and the edge's before
     :ivar forward: the request as it goes to the upstream; None before it was routed, and where the edge answers itself
     :ivar local: what the edge answers itself, as its route says; None where a service is asked
     :ivar selection: which of the backend's upstreams it may go to; None for any
@@ -72,21 +66,15 @@ class Exchange(Answering):
 
     __slots__ = (
         "_counted",
-        "_held_size",
-        "_request_edits",
         "_search",
-        "_walk",
         "_whole",
         "attempts",
         "began",
-        "copy",
         "host",
-        "limits",
         "local",
         "route",
         "selection",
         "site",
-        "upstream",
     )
 
     def __init__(self, context: EdgeContext, visitor: IVisitor) -> None:
@@ -228,7 +216,7 @@ class Exchange(Answering):
             self.limits = context.site_limits(route.limits)
         limits = self.limits
         if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
-            raise _too_large()
+            raise too_large()
         if head.method == b"OPTIONS" and ends_here(head):
             self._answer(*options_answer(context.date.at(context.wall())))
             return None
@@ -248,65 +236,6 @@ class Exchange(Answering):
             # who repeats a request on its connection (a poller, an API's client) has the same way again
             facts.way = way
         return way
-
-    def request_body(self, event: Body) -> None:
-        """A piece of the request's body."""
-        if self.state is State.DONE:
-            return
-        size = len(event.data)
-        self.received += size
-        self._untaken += size
-        limit = self.limits.body_bytes
-        if limit and self.received > limit:
-            self.request_failed(_too_large())
-            return
-        if self.copy is not None:
-            self.copy.add(event)
-        connection = self._connection
-        held = self._held
-        if held is not None:
-            self._held_size += size
-            if connection is not None and self._held_size > REPLAY_LIMIT:
-                self._held = None
-            else:
-                held.append(event.data)
-        if connection is not None:
-            connection.send(event)
-            if connection.writable:
-                self._took_body()
-
-    def copy_to(self, copy: Copy) -> None:
-        """Let it have the request's body: what is here of it, for a gate may have waited, and what comes."""
-        self.copy = copy
-        for data in self._held or ():
-            copy.add(Body(data))
-        if self._trailers is not None and self._trailers is not _END:
-            copy.add(self._trailers)
-
-    def request_end(self, event: End) -> None:
-        """The request is whole."""
-        if self._trailers is not None or self.state is State.DONE:
-            return  # it was whole with its head
-        if event.trailers:
-            trailers = edit_trailers(trailers_onwards(event.trailers), self._request_edits)
-            event = End(trailers if self._walk is None else self._walk.without_hidden(trailers))
-        self._trailers = event
-        if self.copy is not None:
-            self.copy.add(self._trailers)
-        connection = self._connection
-        if connection is not None:
-            connection.send(self._trailers)
-            connection.expect_answer()
-
-    def request_failed(self, error: HttpError) -> None:
-        """The request is refused, or what is left of it is not valid or did not come."""
-        self.give_up(error.reason, status=error.status, message=error.message, close=True)
-
-    def flush_request(self) -> None:
-        """All of what one read brought has been handed over: let it leave."""
-        # what was whole with its head has left with it
-        if self._connection is not None and (self._trailers is not _END or self.state is State.SWITCHED):
-            self._connection.flush()
 
     def visitor_gone(self) -> None:
         """The visitor's connection is over; nothing can be said to it any more."""
@@ -379,19 +308,6 @@ class Exchange(Answering):
             connection.expect_answer()
         if self._held_size > REPLAY_LIMIT:
             self._held = None
-        if connection.writable:
-            self._took_body()
-
-    def hand_to(self, connection: IUpstreamRequest) -> None:
-        """Middleware has the request, which may send it on, again or not at all: nothing of it is kept here."""
-        self._translation = None
-        held, self._held = self._held, None
-        self.move(State.SENDING)
-        self._connection = connection
-        for data in held or ():
-            connection.send(Body(data))
-        if self._trailers is not None:
-            connection.send(self._trailers)
         if connection.writable:
             self._took_body()
 
@@ -492,7 +408,3 @@ class Exchange(Answering):
                 context.on_exchange_done(self)
             except Exception:  # noqa: BLE001 - the visitor has its answer, whatever becomes of the record of it
                 log.failure("the hook for finished exchanges failed")
-
-
-def _too_large() -> HttpError:
-    return HttpError(413, "body-too-large", "The body of the request is too large.")
