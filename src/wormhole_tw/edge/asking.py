@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.mirror import Copy
     from wormhole_tw.http.edits import FieldEdits
 
-__all__ = ["REPLAY_LIMIT", "Asking", "too_large"]
+__all__ = ["REPLAY_LIMIT", "WHOLE_WITH_HEAD", "Asking", "too_large"]
 
-_END = End()
+WHOLE_WITH_HEAD = End()
+"""The end of a request that was whole with its head: told from others by its identity, for it has left already."""
 
 REPLAY_LIMIT = 64 * 1024
 """Octets of a request's body kept so that it can be sent again: forms and API calls fit, uploads do not."""
@@ -74,7 +75,7 @@ class Asking(Answering):
         self.copy = copy
         for data in self._held or ():
             copy.add(Body(data))
-        if self._trailers is not None and self._trailers is not _END:
+        if self._trailers is not None and self._trailers is not WHOLE_WITH_HEAD:
             copy.add(self._trailers)
 
     def request_end(self, event: End) -> None:
@@ -99,7 +100,7 @@ class Asking(Answering):
     def flush_request(self) -> None:
         """All of what one read brought has been handed over: let it leave."""
         # what was whole with its head has left with it
-        if self._connection is not None and (self._trailers is not _END or self.state is State.SWITCHED):
+        if self._connection is not None and (self._trailers is not WHOLE_WITH_HEAD or self.state is State.SWITCHED):
             self._connection.flush()
 
     def hand_to(self, connection: IUpstreamRequest) -> None:

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from wormhole_tw.edge.answers import challenge_answer, options_answer, redirect_answer
-from wormhole_tw.edge.asking import REPLAY_LIMIT, Asking, too_large
+from wormhole_tw.edge.asking import REPLAY_LIMIT, WHOLE_WITH_HEAD, Asking, too_large
 from wormhole_tw.edge.certificates.challenges import awaited_value
 from wormhole_tw.edge.gating import GateWalk
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
@@ -25,7 +25,7 @@ from wormhole_tw.edge.seeker import UNTOLD
 from wormhole_tw.edge.states import BEFORE_ANSWER, State
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.edits import edit_request
-from wormhole_tw.http.events import Body, End, Framing, RequestHead
+from wormhole_tw.http.events import Body, Framing, RequestHead
 from wormhole_tw.http.forwarding import ends_here, request_towards_origin
 from wormhole_tw.http.methods import is_idempotent
 
@@ -46,7 +46,6 @@ __all__ = ["Exchange"]
 log = Logger()
 
 _NO_BODY = Framing.NONE
-_END = End()
 
 
 @implementer(IAnswerHandler)
@@ -132,7 +131,7 @@ class Exchange(Asking):
             self.request_id = given_id(head.fields) or self.request_id
             facts = self.facts = facts.of_request(head)
         if head.framing is _NO_BODY:
-            self._trailers = _END
+            self._trailers = WHOLE_WITH_HEAD
         way = facts.way
         try:
             if way is not None and way.head is head and way.catalog is context.catalogs.current:
