@@ -23,6 +23,7 @@
         ├── CaUnavailable           the CA that certificates come from cannot be had: ``retry_after`` seconds
         ├── CaRefused               it refuses: ``code``, ``names``, ``retry_after``
         ├── ChallengeFailed         the CA cannot be shown that a name is ours
+        ├── CacheFault              what was kept of an answer cannot be read, or is damaged: it is forgotten
         ├── IssuerUnavailable       who issues tokens, or their keys, cannot be had, or makes no sense
         └── TimedOut                a named limit in seconds passed
 
@@ -36,6 +37,7 @@ __all__ = [
     "AddressRefused",
     "CaRefused",
     "CaUnavailable",
+    "CacheFault",
     "ChallengeFailed",
     "ConfigError",
     "HttpError",
@@ -245,6 +247,10 @@ class CaRefused(WorldError):
 
 class ChallengeFailed(WorldError):
     """What proves to a CA that a name is ours could not be put where the CA looks; one sentence for the operator."""
+
+
+class CacheFault(WorldError):
+    """What was kept of an answer cannot be read, or is damaged; it is forgotten, and asked for anew."""
 
 
 class IssuerUnavailable(WorldError):

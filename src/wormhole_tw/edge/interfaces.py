@@ -3,12 +3,13 @@
 Only what may have several implementations stands here: where requests go (:class:`IUpstream`), who chooses
 (:class:`IBalancer`), who waits for a choice (:class:`IWaiter`), what is asked before
 (:class:`IGate`), the two ends of an exchange
-(:class:`IVisitor` above it, :class:`IUpstreamRequest` below it, which sees it as an :class:`IAnswerHandler`).
+(:class:`IVisitor` above it, :class:`IUpstreamRequest` below it, which sees it as an :class:`IAnswerHandler`), and where
+answers are kept (:class:`ICacheStore`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from wormhole_tw.control.balancing import Balance
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.model import LocalAnswer, Selection
+    from wormhole_tw.edge.caching.usage import Usage
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.members import Member
     from wormhole_tw.edge.seeker import Seeker
+    from wormhole_tw.http.caching.records import Stored
     from wormhole_tw.http.events import Body, End, Event, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
     from wormhole_tw.http.translation import Translation
 
@@ -33,8 +36,11 @@ __all__ = [
     "IAnswerHandler",
     "IBalancer",
     "IBalancerPlugin",
+    "ICacheStore",
     "IDrainable",
     "IGate",
+    "IKeeping",
+    "IKept",
     "IUpstream",
     "IUpstreamRequest",
     "IUpstreams",
@@ -290,3 +296,119 @@ class IAnswerHandler(Interface):
 
     def crashed() -> None:
         """A callback above raised; the exchange must end, and nothing else may suffer."""
+
+
+class ICacheStore(Interface):
+    """Keeps answers: what they say (:class:`~wormhole_tw.http.caching.records.Stored`) and their bodies.
+
+    It knows nothing of freshness, visitors or purges: what it hands out may be stale, or purged meanwhile, and whoever
+    asked judges that.  It may forget anything at any time, and never hands out half of something or what is damaged.
+    Everything is called in the reactor's thread and does no work there that waits for a disk.
+
+    One key has several variants: one for each ``vary`` of its answers, and beside these several spans of one body that
+    is not there as a whole.  What is committed takes the place of what has the same ``vary``; a span, of what lies in
+    it or is of another representation (another ``ETag`` or length).
+    """
+
+    name: str = Attribute("what logs and metrics call it")
+    largest: int = Attribute("octets of the largest body that it takes")
+
+    def find(key: bytes) -> tuple[IKept, ...] | Deferred[tuple[IKept, ...]]:
+        """The variants under a key, the newest first; ``()`` for nothing.
+
+        At once wherever it can be, from memory always.  A Deferred never fails, fires in bounded time (a disk that does
+        not answer has nothing), and may be cancelled.
+        """
+
+    def begin(key: bytes, stored: Stored, expected: int | None, after: IKept | None = None) -> IKeeping | None:
+        """Keep an answer whose body comes now, piece by piece.
+
+        :param expected: octets of its body, None where nobody knows
+        :param after: a span that ends where this body begins, of the same representation: both become one, which begins
+            where that one does.  Its octets are not written again, and count as written (``keeping.size``)
+        :return: None where it is not taken: too large, no room, the disk is busy or broken
+        """
+
+    def refresh(kept: IKept, stored: Stored) -> None:
+        """What an answer says anew (RFC 9111 section 4.3.4); its body stays.  Nothing where it is gone meanwhile."""
+
+    def remove(kept: IKept) -> None:
+        """Forget one; who reads it may go on doing so."""
+
+    def sweep(gone: Callable[[bytes, Stored], bool]) -> Deferred[int]:
+        """Go through all that is kept, some at a time, and forget that of which ``gone(key, stored)`` is true.
+
+        ``gone`` is called in the reactor's thread.  The Deferred gives how many there were when it has gone through all
+        that was there when it was called; it never fails.  Cancelling it stops.
+        """
+
+    def usage() -> tuple[Usage, ...]:
+        """What it holds, one for each place; cheap."""
+
+    def close() -> Deferred[None]:
+        """Let go of files and threads, when what was committed is written; nothing else is called afterwards."""
+
+
+class IKept(Interface):
+    """One answer that is kept, as :meth:`ICacheStore.find` gave it.
+
+    Good for as long as somebody holds it, also when it was forgotten meanwhile.
+    """
+
+    key: bytes = Attribute("what it was kept under")
+    stored: Stored = Attribute("what it says, without the body")
+    size: int = Attribute("octets of body that are there, from ``stored.first`` of the representation on")
+    body: bytes | None = Attribute("all of them, where they are in memory; None where they have to be read")
+    prepared: object = Attribute(
+        "whatever its reader has made of ``stored`` to answer faster; None at first and after each change of ``stored``"
+    )
+
+    def read(start: int, size: int) -> Deferred[bytes]:
+        """Octets of the body.
+
+        :param start: counted from the first that is there (not from that of the representation)
+        :param size: how many; fewer come at the end alone.  Pieces of 64 to 256 KiB are best
+        :return: fails with :class:`~wormhole_tw.errors.CacheFault` where they are damaged or cannot be had: it is
+            forgotten then
+        """
+
+
+class IKeeping(Interface):
+    """An answer on its way into a store.
+
+    It ends with :meth:`commit`, :meth:`commit_part` or :meth:`abandon`, or by itself: then ``lost`` is true, writing
+    does nothing, and nothing is kept.  Nobody finds it before it is committed.
+    """
+
+    size: int = Attribute("octets of body so far")
+    behind: int = Attribute("octets of it that wait for the disk: past 1 MiB stop reading the answer (``caught_up``)")
+    lost: bool = Attribute("it is given up: it grew too large, there was no room, or the disk is too slow or broken")
+
+    def write(data: bytes) -> None:
+        """The next piece of the body."""
+
+    def caught_up() -> Deferred[None]:
+        """Fires when nothing of what was handed over waits for the disk any more, or it is lost.  It never fails."""
+
+    def read(start: int, size: int) -> Deferred[bytes]:
+        """Octets that were handed over before, also after a commit: for others who wait for the same answer.
+
+        :return: at most ``size`` octets from ``start`` on; fails with :class:`~wormhole_tw.errors.CacheFault` where it
+            is lost
+        """
+
+    def commit() -> IKept | None:
+        """The body is all there: it is found from now on.  None where it is lost.
+
+        Where ``stored`` has no length it gets this one.
+        """
+
+    def commit_part() -> IKept | None:
+        """No more comes (the service left midway): keep what came, as a span.
+
+        Only for a representation whose length is known, and that has a strong validator, by which the rest can be asked
+        for.  None where nothing came, where it is lost, or where the whole is kept already.
+        """
+
+    def abandon() -> None:
+        """Forget it."""
