@@ -416,6 +416,7 @@ def test_what_needs_a_restart_is_named() -> None:
         "edge.state": "elsewhere",
         "tls": {"mode": "files", "certificates": [{"certificate": "a", "key": "b"}]},
         "limits.head": 3,
+        "cache": {"memory": "1 GiB"},
     }
     assert restart_needed(make(), make(sample(**changed))) == [
         "$.edge.name",
@@ -425,6 +426,7 @@ def test_what_needs_a_restart_is_named() -> None:
         "$.edge.state",
         "$.edge.listeners",
         "$.tls.mode",
+        "$.cache",
         "$.limits.head",
     ]
 

@@ -20,6 +20,7 @@ from wormhole_tw.control.balancing import (
     QueueTable,
     RetriesTable,
 )
+from wormhole_tw.control.cache_tables import CacheTable, StoreTable
 from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.dns import DnsTable, UpdateTable
@@ -64,10 +65,12 @@ def rows(heading: str) -> list[list[str]]:
         ("`[sites.jwt]`", JwtTable),
         ("`[sites.oidc]`", OidcTable),
         ("`[sites.routes.mirror]`", MirrorTable),
+        ("`[sites.cache]`", CacheTable),
         ("`[[sites.middleware]]`", MiddlewareTable),
         ("`[sites.security]`", tables.SecurityTable),
         ("`[[tcp]]`", tables.TcpTable),
         ("`[access_log]`", tables.AccessLogTable),
+        ("`[cache]`", StoreTable),
         ("`[limits]`", Limits),
         ("`[sites.limits]`", SiteLimits),
     ],

@@ -22,6 +22,7 @@ from wormhole_tw.errors import ConfigError
 from .access import read_access
 from .acme import AcmeConfig, check_names, read_acme, refuse_acme_keys
 from .balancing import check_failovers, read_policy
+from .caching import Stores, read_stores, with_caches
 from .callbacks import check_callbacks
 from .client_certificates import read_client_certificates
 from .dns import DnsServer, read_resolvers
@@ -117,6 +118,7 @@ class EdgeConfig:
     :ivar access_log: None where requests are not written down
     :ivar tcp: public TCP ports that lead to backends as they are
     :ivar watch: reload when a file of the configuration changes
+    :ivar cache: where answers are kept
     :ivar resolvers: who is asked for the addresses of origins; empty for those of the machine
     """
 
@@ -132,6 +134,7 @@ class EdgeConfig:
     limits: Limits
     backends: tuple[Backend, ...]
     sites: tuple[Site, ...]
+    cache: Stores
     access_log: AccessLogConfig | None = None
     tcp: tuple[TcpService, ...] = ()
     watch: bool = False
@@ -203,6 +206,7 @@ class _Resolver:
         backends = self._backends(table.backends)
         known = [backend.name for backend in backends]
         sites = tell_prefixes(self._sites(table.sites, known), backends)
+        sites = with_caches(sites, table.sites, backends, self._source)
         names = self._edge_names(edge, sites)
         checks = Checks(
             name=self._name,
@@ -221,6 +225,7 @@ class _Resolver:
             public_https_port=self._public_port(edge, listeners),
             admin=self._admin(edge, taken),
             state=self._path("$.edge.state", edge.state),
+            cache=read_stores(table.cache, self._source),
             tls=self._tls(table.tls, names, listeners, sites),
             limits=table.limits,
             backends=backends,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wormhole_tw.http.patterns import PathPattern
     from wormhole_tw.http.rewriting import PathRewrite, PrefixSwap, Redirect
 
+    from .caching import CacheSettings
     from .conditions import Condition
 
 __all__ = [
@@ -137,6 +138,7 @@ class Route:
     :ivar selection: which of the backend's upstreams its requests may go to; None for any
     :ivar gates: the settings of what is asked before a request goes on, in order; None for nothing
     :ivar middleware: the Python that its requests go through, its site's first; None for nothing
+    :ivar cache: how its answers are kept; None where they are not
     :ivar name: what logs call it; an empty string for its path
     :ivar kind: what ``path`` is
     :ivar pattern: with "pattern": it, compiled
@@ -166,6 +168,7 @@ class Route:
     request_edits: FieldEdits | None = None
     response_edits: FieldEdits | None = None
     middleware: tuple[MiddlewareSettings, ...] | None = None
+    cache: CacheSettings | None = None
     label: str = field(init=False, repr=False, compare=False)
     plain: bool = field(init=False, repr=False, compare=False)
     below: str = field(init=False, repr=False, compare=False)

@@ -28,8 +28,7 @@ def restart_needed(old: EdgeConfig, new: EdgeConfig) -> list[str]:
             for field in fields(AcmeConfig)
             if getattr(old.tls.acme, field.name) != getattr(new.tls.acme, field.name)
         ]
-    if old.access_log != new.access_log:
-        keys.append("$.access_log")
+    keys += [f"$.{name}" for name in ("access_log", "cache") if getattr(old, name) != getattr(new, name)]
     keys += [
         f"$.limits.{name}"
         for name in Limits.__struct_fields__
@@ -51,4 +50,4 @@ def merge(old: EdgeConfig, new: EdgeConfig, restart: Iterable[str]) -> EdgeConfi
     kept = {key.split(".")[2]: getattr(old, key.split(".")[2]) for key in restart if key.startswith("$.edge.")}
     keep_tls = any(key.startswith("$.tls.") for key in restart)
     tls = replace(old.tls, policy=new.tls.policy) if keep_tls else new.tls
-    return replace(new, limits=old.limits, access_log=old.access_log, tls=tls, **kept)
+    return replace(new, limits=old.limits, access_log=old.access_log, cache=old.cache, tls=tls, **kept)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from wormhole_tw.structs import Meta, Struct
 
 from .access_tables import AccessTable, MirrorTable
+from .cache_tables import CacheTable
 from .middleware import MiddlewareTable
 
 __all__ = [
@@ -92,3 +93,4 @@ class RouteTable(AccessTable, frozen=True, kw_only=True, forbid_unknown_fields=T
     response_headers: EditTable | None = None
     middleware: list[MiddlewareTable] = []
     mirror: MirrorTable | None = None
+    cache: CacheTable | bool | None = None

@@ -12,6 +12,7 @@ from wormhole_tw.structs import Struct
 from .access_tables import AccessTable
 from .acme import ExternalAccountTable
 from .balancing import BalanceTable, BreakerTable, EjectionTable, HealthTable, QueueTable, RetriesTable
+from .cache_tables import CacheTable, StoreTable
 from .dns import DnsTable
 from .limits import Count, CountOrOff, Limits, Seconds, SecondsOrOff, SiteLimits
 from .middleware import MiddlewareTable
@@ -149,6 +150,7 @@ class SiteTable(AccessTable, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     client_certificate: Literal["required", "optional"] | None = None
     client_fingerprints: list[str] | None = None
     middleware: list[MiddlewareTable] = []
+    cache: CacheTable | bool | None = None
 
 
 class TcpTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,6 +176,7 @@ class EdgeFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls: TlsTable = TlsTable()
     limits: Limits = Limits()
     access_log: AccessLogTable | None = None
+    cache: StoreTable = StoreTable()
     backends: list[BackendTable] = []
     sites: list[SiteTable] = []
     tcp: list[TcpTable] = []
