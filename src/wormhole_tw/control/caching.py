@@ -90,6 +90,10 @@ _ROUTE_KEYS = frozenset({"ignore_query", "cookies", "headers", "bypass_cookies",
 """What is not the policy's."""
 
 
+STANDARDS = CachePolicy()
+"""Where nothing is changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
     """How the answers of a route are kept.
@@ -106,7 +110,7 @@ class CacheSettings:
         route is never served on another one, and what was kept under other settings is not served any more
     """
 
-    policy: CachePolicy = CachePolicy()
+    policy: CachePolicy = STANDARDS
     ignore_query: IgnoredQuery | None = None
     cookies: tuple[bytes, ...] = ()
     headers: tuple[bytes, ...] = ()
@@ -147,7 +151,9 @@ def read_stores(table: StoreTable, source: str) -> Stores:
         except ValueError as error:
             raise ConfigError(source, key, str(error)) from None
         if 0 < octets < least:
-            reason = f'{octets} octets have no room for anything: at least {show_size(least)}, or 0 for none ("256 MiB")'
+            reason = (
+                f'{octets} octets have no room for anything: at least {show_size(least)}, or 0 for none ("256 MiB")'
+            )
             raise ConfigError(source, key, reason)
         if octets > MOST:
             raise ConfigError(source, key, f"more than {show_size(MOST)}")
