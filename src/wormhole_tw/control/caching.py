@@ -185,14 +185,12 @@ def with_caches(
     :param tables: what they were made of, in the same order
     :raises ConfigError: something in a table is wrong, or a route that answers itself has one
     """
-    services: dict[str, Backend] | None = None
+    services = {backend.name: backend for backend in backends}
     found = []
     for number, (site, table) in enumerate(zip(sites, tables, strict=True)):
         if table.cache is None and all(route.cache is None for route in table.routes):
             found.append(site)
             continue
-        if services is None:
-            services = {backend.name: backend for backend in backends}
         found.append(_of_site(site, table, services, source, f"$.sites[{number}]"))
     return tuple(found)
 
