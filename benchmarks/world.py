@@ -15,10 +15,13 @@ from pathlib import Path
 from .model import Options
 from .processes import Failed, Set, find, free_port, which
 
-__all__ = ["HOST", "Front", "World"]
+__all__ = ["HOST", "KEPT", "Front", "World", "ask"]
 
 HOST = "app.localhost"
 """A name that leads to loopback without DNS."""
+
+KEPT = "kept"
+"""The path below which the origin lets its answers be cached: elsewhere it says nothing of that."""
 
 _ORIGIN = """
 worker_processes 1; daemon off; master_process off; pid {folder}/origin.pid; error_log stderr warn;
@@ -27,7 +30,10 @@ http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000; keepalive_timeout 600;
   client_body_temp_path {folder}/origin-body; proxy_temp_path {folder}/origin-proxy;
   fastcgi_temp_path {folder}/origin-fcgi; uwsgi_temp_path {folder}/origin-uwsgi; scgi_temp_path {folder}/origin-scgi;
-  server {{ listen 127.0.0.1:{port}; root {folder}/www; }}
+  server {{
+    listen 127.0.0.1:{port}; root {folder}/www;
+    location /{kept}/ {{ alias {folder}/www/; expires 1h; }}
+  }}
 }}
 """
 
@@ -133,7 +139,10 @@ class World:
 
     @property
     def origin(self) -> int:
-        """The port of an nginx with files: ``small`` (100 octets), ``10k`` and ``big`` (``options.megabytes``)."""
+        """The port of an nginx with files: ``small`` (100 octets), ``10k`` and ``big`` (``options.megabytes``).
+
+        The same stand below :data:`KEPT`, to be kept for an hour.
+        """
         if not self._origin:
             www = self.folder / "www"
             www.mkdir()
@@ -142,7 +151,7 @@ class World:
             with open(www / "big", "wb") as big:
                 big.truncate(self.options.megabytes * 1_000_000)
             self._origin = free_port()
-            self.write("origin.conf", _ORIGIN.format(port=self._origin, folder=self.folder))
+            self.write("origin.conf", _ORIGIN.format(port=self._origin, folder=self.folder, kept=KEPT))
             self.running.start("origin", [find("nginx"), "-c", str(self.folder / "origin.conf")], self._origin)
         return self._origin
 
@@ -183,7 +192,7 @@ class World:
         :raises Failed: it did not come in time
         """
         until = time.monotonic() + seconds
-        while (seen := _ask(front)) != "200":
+        while (seen := _status(front)) != "200":
             if time.monotonic() > until:
                 raise Failed(f"{front.compared} did not serve in {seconds:.0f} s: {seen}")
             time.sleep(0.01)
@@ -199,20 +208,31 @@ class World:
         return self.running.start(name, self.helper_command(name, settings), port, ready="ready", seconds=seconds)
 
 
-def _ask(front: Front) -> str:
+def ask(front: Front, path: str) -> bytes:
+    """One GET on a connection of its own; gives the answer's head, as it came.
+
+    :raises OSError: there was no answer
+    """
+    with socket.create_connection(("127.0.0.1", front.port), 5) as raw:
+        connection: socket.socket = raw
+        if front.scheme == "https":
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection = context.wrap_socket(raw, server_hostname=HOST)
+        with connection:
+            request = f"GET /{path} HTTP/1.1\r\nHost: {HOST}:{front.port}\r\nConnection: close\r\n\r\n"
+            connection.sendall(request.encode())
+            answer = b""
+            while data := connection.recv(65536):  # to its end: what is cut off need not be kept by anybody
+                answer += data
+    return answer.partition(b"\r\n\r\n")[0] + b"\r\n"
+
+
+def _status(front: Front) -> str:
     """The status of an answer, or what came in its place."""
     try:
-        with socket.create_connection(("127.0.0.1", front.port), 5) as raw:
-            connection: socket.socket = raw
-            if front.scheme == "https":
-                context = ssl.create_default_context()
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-                connection = context.wrap_socket(raw, server_hostname=HOST)
-            with connection:
-                request = f"GET /small HTTP/1.1\r\nHost: {HOST}:{front.port}\r\nConnection: close\r\n\r\n"
-                connection.sendall(request.encode())
-                line = connection.recv(4096).partition(b"\r\n")[0].decode("latin-1")
+        line = ask(front, "small").partition(b"\r\n")[0].decode("latin-1")
     except OSError as error:
         return str(error)
     return line.split()[1] if line.startswith("HTTP/1.1 ") else f"no answer ({line})"

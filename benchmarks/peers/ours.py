@@ -33,6 +33,7 @@ hostnames = ["{host}"]
 [[sites.routes]]
 path = "/"
 backend = "app"
+{route}
 """
 _OBSERVED = """
 admin = "tcp:{admin}:interface=127.0.0.1"
@@ -42,10 +43,11 @@ path = "{name}-access.log"
 """What an operator has: metrics that can be read, and a line for each request."""
 
 
-def write_config(world: World, name: str, port: int, *, observed: bool = True) -> str:
+def write_config(world: World, name: str, port: int, *, observed: bool = True, route: str = "") -> str:
     """``<name>.toml`` for an edge with one backend; gives the token of its agents.
 
     :param observed: with an access log, in a file, and an admin listener
+    :param route: what else stands at the one route
     """
     token = generate()
     text = _EDGE.format(
@@ -56,6 +58,7 @@ def write_config(world: World, name: str, port: int, *, observed: bool = True) -
         key=world.key,
         digest=digest_line(token),
         host=HOST,
+        route=route,
     )
     world.write(f"{name}.toml", text)
     return token
@@ -71,24 +74,32 @@ def agent_environment(world: World, token: str, edge: int, origin: int) -> Mappi
     }
 
 
-def edge(world: World, name: str = "edge", *, observed: bool = True) -> tuple[int, int, str]:
+def edge(world: World, name: str = "edge", *, observed: bool = True, route: str = "") -> tuple[int, int, str]:
     """An edge without agents: its pid, its port, and the token for agents."""
     port = free_port()
-    token = write_config(world, name, port, observed=observed)
+    token = write_config(world, name, port, observed=observed, route=route)
     pid = world.running.twistd(name, ["wormhole-edge", "--config", f"{name}.toml"], port)
     return pid, port, token
 
 
 def edge_and_agent(
-    world: World, origin: int, *, name: str = "edge", link: bool = False, agents: int = 1, observed: bool = True
+    world: World,
+    origin: int,
+    *,
+    name: str = "edge",
+    link: bool = False,
+    agents: int = 1,
+    observed: bool = True,
+    route: str = "",
 ) -> Front:
     """An edge with one agent before ``origin``.
 
     :param link: with the slow link of :mod:`benchmarks.helpers.link` between the two
     :param agents: more than one: so many agents, all in one process
     :param observed: with an access log and an admin listener, as everywhere
+    :param route: what else stands at the one route
     """
-    pid, port, token = edge(world, name, observed=observed)
+    pid, port, token = edge(world, name, observed=observed, route=route)
     entrance = world_link(world, port, f"{name}-link") if link else port
     environment = agent_environment(world, token, entrance, origin)
     if agents == 1:

@@ -14,6 +14,7 @@ events {{ worker_connections 20000; }}
 http {{
   access_log off; tcp_nopush on; keepalive_requests 100000000; keepalive_timeout 600;
   client_body_temp_path {folder}/nginx-body; proxy_temp_path {folder}/nginx-proxy;
+  {store}
   fastcgi_temp_path {folder}/nginx-fcgi; uwsgi_temp_path {folder}/nginx-uwsgi; scgi_temp_path {folder}/nginx-scgi;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 128; keepalive_requests 100000000; }}
   server {{
@@ -23,10 +24,14 @@ http {{
     location / {{
       proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
       proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;
+      {use}
     }}
   }}
 }}
 """
+_STORE = "proxy_cache_path {folder}/nginx-cache levels=1:2 keys_zone=kept:16m max_size=256m inactive=1h;"
+_USE = 'proxy_cache kept; add_header Cache-Status "nginx; $upstream_cache_status";'
+"""The kernel keeps its files in memory; the field says whether an answer came from there."""
 _HAPROXY = """
 global
   maxconn 9000
@@ -47,10 +52,11 @@ backend origin
 """
 
 
-def nginx(world: World, origin: int, *, http2: bool = False) -> Front:
+def nginx(world: World, origin: int, *, http2: bool = False, cache: bool = False) -> Front:
     """nginx with keep-alive to the origin.
 
     :param http2: whether visitors may have that
+    :param cache: whether it keeps answers (``proxy_cache``)
     """
     port = free_port()
     text = _NGINX.format(
@@ -59,6 +65,8 @@ def nginx(world: World, origin: int, *, http2: bool = False) -> Front:
         origin=origin,
         host=HOST,
         folder=world.folder,
+        store=_STORE.format(folder=world.folder) if cache else "",
+        use=_USE if cache else "",
         certificate=world.certificate,
         key=world.key,
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from benchmarks.model import Scenario
 
-from . import handshakes, idle, interactive, requests, routing, startup, transfers
+from . import caching, handshakes, idle, interactive, requests, routing, startup, transfers
 
 __all__ = ["SCENARIOS"]
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
-    for module in (requests, transfers, interactive, handshakes, idle, startup, routing)
+    for module in (requests, caching, transfers, interactive, handshakes, idle, startup, routing)
     for scenario in module.SCENARIOS
 }
 """By name."""
