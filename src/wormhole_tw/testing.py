@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from wormhole_tw.errors import MisuseError
 from wormhole_tw.middleware import Headers, Middleware, NextFailed, Request, Response
-from wormhole_tw.middleware.body import Body, again
+from wormhole_tw.middleware.body import Body, Given, again
 
 __all__ = ["Answer", "FakeService", "Sent", "answer_to", "pieces", "through", "unavailable"]
 
@@ -130,8 +130,13 @@ async def _step(stack: list[Middleware], request: Request, service: FakeService)
     request = request.copy()
     request._body = Body(again(request.body._source))
 
+    given = Given()
+
     def onwards(onward: Request) -> Awaitable[Response]:
-        return Deferred.fromCoroutine(_step(others, onward, service))
+        given.check(onward.body._source)
+        answer = Deferred.fromCoroutine(_step(others, onward, service))
+        given.add(onward.body._source, answer)
+        return answer
 
     response = await first(request, onwards)
     if not isinstance(response, Response):

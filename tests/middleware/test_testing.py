@@ -92,3 +92,16 @@ def test_a_body_in_pieces_goes_to_one_service_only() -> None:
     service = FakeService()
     answer_to(twice, Request("POST", body=b"a"), service)
     assert [sent.content for sent in service.requests] == [b"a", b"a"]
+
+
+def test_a_body_that_the_next_one_has_read_is_not_sent_again_without_it() -> None:
+    async def twice(request: Request, next: Next) -> Response:
+        await next(request)
+        return await next(request)
+
+    async def reads(request: Request, next: Next) -> Response:
+        await request.body.read()
+        return await next(request)
+
+    with pytest.raises(MisuseError, match="given away already"):
+        answer_to([twice, reads], Request("POST", body=pieces(b"a")))

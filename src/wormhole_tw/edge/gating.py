@@ -28,7 +28,7 @@ log = Logger()
 class GateWalk:
     """One exchange's way through its route's gates: the first that has an answer ends it."""
 
-    __slots__ = ("_asked", "_exchange", "_gates", "_next", "_stack")
+    __slots__ = ("_asked", "_exchange", "_gates", "_kept", "_next", "_stack")
 
     def __init__(self, exchange: Exchange, gates: tuple[IGate, ...], stack: Stack | None = None) -> None:
         """
@@ -37,6 +37,7 @@ class GateWalk:
         self._exchange = exchange
         self._gates = gates
         self._stack = stack
+        self._kept = False  # while it waits its middleware may not be let go
         self._next = 0
         self._asked: Deferred[LocalAnswer | None] | None = None
 
@@ -62,6 +63,7 @@ class GateWalk:
             exchange.proceed()
         else:
             self._stack.enter(exchange)
+            self._release()
 
     def without_hidden(self, trailers: Fields) -> Fields:
         """The trailer fields of the request without those that only a gate may say."""
@@ -75,10 +77,14 @@ class GateWalk:
         asked, self._asked = self._asked, None
         if asked is not None:
             asked.cancel()
+        self._release()
 
     def _wait(self, asked: Deferred[LocalAnswer | None]) -> None:
         if self._exchange.state is State.NEW:
             self._exchange.move(State.CHECKING)
+        if self._stack is not None and not self._kept:
+            self._kept = True
+            self._stack.keep()
         self._asked = asked
         asked.addCallbacks(self._told, self._failed).addErrback(self._crashed)
 
@@ -105,6 +111,11 @@ class GateWalk:
             return
         exchange.give_up(error.reason, status=error.status, message=error.message)
         exchange.flush()
+
+    def _release(self) -> None:
+        if self._stack is not None and self._kept:
+            self._kept = False
+            self._stack.release()
 
     def _crashed(self, failure: Failure) -> None:
         log.failure("an exchange failed behind its gates", failure)

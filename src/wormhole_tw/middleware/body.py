@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -16,10 +16,16 @@ from wormhole_tw.errors import HttpError, MisuseError, NextFailed
 from wormhole_tw.http.events import Fields
 from wormhole_tw.middleware.headers import Headers
 
-__all__ = ["READ_LIMIT", "Body", "Meter", "Owner", "Pieces", "Pipe", "Source", "Whole", "again", "source_of"]
+__all__ = ["READ_LIMIT", "Body", "Given", "Meter", "Owner", "Pieces", "Pipe", "Source", "Whole", "again", "source_of"]
 
 READ_LIMIT = 1 << 20
 """Octets that :meth:`Body.read` takes where it is not told otherwise: forms and API calls fit, uploads do not."""
+
+
+_WENT = (
+    "this body was given away already, and goes on as it comes: read it before that (await request.body.read()) to "
+    "have it twice"
+)
 
 
 class Meter(Protocol):
@@ -60,6 +66,9 @@ class Source(Protocol):
     begun: bool
     """Something of it was taken."""
 
+    home: object
+    """The request in whose life it can be read; None for any, or where that is not known yet."""
+
     trailers: Headers
     """Complete when the body has ended."""
 
@@ -77,6 +86,8 @@ class Whole:
     """Octets in memory, which may be read any number of times."""
 
     __slots__ = ("_over", "begun", "data", "length", "trailers")
+
+    home: object = None
 
     def __init__(self, data: bytes, trailers: Headers | None = None) -> None:
         self.data = data
@@ -96,13 +107,18 @@ class Whole:
 
 
 class Pieces:
-    """What a middleware makes: an asynchronous iterator, usually a generator."""
+    """What a middleware makes: an asynchronous iterator, usually a generator.
 
-    __slots__ = ("_claimed", "_iterator", "_over", "_owner", "begun", "length", "trailers")
+    :ivar running: its code is at work, or waits for something
+    """
+
+    __slots__ = ("_claimed", "_iterator", "_over", "_owner", "begun", "home", "length", "running", "trailers")
 
     def __init__(self, pieces: AsyncIterable[bytes], trailers: Headers | None = None) -> None:
         self.length: int | None = None
         self.begun = False
+        self.home: object = None
+        self.running = False
         self.trailers = Headers() if trailers is None else trailers
         self._iterator: AsyncIterator[bytes] = aiter(pieces)
         self._owner: Owner | None = None
@@ -142,26 +158,33 @@ class Pieces:
             owner.meter.fresh()
 
     async def _next(self) -> bytes:
+        self.running = True
         try:
             piece = await anext(self._iterator)
         except StopAsyncIteration:
             self._over = True
             return b""
+        finally:
+            self.running = False
         if not isinstance(piece, bytes | bytearray | memoryview):
             raise TypeError(f"a body is made of bytes, and this one has {type(piece).__name__} in it")
         return bytes(piece)
 
     def claim(self) -> None:
         if self._claimed:
-            raise MisuseError("this body was given away already, and cannot be made a second time")
+            raise MisuseError(_WENT)
         self._claimed = True
 
     async def close(self) -> None:
-        """Let the code that makes it come to its end."""
+        """Let the code that makes it come to its end; what runs just now was told so, and is left to itself."""
         begun, self._over = self.begun and not self._over, True
         close = getattr(self._iterator, "aclose", None)
-        if begun and close is not None:
-            await close()
+        if begun and close is not None and not self.running:
+            self.running = True
+            try:
+                await close()
+            finally:
+                self.running = False
 
 
 class Pipe:
@@ -170,6 +193,7 @@ class Pipe:
     :param taken: is told how many octets were taken
     :param wanted: is told that somebody waits for more
     :param length: octets of the whole, where that is known
+    :ivar gone: it goes on past here, as it comes: nobody can read it any more
     """
 
     __slots__ = (
@@ -180,7 +204,9 @@ class Pipe:
         "_wanted",
         "begun",
         "failure",
+        "gone",
         "held",
+        "home",
         "length",
         "over",
         "trailers",
@@ -194,8 +220,10 @@ class Pipe:
     ) -> None:
         self.length = length
         self.begun = False
+        self.gone = False
         self.over = False
         self.held = 0
+        self.home: object = None
         self.trailers = Headers()
         self._taken = taken
         self._wanted = wanted
@@ -229,6 +257,8 @@ class Pipe:
         """Take all that waits, for somebody who is given the pieces themselves from here on."""
         pieces, self.held = list(self._held), 0
         self._held.clear()
+        self.gone = True
+        self._wake()
         return pieces
 
     def _wake(self) -> None:
@@ -243,6 +273,8 @@ class Pipe:
         while not self._held:
             if self.failure is not None:
                 raise self.failure
+            if self.gone:
+                raise MisuseError(_WENT)
             if self.over:
                 return b""
             if self._waiter is not None:
@@ -264,11 +296,34 @@ class Pipe:
 
     def claim(self) -> None:
         if self._claimed:
-            raise MisuseError(
-                "the body went with the first call of next, as it came: read it before (await request.body.read()) "
-                "to send it twice"
-            )
+            raise MisuseError(_WENT)
         self._claimed = True
+
+
+class Given:
+    """The bodies that one middleware has given to ``next``: what is read as it comes is there once."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self) -> None:
+        self._given: list[tuple[Source, Deferred[Any]]] = []
+
+    def check(self, source: Source) -> None:
+        """It is to be given away.
+
+        :raises MisuseError: somebody behind has read something of it, or may yet
+        """
+        for given, answer in self._given:
+            if given is source and (source.begun or not answer.called):
+                raise MisuseError(_WENT)
+
+    def add(self, source: Source, answer: Deferred[Any]) -> None:
+        """It was.
+
+        :param answer: fires when whoever got it has answered
+        """
+        if not isinstance(source, Whole):
+            self._given.append((source, answer))
 
 
 class Body:
@@ -320,7 +375,7 @@ class Body:
             nobody catches it
         """
         source = self._source
-        if isinstance(source, Whole) and not source.begun:
+        if isinstance(source, Whole):
             if len(source.data) > limit:
                 raise self._too_long()
             return source.data

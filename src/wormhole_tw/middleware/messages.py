@@ -18,6 +18,7 @@ _TARGET = re.compile(r"/[!-~]*|\*")
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")
 _COOKIE_ATTRIBUTE = re.compile(r"[ -:<-~]*")
+_REASON = re.compile(r"[\t -~\x80-\xff]*")
 
 _NO_BODY = frozenset({204, 304})
 """Statuses whose answers have none (RFC 9110 §6.4.1)."""
@@ -194,12 +195,11 @@ class Response:
     """An answer on its way to the visitor.
 
     :ivar headers: its fields
-    :ivar reason: the phrase behind the status; it goes with the status
     :ivar declared: of an answer of the service without a body (to HEAD, or a 304) the ``Content-Length`` that it has
         all the same; None for none
     """
 
-    __slots__ = ("_body", "_status", "_wire", "declared", "headers", "reason")
+    __slots__ = ("_body", "_reason", "_status", "_wire", "declared", "headers")
 
     def __init__(
         self,
@@ -256,9 +256,25 @@ class Response:
             raise ValueError(f"{status!r} is no status of an answer: 200 to 599")
         self._status = status
         try:
-            self.reason = HTTPStatus(status).phrase
+            self._reason = HTTPStatus(status).phrase
         except ValueError:
-            self.reason = ""
+            self._reason = ""
+
+    @property
+    def reason(self) -> str:
+        """The phrase behind the status, with which it changes; HTTP/2 has none.
+
+        :raises ValueError: set to what cannot stand there: line ends, control characters, what is not Latin-1
+        """
+        return self._reason
+
+    @reason.setter
+    def reason(self, reason: str) -> None:
+        if _REASON.fullmatch(reason) is None:
+            raise ValueError(
+                "the reason of an answer has no line ends, control characters, or any that are not Latin-1"
+            )
+        self._reason = reason
 
     @property
     def body(self) -> Body:
@@ -283,7 +299,7 @@ class Response:
     def copy(self) -> Response:
         """Another one with the same values and the same body; what is changed in one does not change the other."""
         other = Response.__new__(Response)
-        other._wire, other._status, other.reason = self._wire, self._status, self.reason
+        other._wire, other._status, other._reason = self._wire, self._status, self._reason
         other.declared = self.declared
         other.headers = self.headers.copy()
         other._body = self._body
@@ -361,7 +377,7 @@ def response_of_service(
     response.declared = declared
     response._wire = call
     response._status = status
-    response.reason = reason
+    response._reason = reason
     response.headers = headers
     response._body = body
     return response

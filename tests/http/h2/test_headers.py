@@ -7,7 +7,7 @@ from hpack import Decoder, Encoder, HeaderTuple, HPACKError, NeverIndexedHeaderT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wormhole_tw.http.h2.headers import MAX_BLOCKS, RememberingDecoder, RememberingEncoder
+from wormhole_tw.http.h2.headers import MAX_BLOCKS, MAX_HUFFMAN, RememberingDecoder, RememberingEncoder
 
 LINE = st.tuples(
     st.sampled_from([b":method", b"x", b"cookie", b"y-long-name", b"set-cookie"]),
@@ -36,6 +36,14 @@ def test_both_say_what_the_library_says(steps: list[object]) -> None:
         assert block == plain.encode(fields)
         expected = [(name, value) for name, value, _ in step]
         assert list(other.decode(block, raw=True)) == list(reader.decode(block, raw=True)) == expected
+
+
+@pytest.mark.parametrize(("size", "coded"), [(MAX_HUFFMAN, True), (MAX_HUFFMAN + 1, False), (100_000, False)])
+def test_long_fields_go_as_they_are(size: int, coded: bool) -> None:
+    for line in ((b"cookie", b"a" * size), (b"x" * size, b"a")):
+        block = RememberingEncoder().encode([HeaderTuple(*line)])
+        assert (len(block) < size) is coded
+        assert list(Decoder(1 << 20).decode(block, raw=True)) == [line]
 
 
 BLOCKS = [

@@ -14,8 +14,8 @@ from wormhole_tw.edge.middleware.entry import Meter, driven
 from wormhole_tw.errors import HttpError, MisuseError, NextFailed
 from wormhole_tw.middleware import Request, Response
 from wormhole_tw.middleware.body import Body as ReadableBody
+from wormhole_tw.middleware.body import Given, Pieces, Source, again
 from wormhole_tw.middleware.body import Meter as AnyMeter
-from wormhole_tw.middleware.body import Pieces, again
 
 if TYPE_CHECKING:
     from wormhole_tw.edge.middleware.chain import Chain
@@ -38,14 +38,15 @@ def failed() -> NextFailed:
 class Call:
     """One middleware at work on one request."""
 
-    __slots__ = ("_calls", "_chain", "_index", "_makes", "_over", "_timer", "deferred", "entry", "meter")
+    __slots__ = ("_calls", "_chain", "_given", "_index", "_made", "_over", "_timer", "deferred", "entry", "meter")
 
     def __init__(self, chain: Chain, index: int) -> None:
         self._chain = chain
         self._index = index
         self._calls = 0
         self._over = False
-        self._makes = False
+        self._given = Given()
+        self._made: list[Pieces] = []  # bodies that it makes
         self.entry: Entry = chain.stack[index]
         timers = chain.context.timers
         timeout = self.entry.settings.timeout
@@ -70,7 +71,17 @@ class Call:
         response = await self.entry.object(request, self.next)
         if not isinstance(response, Response):
             raise TypeError(f"it returned {type(response).__name__} and no Response")
+        if response.status == 101 and not self._chain.switched(response):
+            raise MisuseError("a 101 is the answer of the request that switched protocols, and of no other")
+        self._look_at(response.body._source)
         return response
+
+    def _look_at(self, source: Source) -> None:
+        """What is read as it comes has one life."""
+        if source.home is not None and source.home is not self._chain:
+            raise MisuseError(
+                "this body belongs to another request: read it whole there (await response.body.read()) to keep it"
+            )
 
     def next(self, request: Request) -> Deferred[Response]:
         """What the middleware gets as ``next``."""
@@ -83,9 +94,12 @@ class Call:
             if self._calls > MAX_CALLS:
                 raise MisuseError(f"next was called {self._calls} times for one request: is there a loop?")
             source = request.body._source
+            self._look_at(source)
+            self._given.check(source)
             if isinstance(source, Pieces):
                 self.make(source)
             waiting = self._chain.go_on(self._index + 1, request)
+            self._given.add(source, waiting)
         except Exception:  # noqa: BLE001 - it belongs to who called
             failed: Deferred[Response] = Deferred()
             failed.errback(Failure())
@@ -105,7 +119,8 @@ class Call:
     def make(self, source: Pieces) -> None:
         """A body that it makes runs in its name, and in its time."""
         if source.own(self):
-            self._makes = True
+            source.home = self._chain
+            self._made.append(source)
             self._chain.made.append(source)
 
     def drive(self, step: Awaitable[bytes]) -> Awaitable[bytes]:
@@ -140,7 +155,7 @@ class Call:
             source = result.body._source
             if isinstance(source, Pieces):
                 self.make(source)
-        if not self._makes:
+        if not self._made:
             # nothing of it runs any more: an answer that streams for a day needs no clock of it
             self._timer.cancel()
         if isinstance(result, Response):
@@ -159,17 +174,22 @@ class Call:
     def end(self) -> None:
         """The request is over."""
         self.entry.leave()
-        if self._over:
+        if not self._runs:
             self._timer.cancel()
         else:
             # who does not let go is looked for once
             self._timer.restart(self.entry.settings.timeout)
             self.entry.lingering.add(self._timer)
 
+    @property
+    def _runs(self) -> bool:
+        """Some code of it has not come to its end."""
+        return not self._over or any(pieces.running for pieces in self._made)
+
     def _look(self) -> None:
         if self._chain.over:
             self.entry.lingering.discard(self._timer)
-            if not self._over:
+            if self._runs:
                 self.entry.stays()
             return
         left = self.meter.left

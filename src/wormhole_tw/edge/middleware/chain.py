@@ -22,7 +22,7 @@ from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstreamRequest
 from wormhole_tw.edge.middleware.call import Call, failed
 from wormhole_tw.edge.middleware.entry import driven
 from wormhole_tw.edge.middleware.service_call import WINDOW, InnerExchange, ServiceCall
-from wormhole_tw.errors import HttpError, MisuseError, NextFailed
+from wormhole_tw.errors import HttpError, NextFailed
 from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
 from wormhole_tw.http.forwarding import trailers_onwards
 from wormhole_tw.middleware import Headers, Request, Response
@@ -39,6 +39,11 @@ log = Logger()
 
 HELD = 64 * 1024
 """Octets of a request's body that wait for whoever reads them, before the visitor has to wait."""
+
+
+PIECE = 16 * 1024
+"""Octets that a piece counts for at least, where those who make bodies take turns: who has them by the octet, or takes
+long for each, is nobody's neighbour for longer than who has them large."""
 
 
 def enter_chain(exchange: Exchange, stack: tuple[Entry, ...]) -> None:
@@ -92,6 +97,7 @@ class Chain:
         self.made: list[Pieces] = []  # bodies that its middleware makes
         length = forward.length if forward.framing is Framing.LENGTH else None
         self.incoming = Pipe(self._took, length, self._wanted)
+        self.incoming.home = self
         self._asked_to_go_on = False  # a visitor who waits for a 100 has got it from here
         self._unread = 0  # octets of the request that nobody has taken
         self._fed = True  # the exchange need not be told to go on
@@ -124,6 +130,10 @@ class Chain:
         service = ServiceCall(self)
         self._services.append(service)
         return service.begin(request)
+
+    def switched(self, response: Response) -> bool:
+        """Whether a 101 is the answer of one of its services."""
+        return any(service.gives(response) for service in self._services)
 
     def watch(self, deferred: Deferred[Response]) -> Deferred[Response]:
         """Nobody may ever look at it, and that is no fault worth a line."""
@@ -256,8 +266,9 @@ class Chain:
         try:
             while piece := await body._source.pull():
                 for start in range(0, len(piece), WINDOW):
-                    await call.give(piece[start : start + WINDOW])
-                    given += min(len(piece), WINDOW)
+                    part = piece[start : start + WINDOW]
+                    await call.give(part)
+                    given += max(len(part), PIECE)
                     if given >= WINDOW:
                         given = 0
                         await self._turn_end()
@@ -306,8 +317,6 @@ class Chain:
         outer = self.outer
         source = response.body._source
         head = ResponseHead(response.status, response.reason.encode("latin-1", "replace"), response.headers.lines())
-        if response.status == 101:
-            raise MisuseError("a 101 of another request")
         if isinstance(source, Whole) and not len(source.trailers):
             if source.data and response.bodiless:
                 self._calls[0].entry.failed(Failure(ValueError(f"an answer with status {response.status} has no body")))
@@ -349,7 +358,7 @@ class Chain:
                     if self._out:
                         room = self._room = Deferred()
                         await room
-                    given += len(part)
+                    given += max(len(part), PIECE)
                     if given >= WINDOW:
                         # somebody who takes as much as there is must not keep the others waiting
                         given = 0
@@ -434,12 +443,12 @@ class Chain:
         first = self._calls[0].deferred if self._calls else None
         if first is not None:
             first.cancel()
+        for pieces in self.made:
+            Deferred.fromCoroutine(pieces.close()).addErrback(_left_badly)
         for call in self._calls:
             call.end()
         for waiting in self._watched:
             waiting.addErrback(lambda _: None)
-        for pieces in self.made:
-            Deferred.fromCoroutine(pieces.close()).addErrback(_left_badly)
         # what refers to one another is not left to the garbage collector
         self._calls, self._services, self._watched, self.made = [], [], [], []
 

@@ -178,6 +178,7 @@ class ServiceCall:
         self._inner: InnerExchange | None = None
         self._head: ResponseHead | None = None
         self._pipe = Pipe(self._taken)
+        self._pipe.home = chain
         self._answer: Deferred[Response] = Deferred(lambda _: self.cancel())
         self._direct = False
         self._unacked = 0  # octets that the visitor has not taken, where they go straight on
@@ -240,7 +241,8 @@ class ServiceCall:
             framing,
             length,
             expect,
-            base.upgrade,
+            # one of a middleware's own (who is that?) switches nothing
+            None if request.upgrade is None else base.upgrade,
         )
 
     # what the inner exchange calls

@@ -37,6 +37,16 @@ class Stack:
         """Send a request through; it may have its answer when this returns."""
         enter_chain(exchange, self.entries)
 
+    def keep(self) -> None:
+        """A request is on its way here: nothing of it stops before that is over, whatever is reloaded."""
+        for entry in self.entries:
+            entry.enter()
+
+    def release(self) -> None:
+        """It has come, or will not."""
+        for entry in self.entries:
+            entry.leave()
+
 
 class Prepared(NamedTuple):
     """Everything that a catalog's routes name, loaded.
