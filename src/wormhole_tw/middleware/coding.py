@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from wormhole_tw.http.coding import GZIP, ZLIB, zlib_encoder
+
 __all__ = ["CODINGS", "Decoder", "Encoder", "decoder", "encoder", "narrowed"]
 
 CODINGS = ("gzip", "x-gzip", "deflate")
@@ -15,11 +17,6 @@ them where an answer has to be read."""
 
 STEP = 64 * 1024
 """Octets that are decoded at once: a small piece of an answer may say a great deal."""
-
-LEVEL = 6
-"""zlib's own default; an HTML page of 100 KB takes 2 ms."""
-
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 class Decoder(Protocol):
@@ -68,7 +65,7 @@ def decoder(coding: str) -> Decoder | None:
 
 def encoder(coding: str) -> Encoder:
     """An encoder for a coding that has a decoder."""
-    return _Compressed(_GZIP if coding.strip().lower() != "deflate" else zlib.MAX_WBITS)
+    return _Shown(GZIP if coding.strip().lower() != "deflate" else ZLIB)
 
 
 class _Zlib:
@@ -76,7 +73,7 @@ class _Zlib:
 
     def __init__(self, *, gzip: bool) -> None:
         self._gzip = gzip
-        self._inner = zlib.decompressobj(_GZIP if gzip else zlib.MAX_WBITS)
+        self._inner = zlib.decompressobj(GZIP if gzip else ZLIB)
         self._begun = False
         self._first = b""
         self._chosen = gzip
@@ -89,12 +86,12 @@ class _Zlib:
                 return
             self._chosen = True
             if data[0] & 0x0F != 8 or (data[0] << 8 | data[1]) % 31:
-                self._inner = zlib.decompressobj(-zlib.MAX_WBITS)
+                self._inner = zlib.decompressobj(-ZLIB)
         while data:
             if self._inner.eof:
                 if not self._gzip or not data.startswith(b"\x1f"):
                     return  # what stands behind the end belongs to nobody
-                self._inner = zlib.decompressobj(_GZIP)
+                self._inner = zlib.decompressobj(GZIP)
             try:
                 out = self._inner.decompress(data, STEP)
             except zlib.error as error:
@@ -113,12 +110,12 @@ class _Zlib:
             raise ValueError("the answer ended before the end of its content coding")
 
 
-class _Compressed:
+class _Shown:
     def __init__(self, bits: int) -> None:
-        self._inner = zlib.compressobj(LEVEL, zlib.DEFLATED, bits)
+        self._inner = zlib_encoder(bits)
 
     def encode(self, data: bytes) -> bytes:
-        return self._inner.compress(data) + self._inner.flush(zlib.Z_SYNC_FLUSH)
+        return self._inner.encode(data) + self._inner.flush()
 
     def finish(self) -> bytes:
-        return self._inner.flush()
+        return self._inner.finish()

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
 
+from wormhole_tw.http.coding import DIGESTS
 from wormhole_tw.middleware.body import Body
 from wormhole_tw.middleware.coding import decoder, encoder, narrowed
 from wormhole_tw.middleware.headers import Headers
@@ -18,8 +19,7 @@ __all__ = ["MAX_HTML", "InjectHtml"]
 MAX_HTML = 64 * 1024
 """Octets that are injected at most: more is a file of its own, which a browser keeps."""
 
-_DIGESTS = ("Content-MD5", "Digest", "Content-Digest", "Repr-Digest")
-"""What is said of the octets of a body (RFC 9530, RFC 3230, RFC 2616 §14.15), which are others now."""
+_DIGESTS = tuple(sorted(name.decode() for name in DIGESTS))
 
 _ETAG = re.compile(r'(?:W/)?"([!#-~\x80-\xff]*)"')
 _MARKED = re.compile(r"(.*)(~i[0-9a-f]{8})")
