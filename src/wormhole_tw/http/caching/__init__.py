@@ -22,6 +22,7 @@ from wormhole_tw.http.caching.judging import judge, usable_on_error
 from wormhole_tw.http.caching.policy import HEURISTIC_STATUSES, CachePolicy
 from wormhole_tw.http.caching.question import Question, may_ask, question
 from wormhole_tw.http.caching.records import (
+    IMMUTABLE,
     MUST_REVALIDATE,
     NEVER_STALE,
     NO_CACHE,
@@ -40,6 +41,7 @@ from wormhole_tw.http.caching.validating import completing, conditional, confirm
 
 __all__ = [
     "HEURISTIC_STATUSES",
+    "IMMUTABLE",
     "MUST_REVALIDATE",
     "NEVER_STALE",
     "NO_CACHE",

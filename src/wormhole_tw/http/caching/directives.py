@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-__all__ = ["MAX_DELTA", "delta_seconds", "field_names", "read_directives"]
+__all__ = ["MAX_DELTA", "delta_seconds", "field_names", "members", "read_directives"]
 
 MAX_DELTA = 2147483648
 """What longer durations are taken for: 2³¹ seconds (RFC 9111 §1.2.2)."""
@@ -18,7 +18,7 @@ MAX_DELTA = 2147483648
 _LONGEST = 10
 """Digits of ``MAX_DELTA``: a number of more is not worked out."""
 
-_MEMBER = re.compile(rb"""[^",]*(?:"(?:[^"\\]|\\.)*(?:"|\Z)[^",]*)*""", re.DOTALL)
+_MEMBER = re.compile(rb"""[^",]*(?:"(?:[^"\\]|\\.)*(?:"|\\?\Z)[^",]*)*""", re.DOTALL)
 """One member of a list, whose commas in quotes do not end it; a quote that is not closed reaches to the end."""
 
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
@@ -37,11 +37,16 @@ def read_directives(values: Iterable[bytes]) -> dict[bytes, bytes | None]:
     return dict(_directives(lines[0] if len(lines) == 1 else b",".join(lines)))
 
 
+def members(line: bytes) -> list[bytes]:
+    """The members of a list, as they are written; empty ones are left out (RFC 9110 §5.6.1)."""
+    return [member for match in _MEMBER.finditer(line) if (member := match[0].strip(b" \t"))]
+
+
 @lru_cache(maxsize=512)
 def _directives(line: bytes) -> tuple[tuple[bytes, bytes | None], ...]:
     found: dict[bytes, bytes | None] = {}
-    for match in _MEMBER.finditer(line):
-        name, mark, value = match[0].strip(b" \t").partition(b"=")
+    for member in members(line):
+        name, mark, value = member.partition(b"=")
         lower = name.rstrip(b" \t").lower()
         if not lower or lower in found:
             continue

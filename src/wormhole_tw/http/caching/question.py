@@ -66,6 +66,10 @@ class Question:
             remember(known, (name, value), made)
         return made
 
+    def only_if_cached(self, policy: CachePolicy) -> bool:
+        """The visitor wants an answer from the cache or a 504 (RFC 9111 §5.2.1.7)."""
+        return b"only-if-cached" in self.directives and b"only-if-cached" not in policy.ignore_request
+
     def delta(self, name: bytes) -> int | None:
         """The seconds of a directive; None where it is not there or is no number (then it is as good as not there)."""
         value = self.directives.get(name)

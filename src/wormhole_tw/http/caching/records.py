@@ -11,12 +11,24 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from wormhole_tw.http.caching.etags import is_strong
 from wormhole_tw.structs import Struct
 
 if TYPE_CHECKING:
     from wormhole_tw.http.events import ResponseHead
 
-__all__ = ["MUST_REVALIDATE", "NEVER_STALE", "NO_CACHE", "PERSONAL", "Answer", "Refusal", "Stored", "Target", "Verdict"]
+__all__ = [
+    "IMMUTABLE",
+    "MUST_REVALIDATE",
+    "NEVER_STALE",
+    "NO_CACHE",
+    "PERSONAL",
+    "Answer",
+    "Refusal",
+    "Stored",
+    "Target",
+    "Verdict",
+]
 
 NO_CACHE = 1
 """``no-cache`` without field names: never served without asking the origin (RFC 9111 §5.2.2.4)."""
@@ -29,7 +41,11 @@ PERSONAL = 4
 """The request that brought it had ``Authorization``, or an access rule knew who asked; the answer says that it may be
 shared all the same (RFC 9111 §3.5)."""
 
+IMMUTABLE = 8
+"""Its body never changes while it is fresh: a reload is no reason to ask for it again (RFC 8246)."""
+
 NEVER_STALE = NO_CACHE | MUST_REVALIDATE
+"""Neither a policy nor a visitor can have it stale; the windows that the answer itself names are in its record."""
 
 
 class Stored(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,11 +72,11 @@ class Stored(Struct, frozen=True, kw_only=True, omit_defaults=True):
         §3); never before ``fresh_until``
     :ivar error_until: until then it may be served stale where the origin fails (RFC 5861 §4); never before
         ``fresh_until``
-    :ivar flags: of NO_CACHE, MUST_REVALIDATE, PERSONAL
+    :ivar flags: of NO_CACHE, MUST_REVALIDATE, PERSONAL, IMMUTABLE
     :ivar etag: the entity tag as the origin wrote it; empty for none
     :ivar modified: epoch seconds of ``Last-Modified``; None for none
     :ivar browser: where the policy tells visitors another freshness: the directives that are told before it (with
-        their comma) and the seconds; ``Cache-Control`` and ``Expires`` are not among ``fields`` then
+        their comma) and the seconds; :func:`.serve` puts them in the place of ``Cache-Control`` and ``Expires``
     """
 
     status: int
@@ -97,7 +113,7 @@ class Stored(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def strong(self) -> bool:
         """Whether it has a strong entity tag: what parts of one representation are put together by (RFC 9110 §8.8.3,
         RFC 9111 §3.4)."""
-        return self.etag[:1] == b'"'
+        return is_strong(self.etag)
 
     @property
     def validated(self) -> bool:

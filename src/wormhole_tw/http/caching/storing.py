@@ -1,17 +1,88 @@
-"""What is stored of an answer, and for how long it is fresh (RFC 9111 §3, §4.2; RFC 9213; RFC 5861)."""
+"""What is stored of an answer (RFC 9111 §3), and how one that was confirmed is brought up to date (§3.2, §4.3.4-5).
+
+**Which answers** (§3): to GET, with a final status, without ``no-store`` in answer or request, and without ``private``,
+unless that names fields (§5.2.2.7).  Somebody must have said how long it is fresh, or it must be allowed to guess
+(:mod:`.freshness`); one that is stale at once is stored only where it can be validated or served stale.  ``public``
+allows to guess for any status code; ``must-understand`` asks for one that we know, and wins over the ``no-store``
+beside it then (§5.2.2.3).
+
+**To requests with Authorization** (§3.5), or of somebody whom an access rule knows: only with ``public``, ``s-maxage``
+or ``must-revalidate``.  **With Set-Cookie**: not at all (§7.3 warns; the standard would allow it), unless the policy
+strips it, or the answer names it in ``no-cache="set-cookie"`` or ``private="set-cookie"``.  **With Cookie** in the
+request: where freshness was said; it is never guessed.
+
+**Which fields** (§3.1): all but those of one connection, ``Age`` (it is worked out), ``Warning`` (§5.5, obsolete) and
+what is named or stripped.  ``Date`` is added where there is none (RFC 9110 §6.6.1).
+
+**Parts** (§3.3, §3.4): the body of a 206 is kept as a span of its 200, where there is a strong entity tag and the
+complete length.
+"""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wormhole_tw.http.caching.records import Refusal, Stored
+from wormhole_tw.http.caching.browsers import told_directives, told_fields
+from wormhole_tw.http.caching.dates import read_date, write_date
+from wormhole_tw.http.caching.directives import field_names
+from wormhole_tw.http.caching.etags import is_strong, weakly_equal
+from wormhole_tw.http.caching.freshness import Lines, age_of, directives_of, freshness, times_of
+from wormhole_tw.http.caching.records import PERSONAL, Refusal, Stored
+from wormhole_tw.http.caching.selecting import selecting_fields, selecting_values
+from wormhole_tw.http.forwarding import fields_of_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wormhole_tw.http.caching.freshness import Directives
     from wormhole_tw.http.caching.policy import CachePolicy
     from wormhole_tw.http.caching.question import Question
     from wormhole_tw.http.events import ResponseHead
 
 __all__ = ["freshen", "storable", "told"]
+
+MAX_TAGS = 256
+MAX_TAG = 256
+"""Tags of an answer and octets of one: what could not be purged by all of its tags is not stored."""
+
+_Line = tuple[bytes, bytes]
+
+_OF_CONNECTION = frozenset({b"age", b"warning", b"proxy-authentication-info"})
+"""Dropped beside those that every proxy drops."""
+
+_OF_BODY = frozenset(
+    {
+        b"content-digest",
+        b"content-encoding",
+        b"content-length",
+        b"content-md5",
+        b"content-range",
+        b"digest",
+        b"etag",
+        b"repr-digest",
+    }
+)
+"""What says how the stored body is, and is not replaced by a 304's (RFC 9111 §3.2)."""
+
+_NEVER_STORED = frozenset({304, 412, 416})
+"""Answers to a condition or a range, not to the target."""
+
+_UNDERSTOOD = frozenset(
+    {200, 203, 204, 206, 300, 301, 302, 303, 307, 308}
+    | set(range(400, 418))
+    | {421, 422, 425, 426, 428, 429, 431, 451}
+    | set(range(500, 506))
+    | {511}
+)
+"""Status codes whose meaning for a cache is known (``must-understand``, RFC 9111 §5.2.2.3)."""
+
+_SHAREABLE = (b"public", b"s-maxage", b"must-revalidate")
+
+_CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
+
+_SEPARATORS = re.compile(rb"[ \t,]+")
 
 
 def storable(
@@ -32,7 +103,161 @@ def storable(
     :param received: epoch seconds when the head came
     :param born: the purge clock when the fetch began
     """
-    raise NotImplementedError
+    if asked.head or (b"no-store" in asked.directives and b"no-store" not in policy.ignore_request):
+        return Refusal("request")
+    if head.status < 200 or head.status in _NEVER_STORED:
+        return Refusal("status")
+    said = _answer_fields(head, policy)
+    lines = _lines(said)
+    kept = [line for line in said if line[0] not in _OF_CONNECTION]
+    status, reason, first, length = head.status, head.reason, 0, head.length
+    if status == 206:
+        span = _span(head, lines)
+        if span is None:
+            return Refusal("partial")
+        kept = [line for line in kept if line[0] != b"content-range"]
+        status, reason = 200, b"OK"
+        first, length = span
+    elif status == 204:
+        length = 0
+    return _record(
+        asked,
+        kept,
+        lines,
+        policy,
+        requested,
+        received,
+        status=status,
+        reason=reason,
+        first=first,
+        length=length,
+        born=born,
+        vary=None,
+    )
+
+
+def _answer_fields(head: ResponseHead, policy: CachePolicy) -> list[_Line]:
+    """The fields of an answer that concern more than its connection, lower-case, without those that are stripped."""
+    strip = policy.strip
+    return [(lower, value) for name, value in fields_of_answer(head).fields if (lower := name.lower()) not in strip]
+
+
+def _lines(fields: Iterable[_Line]) -> Lines:
+    lines: Lines = {}
+    for name, value in fields:
+        lines.setdefault(name, []).append(value)
+    return lines
+
+
+def _record(
+    asked: Question,
+    kept: list[_Line],
+    lines: Lines,
+    policy: CachePolicy,
+    requested: float,
+    received: float,
+    *,
+    status: int,
+    reason: bytes,
+    first: int,
+    length: int | None,
+    born: int,
+    vary: tuple[tuple[bytes, bytes | None], ...] | None,
+) -> Stored | Refusal:
+    """
+    :param kept: the fields that are stored
+    :param lines: all that the answer says, with what is not stored (``Age``)
+    :param vary: selecting values that are known; None: of this request
+    """
+    said, targeted = directives_of(lines, policy)
+    refused = _refused(asked, said, status)
+    if refused:
+        return Refusal(refused)
+    named = _named(said)
+    if named:
+        kept = [line for line in kept if line[0] not in named]
+    if any(line[0] == b"set-cookie" for line in kept):
+        return Refusal("set-cookie")
+    names = selecting_fields(lines.get(b"vary", ()))
+    if names is None:
+        return Refusal("vary")
+    tags = _tags(lines.get(policy.tag_header, ()))
+    if tags is None:
+        return Refusal("tags")
+    times = times_of(lines, requested, received)
+    if not times.dated:
+        kept = [line for line in kept if line[0] != b"date"]
+        kept.append((b"date", write_date(received)))
+    guessing = not asked.personal and b"cookie" not in asked.fields
+    fresh = freshness(said, lines, policy, status, times, received, targeted=targeted, guessing=guessing)
+    if fresh is None:
+        return Refusal("not-fresh")
+    etag = lines[b"etag"][0] if b"etag" in lines else b""
+    modified = read_date(lines[b"last-modified"][0], received) if b"last-modified" in lines else None
+    usable = max(fresh.fresh_until, fresh.behind_until, fresh.error_until) > received
+    if not usable and not etag and modified is None:
+        return Refusal("not-fresh")
+    browser = None
+    if policy.browser_ttl is not None:
+        browser = (told_directives(lines.get(b"cache-control", ())), policy.browser_ttl)
+    return Stored(
+        status=status,
+        reason=reason,
+        fields=tuple(kept),
+        requested=requested,
+        received=received,
+        date=times.date,
+        zero=times.zero,
+        fresh_until=fresh.fresh_until,
+        behind_until=fresh.behind_until,
+        error_until=fresh.error_until,
+        vary=selecting_values(asked, names) if vary is None or tuple(name for name, _ in vary) != names else vary,
+        length=length,
+        first=first,
+        tags=tags,
+        born=born,
+        flags=fresh.flags | (PERSONAL if asked.personal else 0),
+        etag=etag,
+        modified=modified,
+        browser=browser,
+    )
+
+
+def _refused(asked: Question, said: Directives, status: int) -> str | None:
+    if b"must-understand" in said:
+        if status not in _UNDERSTOOD:
+            return "must-understand"
+    elif b"no-store" in said:
+        return "no-store"
+    if b"private" in said and not field_names(said[b"private"] or b""):
+        return "private"
+    if asked.personal and not any(name in said for name in _SHAREABLE):
+        return "authorization"
+    return None
+
+
+def _named(said: Directives) -> frozenset[bytes]:
+    """The fields that ``no-cache="…"`` and ``private="…"`` keep out of the store (RFC 9111 §5.2.2.4, §5.2.2.7)."""
+    return field_names(said.get(b"no-cache") or b"") | field_names(said.get(b"private") or b"")
+
+
+def _span(head: ResponseHead, lines: Lines) -> tuple[int, int] | None:
+    """Where the body of a 206 begins in its representation, and how long that is."""
+    ranges = lines.get(b"content-range", [])
+    match = _CONTENT_RANGE.fullmatch(ranges[0]) if len(ranges) == 1 else None
+    if match is None or not is_strong(lines.get(b"etag", [b""])[0]):
+        return None
+    first, last, length = int(match[1]), int(match[2]), int(match[3])
+    if not first <= last < length or head.length not in (None, last - first + 1):
+        return None
+    return first, length
+
+
+def _tags(values: Iterable[bytes]) -> tuple[bytes, ...] | None:
+    tags = dict.fromkeys(tag for value in values for tag in _SEPARATORS.split(value) if tag)
+    if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in tags):
+        return None
+    return tuple(tags)
 
 
 def freshen(
@@ -42,11 +267,57 @@ def freshen(
 
     Its fields are replaced by those that came, but for those that say what the body is (``Content-Length``,
     ``Content-Encoding``, ``Content-Range``, ``Content-MD5``, ``ETag`` …), and age and freshness are worked out anew.
+    A ``Set-Cookie`` in it is for one visitor, and dropped.  An error (5xx) to HEAD leaves the stored answer as it is.
 
     :returns: None where the stored answer can no longer be used: the 304 or the answer to HEAD is of another
-        representation (another validator or length), or it may not be stored any more.  It has to be removed then
+        representation (another status, validator or length), or it may not be stored any more.  It has to be removed
+        then
     """
-    raise NotImplementedError
+    if head.status != 304:
+        if head.status >= 500 and stored.status < 500:
+            return stored
+        if head.status != stored.status or (
+            head.length is not None and stored.length is not None and head.length != stored.length
+        ):
+            return None
+    said = _answer_fields(head, policy)
+    if not _same(stored, _lines(said), every=head.status != 304):
+        return None
+    update = [line for line in said if line[0] not in _OF_BODY and line[0] != b"set-cookie"]
+    replaced = {name for name, _ in update} | {b"date"}
+    fields = [line for line in stored.fields if line[0] not in replaced] + update
+    made = _record(
+        asked,
+        [line for line in fields if line[0] not in _OF_CONNECTION],
+        _lines(fields),
+        policy,
+        requested,
+        received,
+        status=stored.status,
+        reason=stored.reason,
+        first=stored.first,
+        length=stored.length,
+        born=stored.born,
+        vary=stored.vary,
+    )
+    if isinstance(made, Refusal):
+        return None
+    return made
+
+
+def _same(stored: Stored, lines: Lines, *, every: bool) -> bool:
+    """Whether the validators of an answer are those of a stored one, as far as it has them.
+
+    :param every: all of them (HEAD, RFC 9111 §4.3.5); else an entity tag is enough (304, §4.3.4)
+    """
+    tag = lines[b"etag"][0] if b"etag" in lines else None
+    if tag is not None:
+        same = stored.etag == tag if is_strong(tag) else weakly_equal(stored.etag, tag)
+        if not same or not every:
+            return same
+    if b"last-modified" in lines and stored.modified is not None:
+        return read_date(lines[b"last-modified"][0], stored.received) == stored.modified
+    return True
 
 
 def told(head: ResponseHead, policy: CachePolicy) -> ResponseHead:
@@ -55,4 +326,11 @@ def told(head: ResponseHead, policy: CachePolicy) -> ResponseHead:
 
     Only for answers that are stored.
     """
-    raise NotImplementedError
+    if policy.browser_ttl is None and not policy.strip:
+        return head
+    fields = [line for line in head.fields if line[0].lower() not in policy.strip]
+    if policy.browser_ttl is not None:
+        lines = _lines((name.lower(), value) for name, value in fields)
+        prefix = told_directives(lines.get(b"cache-control", ()))
+        fields = told_fields(fields, (prefix, policy.browser_ttl), age_of(lines) or 0)
+    return replace(head, fields=fields, common=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,11 @@ if TYPE_CHECKING:
     from wormhole_tw.http.caching.records import Stored
 
 __all__ = ["Forwarded", "cache_status"]
+
+
+_TOKEN = re.compile(rb"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*")
+_SPECIAL = re.compile(rb'["\\]')
+_UNWRITABLE = re.compile(rb"[^ -~]")
 
 
 class Forwarded(Enum):
@@ -56,4 +63,26 @@ def cache_status(
     :param collapsed: the request waited for another's fetch
     :param detail: a word of ours (a refusal's reason, an error's name)
     """
-    raise NotImplementedError
+    parts = [_item(name)]
+    if hit:
+        parts.append(b"hit")
+    if forwarded is not None:
+        parts.append(b"fwd=" + forwarded.value)
+    if status is not None:
+        parts.append(b"fwd-status=%d" % status)
+    if stored is not None:
+        parts.append(b"ttl=%d" % math.floor(stored.fresh_until - now))
+    if kept:
+        parts.append(b"stored")
+    if collapsed:
+        parts.append(b"collapsed")
+    if detail:
+        parts.append(b"detail=" + _item(detail.encode("ascii", "replace")))
+    return b"; ".join(parts)
+
+
+def _item(text: bytes) -> bytes:
+    """A token where it is one, else a string (RFC 9651 §3.3.3)."""
+    if _TOKEN.fullmatch(text):
+        return text
+    return b'"%s"' % _SPECIAL.sub(rb"\\\g<0>", _UNWRITABLE.sub(b"?", text))

@@ -1,8 +1,12 @@
-"""Conditional requests to the origin (RFC 9111 §4.3.1, §4.3.2)."""
+"""Conditional requests to the origin, and what comes of them (RFC 9111 §3.4, §4.3.1, §4.3.2, §4.3.4)."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+from wormhole_tw.http.caching.dates import read_date
+from wormhole_tw.http.caching.etags import is_strong, weakly_equal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,6 +15,15 @@ if TYPE_CHECKING:
     from wormhole_tw.http.events import Fields
 
 __all__ = ["completing", "conditional", "confirmed", "continues"]
+
+_CONDITIONS = frozenset(
+    {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
+)
+
+MAX_ASKED_FOR = 32
+"""Variants whose entity tags one request lists: more would make its head longer than services take."""
+
+_CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
 
 
 def conditional(fields: Fields, stored: Iterable[Stored]) -> Fields:
@@ -24,19 +37,44 @@ def conditional(fields: Fields, stored: Iterable[Stored]) -> Fields:
     :param stored: the selected answer, and perhaps other variants of the same key; empty for a plain fetch without
         conditions
     """
-    raise NotImplementedError
+    made = [line for line in fields if line[0].lower() not in _CONDITIONS]
+    asked_for = list(stored)
+    tags = list(dict.fromkeys(one.etag for one in asked_for if one.etag))[:MAX_ASKED_FOR]
+    if tags:
+        made.append((b"If-None-Match", b", ".join(tags)))
+    if len(asked_for) == 1 and asked_for[0].modified is not None:
+        modified = asked_for[0].field(b"last-modified")
+        if modified is not None:
+            made.append((b"If-Modified-Since", modified))
+    return made
 
 
 def confirmed(fields: Fields, candidates: Iterable[Stored]) -> Stored | None:
     """Which stored answer a 304 confirms (RFC 9111 §4.3.4).
 
-    By its strong entity tag; else by its weak one or its ``Last-Modified``; else, where it has no validator and one
-    answer alone was asked for, that.  None: none of them (ask again without conditions).
+    By its entity tag, a strong one octet for octet; else by its ``Last-Modified``; else, where it has no validator that
+    could be compared and one answer alone was asked for, that.  None: none of them (ask again without conditions).
 
     :param fields: of the 304
-    :param candidates: those that :func:`conditional` was given
+    :param candidates: those that :func:`conditional` was given, the selected one first
     """
-    raise NotImplementedError
+    known = list(candidates)
+    alone = len(known) == 1
+    tag = _first(fields, b"etag")
+    if tag is not None:
+        equal = _strongly_equal if is_strong(tag) else weakly_equal
+        return next((one for one in known if equal(one.etag, tag)), None)
+    modified = _first(fields, b"last-modified")
+    if modified is not None:
+        for one in known:
+            if one.modified is not None and one.modified == read_date(modified, one.received):
+                return one
+        known = [one for one in known if one.modified is None]
+    return known[0] if alone and known else None
+
+
+def _strongly_equal(one: bytes, other: bytes) -> bool:
+    return one == other
 
 
 def completing(fields: Fields, stored: Stored, size: int) -> Fields | None:
@@ -46,9 +84,23 @@ def completing(fields: Fields, stored: Stored, size: int) -> Fields | None:
     :param fields: as :func:`conditional` takes them
     :param size: octets of the span that are kept
     """
-    raise NotImplementedError
+    if stored.first or not stored.strong or stored.length is None or not 0 < size < stored.length:
+        return None
+    made = conditional(fields, ())
+    made.append((b"Range", b"bytes=%d-" % size))
+    made.append((b"If-Range", stored.etag))
+    return made
 
 
 def continues(stored: Stored, size: int, status: int, fields: Fields) -> bool:
     """Whether an answer (a 206) carries on exactly behind a kept span of the same representation (RFC 9111 §3.4)."""
-    raise NotImplementedError
+    if status != 206 or not stored.strong or _first(fields, b"etag") != stored.etag:
+        return False
+    match = _CONTENT_RANGE.fullmatch(_first(fields, b"content-range") or b"")
+    if match is None or int(match[1]) != stored.first + size:
+        return False
+    return match[3] == b"*" or int(match[3]) == stored.length
+
+
+def _first(fields: Fields, name: bytes) -> bytes | None:
+    return next((value for known, value in fields if known.lower() == name), None)
