@@ -33,6 +33,15 @@ def injected(*pieces: bytes) -> bytes:
         "<head><!--->|</head>",
         "<head><!-- </head> --!>|</head>",
         "<head><!-- -- > </head> -->|</head>",
+        "<head><!--!> </head> -->|</head>",
+        "<head><!----!>|</head>",
+        "<head><script><!-- '<script></script></head>' //--></script>|</head>",
+        "<head><script><!-- </script>|</head> --></script>",
+        "<head><script><!--> '<script>'</script>|</head>",
+        "<head><script><!-- <script><script></script></head>--></script>|</head>",
+        "<head><script>'<script>'</script>|</head>",
+        "<head><template><template></template></head></template>|</head>",
+        "<head><template><templates></template>|</head>",
         "<head><meta content='</head>'>|</head>",
         '<head><meta content = "</head>">|</head>',
         "<head><meta content=a'b>|</head>",
@@ -64,7 +73,7 @@ def test_a_page_without_one_stays_as_it_is(page: str) -> None:
 
 PARTS = st.sampled_from(
     b"</head>|</HEAD |</hea|d>|<body>|<!--|-->|--!>|-|<script>|</script>|</scr|ipt|<|>|/|=|'|\"| |\n|x|<title "
-    b"|</title>|<textarea|<?|<a b=".split(b"|")
+    b"|</title>|<textarea|<?|<a b=|<template>|</template>|<!--!>|<scr".split(b"|")
 )
 
 

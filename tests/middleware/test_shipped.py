@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wormhole_tw.errors import HttpError
 from wormhole_tw.middleware import AbTest, DeviceHeaders, InjectHtml, Request, Response
 from wormhole_tw.middleware.coding import STEP, decoder, encoder, narrowed
 from wormhole_tw.middleware.device import device_of, network_of
@@ -183,8 +184,9 @@ def test_a_bare_deflate_is_read_too() -> None:
 
 @pytest.mark.parametrize("data", [b"no gzip at all", gzip.compress(PAGE)[:-9]])
 def test_what_is_not_of_its_coding_fails(data: bytes) -> None:
-    with pytest.raises(ValueError, match="content coding"):
+    with pytest.raises(HttpError, match="content coding") as caught:
         got(page(data, Content_Encoding="gzip"))
+    assert (caught.value.status, caught.value.reason) == (502, "bad-answer")
 
 
 def test_what_is_coded_can_be_shown_as_it_comes() -> None:

@@ -102,8 +102,14 @@ class _Zlib:
             data = self._inner.unused_data if self._inner.eof else self._inner.unconsumed_tail
             if not data and not self._inner.eof and len(out) == STEP:
                 # what is left stands inside the decoder
-                while rest := self._inner.decompress(b"", STEP):
-                    yield rest
+                yield from self._rest()
+
+    def _rest(self) -> Iterator[bytes]:
+        try:
+            while rest := self._inner.decompress(b"", STEP):
+                yield rest
+        except zlib.error as error:
+            raise ValueError(f"the answer is not of its content coding: {error}") from None
 
     def finish(self) -> None:
         if (self._begun or self._first) and not self._inner.eof:

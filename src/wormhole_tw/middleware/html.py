@@ -49,6 +49,15 @@ _VALUE_END = re.compile(rb"[\s>]")
 _COMMENT_END = re.compile(rb"--!?>")
 
 _TEXT_END = {name: re.compile(rb"</" + name + rb"(?=[\s/>])", re.I) for name in _TEXT_ELEMENTS}
+_TEXT_END[b"template"] = re.compile(rb"(?P<end></template(?=[\s/>]))|(?P<begin><template(?=[\s/>]))", re.I)
+_TEXT_END[b"script"] = re.compile(
+    rb"(?P<end></script(?=[\s/>]))|(?P<begin><script(?=[\s/>]))|(?P<hide><!--)|(?P<show>-->)", re.I
+)
+
+_TEXT_PARTS: dict[bytes, tuple[bytes, ...]] = {name: (b"</" + name,) for name in _TEXT_ELEMENTS}
+"""What of it has to be known whole."""
+_TEXT_PARTS[b"template"] = (b"</template", b"<template")
+_TEXT_PARTS[b"script"] = (b"</script", b"<script", b"<!--", b"-->")
 
 
 class HeadEnd:
@@ -58,7 +67,7 @@ class HeadEnd:
     :ivar found: it stands there
     """
 
-    __slots__ = ("_element", "_held", "_in", "_insert", "_quote", "found")
+    __slots__ = ("_deep", "_element", "_fresh", "_held", "_hidden", "_in", "_insert", "_quote", "found")
 
     def __init__(self, insert: bytes) -> None:
         self._insert = insert
@@ -66,6 +75,9 @@ class HeadEnd:
         self._in = _In.PAGE
         self._quote = b""
         self._element = b""
+        self._deep = 0  # of the same in one another, of which the inner ones' ends are not its end
+        self._hidden = False  # in a comment of a script
+        self._fresh = False  # nothing but the beginning of a comment was there
         self.found = False
 
     def feed(self, data: bytes) -> bytes:
@@ -116,6 +128,7 @@ class HeadEnd:
         """
         if match["comment"] is not None:
             self._in = _In.COMMENT
+            self._fresh = True
             return match.end() - 2  # <!--> is a comment, and its own end
         if match["declaration"] is not None:
             self._in = _In.DECLARATION
@@ -162,7 +175,10 @@ class HeadEnd:
             return found + 1, 0
         if where is _In.COMMENT:
             match = _COMMENT_END.search(data, at)
+            if match is not None and self._fresh and match.start() == at and match[0] == b"--!>":
+                match = _COMMENT_END.search(data, at + 2)  # <!--!> is no end of what it begins
             if match is None:
+                self._fresh = self._fresh and len(data) - at <= 3
                 return len(data), min(3, len(data) - at)
             self._in = _In.PAGE
             return match.end(), 0
@@ -179,16 +195,31 @@ class HeadEnd:
         return match.end(), 0
 
     def _skip_text(self, data: bytes, at: int) -> tuple[int, int]:
-        match = _TEXT_END[self._element].search(data, at)
-        if match is not None:
-            self._element = b""
+        element = self._element
+        match = _TEXT_END[element].search(data, at)
+        if match is None:
+            parts = _TEXT_PARTS[element]
+            for keep in range(min(len(parts[0]), len(data) - at), 0, -1):
+                end = data[-keep:].lower()
+                if any(part.startswith(end) for part in parts):
+                    return len(data), keep
+            return len(data), 0
+        kind = match.lastgroup
+        if kind == "hide":
+            self._hidden = True
+            return match.end() - 2, 0  # as a comment of the page: its end may begin with its own dashes
+        if kind == "show":
+            self._hidden, self._deep = False, 0
+        elif kind == "begin":
+            # a script in a script counts where that hides it (HTML, §13.2.5.27), and only once
+            if element == b"template" or self._hidden:
+                self._deep = self._deep + 1 if element == b"template" else 1
+        elif self._deep:
+            self._deep -= 1
+        else:
+            self._element, self._hidden = b"", False
             self._in = _In.TAG
-            return match.end(), 0
-        wanted = b"</" + self._element
-        for keep in range(min(len(wanted), len(data) - at), 0, -1):
-            if wanted.startswith(data[-keep:].lower()):
-                return len(data), keep
-        return len(data), 0
+        return match.end(), 0
 
 
 def _may_grow(begun: bytes) -> bool:

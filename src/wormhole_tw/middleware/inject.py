@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
 
+from wormhole_tw.errors import HttpError
 from wormhole_tw.http.coding import DIGESTS
 from wormhole_tw.middleware.body import Body
 from wormhole_tw.middleware.coding import decoder, encoder, narrowed
@@ -144,10 +145,15 @@ async def _changed(body: Body, insert: bytes, coding: str) -> AsyncIterator[byte
             yield held
     else:
         encoding = encoder(coding)
-        async for piece in body:
-            for part in decoding.decode(piece):
-                if out := head.feed(part):
-                    yield encoding.encode(out)
-        decoding.finish()
+        try:
+            async for piece in body:
+                for part in decoding.decode(piece):
+                    if out := head.feed(part):
+                        yield encoding.encode(out)
+            decoding.finish()
+        except ValueError:
+            # the service's fault, and no failure of what has found it
+            text = "The service's answer is not of its content coding, or was cut."
+            raise HttpError(502, "bad-answer", text) from None
         yield (encoding.encode(held) if (held := head.finish()) else b"") + encoding.finish()
     body.trailers.remove(*_DIGESTS)

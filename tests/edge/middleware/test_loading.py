@@ -240,3 +240,45 @@ def test_a_stop_that_fails_or_hangs_holds_nothing_up(
         folder.take_over(empty)
         empty.pass_time(3)
     logged_failures.flush()
+
+
+def test_a_traceback_shows_the_text_that_runs(
+    folder: Folder, empty: MiddlewareHouse, logged_failures: Any, log_lines: Any
+) -> None:
+    for word in ("first", "second"):
+        folder.write("failing.py", GREETING.replace("return Response", f"raise ValueError('{word}')  # "))
+        folder.take_over(empty, {"file": "failing.py"})
+        answer(empty)
+        [failure] = logged_failures.flush(ValueError)
+        assert f"raise ValueError('{word}')" in failure.getTraceback()
+
+
+def test_a_call_that_cannot_be_called_is_refused(folder: Folder) -> None:
+    for wrong in ("(self, request)", "(self)", "(self, request, next, more)", "(self, *, request, next)"):
+        folder.write("wrong.py", GREETING.replace("(self, request, next)", wrong))
+        error = folder.refused({"file": "wrong.py"})
+        assert "async def __call__(self, request, next)" in error.reason
+    folder.write("wrong.py", "async def lonely(request):\n    pass\n")
+    error = folder.refused({"file": "wrong.py", "use": "lonely"})
+    assert (error.key, "not (request, next)" in error.reason) == ("$.m[0].use", True)
+    for right in ("(self, *args)", "(self, request, next, more=1)", "(self, asked, onwards)"):
+        folder.write("right.py", GREETING.replace("(self, request, next)", right))
+        check_middleware(folder.catalog({"file": "right.py"}))
+
+
+def test_what_is_no_text_is_refused_with_its_line(folder: Folder) -> None:
+    (folder.path / "latin.py").write_bytes(b"# one\nx = '\xe9'\n")
+    error = folder.refused({"file": "latin.py"})
+    assert "latin.py" in error.reason
+    assert "utf-8" in error.reason
+    assert "None" not in error.reason
+    folder.write("latin.py", "x = " + "(" * 500 + ")" * 500)
+    assert "too many nested parentheses" in folder.refused({"file": "latin.py"}).reason
+
+
+def test_a_folder_that_came_later_is_found(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder.path / "later")
+    assert "no module lately" in folder.refused({"use": "lately:Middleware"}).reason
+    (folder.path / "later").mkdir()
+    folder.write("later/lately.py", GREETING)
+    check_middleware(folder.catalog({"use": "lately:Middleware"}))

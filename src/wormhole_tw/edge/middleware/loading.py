@@ -91,6 +91,7 @@ class Loader:
             before = getattr(known, "__wormhole_source__", None)
             if path is not None and path.endswith(".py") and before is not None:
                 return self._again(known, Path(path), before, settings)
+        importlib.invalidate_caches()  # its folder may be one that was not there when it was looked for before
         try:
             module = importlib.import_module(name)
         except KeyboardInterrupt:
@@ -147,6 +148,10 @@ def make(loaded: Loaded, settings: MiddlewareSettings) -> Middleware:
             reason = f"{settings.shown} stands there ready made, and takes no settings"
             raise ConfigError(settings.source, f"{settings.key}.settings", reason)
         return found  # type: ignore[no-any-return]
+    if inspect.iscoroutinefunction(found):
+        raise ConfigError(
+            settings.source, key, f"{settings.shown} is no middleware: async def, but not (request, next)"
+        )
     if not callable(found):
         raise ConfigError(settings.source, key, f"{settings.shown} is no middleware: {_WANTED}")
     try:
@@ -167,7 +172,15 @@ _WANTED = "it has no async def __call__(self, request, next)"
 
 
 def _is_middleware(found: object) -> bool:
-    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(_call_of(found))
+    if not inspect.iscoroutinefunction(found) and not inspect.iscoroutinefunction(_call_of(found)):
+        return False
+    try:
+        inspect.signature(found).bind(None, None)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # nobody can say what it takes
+    return True
 
 
 def _call_of(found: object) -> object:
