@@ -1,0 +1,116 @@
+"""What an edge keeps of answers, from the first route that has a cache until it stops: the store, and what was purged.
+
+It outlives reloads; which routes use it, and how, is the catalog's to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.logger import Logger
+
+from wormhole_tw.edge.caching.asking import place_of
+from wormhole_tw.edge.caching.journal import PurgeJournal
+from wormhole_tw.edge.caching.stores import StoreSettings, make_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wormhole_tw.control.catalog import Catalog
+    from wormhole_tw.control.config import EdgeConfig
+    from wormhole_tw.edge.interfaces import ICacheStore
+    from wormhole_tw.http.caching.purges import Purges
+    from wormhole_tw.http.caching.records import Stored
+
+__all__ = ["KeptAnswers", "journal_of", "keeps_answers"]
+
+log = Logger()
+
+_JOURNAL = "purges"
+
+
+def keeps_answers(catalog: Catalog) -> bool:
+    """Whether any route has a cache."""
+    return any(route.cache is not None for site in catalog.sites for route in site.routes)
+
+
+def journal_of(config: EdgeConfig) -> Path:
+    """Where purges are written down."""
+    return config.state / config.cache.path / _JOURNAL
+
+
+class KeptAnswers:
+    """The answers of one start of an edge, or of all that share a disk.
+
+    :param reactor: whose thread it is called in
+    :ivar store: where they are
+    :ivar purges: which of them are void
+    :ivar purged: how many purges there were, by kind
+    """
+
+    def __init__(self, reactor: Any, config: EdgeConfig) -> None:
+        stores = config.cache
+        folder = config.state / stores.path if stores.disk else None
+        settings = StoreSettings(reactor, stores.memory, stores.disk, folder, stores.largest)
+        self.purged: Counter[str] = Counter()
+        self._journal = PurgeJournal(reactor, journal_of(config))
+        self._journal.load()
+        self._journal.watch()
+        self.store: ICacheStore = make_store(settings, "disk" if stores.disk and not stores.memory else None)
+        self._sweeping: Deferred[int] | None = None
+        self._sweep_wanted = False
+        self._closed = False
+
+    @property
+    def purges(self) -> Purges:
+        """Which of them are void."""
+        return self._journal.purges
+
+    def purge(self, kind: str, site: str, values: Iterable[bytes]) -> Deferred[None]:
+        """Make answers void: for the next request that comes here, and when the Deferred fires for a process that
+        starts after a crash.
+
+        It fails with :class:`~wormhole_tw.errors.CacheFault` where it could not be written down.
+
+        :param values: see :meth:`wormhole_tw.http.caching.purges.Purges.add`; each is a purge
+        """
+        written = [self._journal.purge(kind, site, value) for value in values]
+        self.purged[kind] += len(written)
+        self._sweep()
+        done: Deferred[Any] = gatherResults(written, consumeErrors=True)
+        return done.addCallbacks(lambda _: None, lambda failure: failure.value.subFailure)
+
+    def follow(self) -> Deferred[None]:
+        """Heed what other processes have purged; never fails."""
+        return self._journal.follow()
+
+    def close(self) -> Deferred[Any]:
+        """Let go of it all; fires when what was to be written is."""
+        self._closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        return DeferredList([self._journal.close(), self.store.close()], consumeErrors=True)
+
+    def _sweep(self) -> None:
+        """Give room back: what is void is found by nobody, and takes some until it is gone."""
+        if self._sweeping is not None:
+            self._sweep_wanted = True
+            return
+        self._sweep_wanted = False
+        purges = self.purges
+
+        def gone(key: bytes, stored: Stored) -> bool:
+            place = place_of(key)
+            return purges.covers(place.site, place.host.encode(), place.target, stored.tags, stored.born)
+
+        self._sweeping = self.store.sweep(gone)
+        self._sweeping.addBoth(self._swept)
+
+    def _swept(self, count: object) -> None:
+        self._sweeping = None
+        log.debug("{count} purged answers are gone", count=count)
+        if self._sweep_wanted and not self._closed:
+            self._sweep()
