@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -22,18 +23,22 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from wormhole_tw.admin.local_client import SOCKET, ask
 from wormhole_tw.control.purging import Wish, read_wish
+from wormhole_tw.edge.caching.journal import purge_offline
+from wormhole_tw.edge.caching.kept import journal_of
 from wormhole_tw.errors import MisuseError, WormholeError
-from wormhole_tw.net.listening import leave_open
-from wormhole_tw.net.local_sockets import is_alive, listen_local, owns
+from wormhole_tw.net.local_sockets import is_alive, listen_local, owns, serve_local
 from wormhole_tw.net.threads import call_in_thread
 from wormhole_tw.structs import Struct, ValidationError, convert
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from twisted.internet.interfaces import IListeningPort
     from twisted.web.server import Request
 
+    from wormhole_tw.control.purging import Order
+    from wormhole_tw.edge.caching.kept import KeptAnswers
     from wormhole_tw.edge.service import EdgeService
 
 __all__ = ["ControlService"]
@@ -106,9 +111,9 @@ class ControlService(Service):
     def _listen(self, listening: socket.socket) -> None:
         root = Resource()
         cache = CacheResource(self._edge)
-        root.putChild(b"cache", cache)  # type: ignore[no-untyped-call]
-        cache.putChild(b"purge", PurgeResource(self._edge, self.tell_others))  # type: ignore[no-untyped-call]
-        cache.putChild(b"follow", FollowResource(self._edge))  # type: ignore[no-untyped-call]
+        root.putChild(b"cache", cache)
+        cache.putChild(b"purge", PurgeResource(self._reactor, self._edge, self.tell_others))
+        cache.putChild(b"follow", FollowResource(self._edge))
         site = Site(root, timeout=IDLE_SECONDS, reactor=self._reactor)
         site.noisy = False
         site.log = lambda request: None  # type: ignore[method-assign]
@@ -116,8 +121,7 @@ class ControlService(Service):
         self._connections.noisy = False
         found = os.stat(self.path)
         self._identity = (found.st_dev, found.st_ino)
-        self._port = self._reactor.adoptStreamPort(listening.fileno(), listening.family, self._connections)
-        leave_open(self._port)  # Twisted would take the path away, whosever it is by then
+        self._port = serve_local(self._reactor, listening, cast(Factory, self._connections))
 
     def _keep_other(self) -> None:
         """Let the process that has the path be found beside it."""
@@ -186,7 +190,7 @@ class _JsonResource(Resource):
     def _later(self, request: Request, waited: Deferred[Any]) -> int:
         """Answer when it is there."""
         left: list[object] = []
-        request.notifyFinish().addBoth(left.append)  # type: ignore[no-untyped-call]
+        request.notifyFinish().addBoth(left.append)
 
         def answer(result: object) -> None:
             if left:
@@ -199,7 +203,7 @@ class _JsonResource(Resource):
                 log.failure("a request of the control socket failed", result)
                 body = self._say(request, {"error": "the edge failed; its log says more"}, 500)
             request.write(body)
-            request.finish()  # type: ignore[no-untyped-call]
+            request.finish()
 
         waited.addBoth(answer)
         return NOT_DONE_YET
@@ -224,9 +228,7 @@ class CacheResource(_JsonResource):
             "purges": {},
         }
         if kept is not None:
-            said["stores"] = [
-                {name: getattr(usage, name) for name in usage.__slots__} for usage in kept.store.usage()
-            ]
+            said["stores"] = [{name: getattr(usage, name) for name in usage.__slots__} for usage in kept.store.usage()]
             said["purges"] = dict(kept.purged)
         return self._say(request, said)
 
@@ -236,8 +238,9 @@ class PurgeResource(_JsonResource):
 
     isLeaf = True
 
-    def __init__(self, edge: EdgeService, tell_others: Any) -> None:
+    def __init__(self, reactor: Any, edge: EdgeService, tell_others: Callable[[], Deferred[list[str]]]) -> None:
         super().__init__(edge)
+        self._reactor = reactor
         self._tell_others = tell_others
 
     def render_POST(self, request: Request) -> bytes | int:
@@ -255,14 +258,25 @@ class PurgeResource(_JsonResource):
         except WormholeError as error:
             return self._say(request, {"error": str(error)}, 409)
         said = {"purged": order.said, "cached": order.cached}
-        return self._later(request, self._edge.purge(order).addCallback(self._tell, said))
+        return self._later(request, self._carry_out(context.kept, order).addCallback(self._tell, said))
+
+    def _carry_out(self, kept: KeptAnswers | None, order: Order) -> Deferred[None]:
+        if kept is not None:
+            return kept.purge(order.kind, order.site, order.values)
+        # no route has a cache now; what was kept when one had is not to come back with the next one
+        path = journal_of(self._edge.config)
+
+        def write() -> None:
+            for value in order.values:
+                purge_offline(path, order.kind, order.site, value, time.time())
+
+        return call_in_thread(self._reactor, write)
 
     def _tell(self, _: None, said: dict[str, Any]) -> Deferred[Any]:
         def told(silent: list[str]) -> dict[str, Any]:
             return {**said, "silent": silent} if silent else said
 
-        others: Deferred[list[str]] = self._tell_others()
-        return others.addCallback(told)
+        return self._tell_others().addCallback(told)
 
 
 class FollowResource(_JsonResource):

@@ -37,7 +37,10 @@ def ask(path: Path, method: str, target: str, body: object = None, *, timeout: f
         data = None if body is None else json.dumps(body).encode()
         connection.request(method, target, data, {"Content-Type": "application/json", "Connection": "close"})
         answer = connection.getresponse()
-        said = json.loads(answer.read() or b"{}")
+        data = answer.read()
+        if answer.getheader("content-type") != "application/json":
+            raise EdgeRefused(f"it answers {answer.status} to {target}: it runs another version than this one")
+        said = json.loads(data)
     except (HTTPException, ValueError) as error:
         raise EdgeRefused(f"{path} answers what no edge does: {error!r}") from None
     finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from wormhole_tw.errors import HttpError, WormholeError
-from wormhole_tw.http.caching.purges import EVERY_SITE
+from wormhole_tw.http.caching.purges import EVERY_SITE, KINDS
 from wormhole_tw.http.targets import normalise_host, normalise_target
 
 from .schema import closest
@@ -74,6 +74,8 @@ def read_wish(catalog: Catalog, wish: Wish) -> Order:
 
     :raises PurgeRefused: it is not clear, or there is no such site
     """
+    if wish.kind not in KINDS:
+        raise PurgeRefused(f"nothing is purged by {wish.kind}; there are {', '.join(KINDS)}")
     if wish.everywhere and wish.site is not None:
         raise PurgeRefused("either one site or all of them")
     if wish.kind in ("url", "prefix"):
@@ -118,7 +120,9 @@ def _named(catalog: Catalog, name: str | None) -> Site:
     if not names:
         raise PurgeRefused(f"there is no site {name}: there is none at all")
     guess = closest(name, names)
-    raise PurgeRefused(f"there is no site {name}; {f'did you mean {guess}?' if guess else f'there are {_listed(names)}'}")
+    raise PurgeRefused(
+        f"there is no site {name}; {f'did you mean {guess}?' if guess else f'there are {_listed(names)}'}"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

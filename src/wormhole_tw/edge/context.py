@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from wormhole_tw.control.catalog import CatalogHolder
     from wormhole_tw.control.registry import Registry
+    from wormhole_tw.edge.caching.kept import KeptAnswers
     from wormhole_tw.edge.door import TunnelDoor
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.interfaces import IUpstreams
@@ -100,6 +101,7 @@ class EdgeContext:
     :ivar draining: connections take no new request
     :ivar lingering: but those that may be on their way already
     :ivar gates: what routes ask before a request goes on
+    :ivar kept: where answers are kept, and which of them were purged; None as long as no route has a cache
     :ivar middleware: the Python that requests of some routes go through
     :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
     :ivar request_ids: gives each request its name
@@ -129,6 +131,7 @@ class EdgeContext:
         "http_limits",
         "idle_look",
         "in_flight",
+        "kept",
         "limits",
         "lingering",
         "middleware",
@@ -165,6 +168,7 @@ class EdgeContext:
         outside: Outside | None = None,
         origins: OriginUpstreams | None = None,
         region: str = "",
+        kept: KeptAnswers | None = None,
     ) -> None:
         """
         :param region: where the edge is
@@ -173,6 +177,7 @@ class EdgeContext:
         """
         self.awaited = awaited
         self.outside = outside
+        self.kept = kept
         self.catalogs = catalogs
         self.registry = registry
         self.timers = timers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,21 +21,18 @@ from wormhole_tw.edge.agents import Agents
 from wormhole_tw.edge.balancers import check_balancers
 from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 from wormhole_tw.edge.certificates.visitors import let_go
-from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.door import TunnelDoor
 from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.leaving import leave
+from wormhole_tw.edge.making import HTTPS, make_context, make_kept
 from wormhole_tw.edge.observer import Observer
-from wormhole_tw.edge.outside import Outside
 from wormhole_tw.edge.tcp import TcpPorts
 from wormhole_tw.edge.trust import Trust
-from wormhole_tw.edge.upstreams.origins import OriginUpstreams
 from wormhole_tw.edge.watching import ReloadWatch
 from wormhole_tw.errors import ConfigError, MisuseError
 from wormhole_tw.net.addresses import shown_address
 from wormhole_tw.net.inherited import NOTHING, Inherited
 from wormhole_tw.net.listening import leave_open, open_port
-from wormhole_tw.net.timers import TimerWheel
 from wormhole_tw.net.turn import turn_end_of
 from wormhole_tw.tunnel.protocol import LinkProtocol, Side
 from wormhole_tw.wire.config import SessionConfig
@@ -50,10 +46,9 @@ if TYPE_CHECKING:
     from wormhole_tw.control.config import EdgeConfig, Listener
     from wormhole_tw.control.interfaces import IStore, Snapshot
     from wormhole_tw.edge.certificates.plan import Pace
+    from wormhole_tw.edge.context import EdgeContext
 
 __all__ = ["EdgeService"]
-
-HTTPS = 443
 
 log = Logger()
 
@@ -154,22 +149,7 @@ class EdgeService(Service):
         self._budget = Budget(PROCESS_BUDGET)
         self._session_config = SessionConfig(budget=self._budget, max_streams=config.limits.agent_streams)
         self.registry = Registry(reactor.seconds, succeeds=self._inherited.succeeds)
-        timers = TimerWheel(reactor)
-        self._context = EdgeContext(
-            catalogs=self._catalogs,
-            registry=self.registry,
-            timers=timers,
-            turn=turn_end_of(reactor),
-            limits=config.limits,
-            random=random.Random(),
-            wall=time.time,
-            names=frozenset(config.names),
-            public_port=config.public_https_port or HTTPS,
-            region=config.region,
-            awaited=self._keeper.awaited if config.tls.mode == "acme" else None,
-            outside=Outside(reactor),
-            origins=OriginUpstreams.of(reactor, config, self._catalogs, timers),
-        )
+        self._context = make_context(reactor, config, self._catalogs, self.registry, self._keeper)
         self._agents = Agents(
             catalog=self._catalogs,
             registry=self.registry,
@@ -208,6 +188,9 @@ class EdgeService(Service):
             # Nobody was accepted yet: ports close within this turn, and until then it may not be started again.
             closing = self._stopping = self._close_ports()
             self._context.abort()  # the checks of origins, which have begun
+            if (kept := self._context.kept) is not None:
+                letting_go = kept.close()
+                closing.addCallback(lambda _: letting_go)
             if self._observer is not None:
                 unobserved = self._observer.stop()
                 closing.addCallback(lambda _: unobserved)
@@ -380,6 +363,7 @@ class EdgeService(Service):
         merged = replace(merge(self.config, config, restart), tcp=ports.kept)
         certificates = keeper.prepare(merged)
         middleware = context.middleware.prepare(catalog)
+        context.kept = make_kept(self._reactor, merged, catalog, context.kept)
         keeper.serve(merged, certificates)
         self.config = merged
         for door, listener in zip(self._doors, merged.listeners, strict=True):
@@ -458,6 +442,8 @@ class EdgeService(Service):
         if context is not None and agents is not None:
             await leave(self._reactor, context, agents, self.config.limits.drain, succeeded=self._succeeded)
             await context.middleware.close()
+            if context.kept is not None:
+                await context.kept.close()
         await closing
         if self._observer is not None:
             await self._observer.stop()

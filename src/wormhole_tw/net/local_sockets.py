@@ -12,8 +12,17 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-__all__ = ["connect_local", "is_alive", "listen_local", "owns"]
+from twisted.internet import unix
+
+from wormhole_tw.net.listening import leave_open
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IListeningPort
+    from twisted.internet.protocol import Factory
+
+__all__ = ["connect_local", "is_alive", "listen_local", "owns", "serve_local"]
 
 BACKLOG = 64
 
@@ -70,6 +79,14 @@ def listen_local(path: Path) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def serve_local(reactor: Any, listening: socket.socket, factory: Factory) -> IListeningPort:
+    """A port on such a socket, which stays the caller's to close; whose path it is, the port does not care."""
+    port: Any = unix.Port._fromListeningDescriptor(reactor, listening.fileno(), factory)
+    leave_open(port)  # Twisted would let everybody in, and take the path away at the end
+    port.startListening()
+    return cast("IListeningPort", port)
 
 
 def connect_local(path: Path, timeout: float | None) -> socket.socket:

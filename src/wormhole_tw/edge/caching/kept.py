@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.logger import Logger
 
-from wormhole_tw.edge.caching.asking import place_of
 from wormhole_tw.edge.caching.journal import PurgeJournal
 from wormhole_tw.edge.caching.stores import StoreSettings, make_store
 
@@ -103,8 +102,8 @@ class KeptAnswers:
         purges = self.purges
 
         def gone(key: bytes, stored: Stored) -> bool:
-            place = place_of(key)
-            return purges.covers(place.site, place.host.encode(), place.target, stored.tags, stored.born)
+            site, _, host, target, _ = key.split(b"\0", 4)
+            return purges.covers(site.decode(), host, target, stored.tags, stored.born)
 
         self._sweeping = self.store.sweep(gone)
         self._sweeping.addBoth(self._swept)

@@ -1,0 +1,57 @@
+"""What the data path shares, made of a configuration."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from wormhole_tw.edge.caching.kept import KeptAnswers, keeps_answers
+from wormhole_tw.edge.context import EdgeContext
+from wormhole_tw.edge.outside import Outside
+from wormhole_tw.edge.upstreams.origins import OriginUpstreams
+from wormhole_tw.net.timers import TimerWheel
+from wormhole_tw.net.turn import turn_end_of
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.catalog import Catalog, CatalogHolder
+    from wormhole_tw.control.config import EdgeConfig
+    from wormhole_tw.control.registry import Registry
+    from wormhole_tw.edge.certificates.keeper import CertificateKeeper
+
+__all__ = ["HTTPS", "make_context", "make_kept"]
+
+HTTPS = 443
+
+
+def make_context(
+    reactor: Any, config: EdgeConfig, catalogs: CatalogHolder, registry: Registry, keeper: CertificateKeeper
+) -> EdgeContext:
+    """A context for one start of an edge."""
+    timers = TimerWheel(reactor)
+    return EdgeContext(
+        catalogs=catalogs,
+        registry=registry,
+        timers=timers,
+        turn=turn_end_of(reactor),
+        limits=config.limits,
+        random=random.Random(),
+        wall=time.time,
+        names=frozenset(config.names),
+        public_port=config.public_https_port or HTTPS,
+        region=config.region,
+        awaited=keeper.awaited if config.tls.mode == "acme" else None,
+        outside=Outside(reactor),
+        origins=OriginUpstreams.of(reactor, config, catalogs, timers),
+        kept=make_kept(reactor, config, catalogs.current),
+    )
+
+
+def make_kept(
+    reactor: Any, config: EdgeConfig, catalog: Catalog, kept: KeptAnswers | None = None
+) -> KeptAnswers | None:
+    """Where answers are kept; None where no route has a cache, and none had one since the edge started.
+
+    :param kept: what there is already
+    """
+    return KeptAnswers(reactor, config) if kept is None and keeps_answers(catalog) else kept
