@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,8 +22,6 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from wormhole_tw.admin.local_client import SOCKET, ask
 from wormhole_tw.control.purging import Wish, read_wish
-from wormhole_tw.edge.caching.journal import purge_offline
-from wormhole_tw.edge.caching.kept import journal_of
 from wormhole_tw.errors import MisuseError, WormholeError
 from wormhole_tw.net.local_sockets import is_alive, listen_local, owns, serve_local
 from wormhole_tw.net.threads import call_in_thread
@@ -37,8 +34,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
     from twisted.web.server import Request
 
-    from wormhole_tw.control.purging import Order
     from wormhole_tw.edge.caching.kept import KeptAnswers
+    from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.service import EdgeService
 
 __all__ = ["ControlService"]
@@ -104,15 +101,13 @@ class ControlService(Service):
             return
         with listening:
             self._listen(listening)
-        kept = self._edge.context.kept
-        if kept is not None:
-            kept.follow()  # what was asked of the other process before we had the path
+        _kept(self._edge.context).follow()  # what was asked of the other process before we had the path
 
     def _listen(self, listening: socket.socket) -> None:
         root = Resource()
         cache = CacheResource(self._edge)
         root.putChild(b"cache", cache)
-        cache.putChild(b"purge", PurgeResource(self._reactor, self._edge, self.tell_others))
+        cache.putChild(b"purge", PurgeResource(self._edge, self.tell_others))
         cache.putChild(b"follow", FollowResource(self._edge))
         site = Site(root, timeout=IDLE_SECONDS, reactor=self._reactor)
         site.noisy = False
@@ -173,6 +168,11 @@ def _is_gone(failure: Failure) -> bool:
     return failure.check(ConnectionError, FileNotFoundError) is not None
 
 
+def _kept(context: EdgeContext) -> KeptAnswers:
+    assert context.kept is not None, "an EdgeService makes it"
+    return context.kept
+
+
 class _JsonResource(Resource):
     """What is asked and answered in JSON."""
 
@@ -218,18 +218,15 @@ class CacheResource(_JsonResource):
             context = edge.context
         except MisuseError:
             return self._say(request, {"error": "the edge is not running"}, 503)
-        kept = context.kept
+        kept = _kept(context)
         sites = context.catalogs.current.sites
         said: dict[str, Any] = {
             "edge": edge.config.name,
             "sites": [site.name for site in sites if any(route.cache is not None for route in site.routes)],
-            "stores": [],
+            "stores": [{name: getattr(usage, name) for name in usage.__slots__} for usage in kept.store.usage()],
             "requests": {},
-            "purges": {},
+            "purges": dict(kept.purged),
         }
-        if kept is not None:
-            said["stores"] = [{name: getattr(usage, name) for name in usage.__slots__} for usage in kept.store.usage()]
-            said["purges"] = dict(kept.purged)
         return self._say(request, said)
 
 
@@ -238,9 +235,8 @@ class PurgeResource(_JsonResource):
 
     isLeaf = True
 
-    def __init__(self, reactor: Any, edge: EdgeService, tell_others: Callable[[], Deferred[list[str]]]) -> None:
+    def __init__(self, edge: EdgeService, tell_others: Callable[[], Deferred[list[str]]]) -> None:
         super().__init__(edge)
-        self._reactor = reactor
         self._tell_others = tell_others
 
     def render_POST(self, request: Request) -> bytes | int:
@@ -258,19 +254,9 @@ class PurgeResource(_JsonResource):
         except WormholeError as error:
             return self._say(request, {"error": str(error)}, 409)
         said = {"purged": order.said, "cached": order.cached}
-        return self._later(request, self._carry_out(context.kept, order).addCallback(self._tell, said))
-
-    def _carry_out(self, kept: KeptAnswers | None, order: Order) -> Deferred[None]:
-        if kept is not None:
-            return kept.purge(order.kind, order.site, order.values)
-        # no route has a cache now; what was kept when one had is not to come back with the next one
-        path = journal_of(self._edge.config)
-
-        def write() -> None:
-            for value in order.values:
-                purge_offline(path, order.kind, order.site, value, time.time())
-
-        return call_in_thread(self._reactor, write)
+        return self._later(
+            request, _kept(context).purge(order.kind, order.site, order.values).addCallback(self._tell, said)
+        )
 
     def _tell(self, _: None, said: dict[str, Any]) -> Deferred[Any]:
         def told(silent: list[str]) -> dict[str, Any]:
@@ -286,9 +272,7 @@ class FollowResource(_JsonResource):
 
     def render_POST(self, request: Request) -> bytes | int:
         try:
-            kept = self._edge.context.kept
+            kept = _kept(self._edge.context)
         except MisuseError:
-            kept = None
-        if kept is None:
-            return self._say(request, {})
+            return self._say(request, {})  # nothing is served any more
         return self._later(request, kept.follow().addCallback(lambda _: {}))

@@ -101,7 +101,7 @@ class EdgeContext:
     :ivar draining: connections take no new request
     :ivar lingering: but those that may be on their way already
     :ivar gates: what routes ask before a request goes on
-    :ivar kept: where answers are kept, and which of them were purged; None as long as no route has a cache
+    :ivar kept: where answers are kept, and which of them were purged; None where nobody gave one
     :ivar middleware: the Python that requests of some routes go through
     :ivar idle_look: seconds after which it is looked whether an idle visitor has taken its answer
     :ivar request_ids: gives each request its name

@@ -6,7 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from wormhole_tw.edge.caching.kept import KeptAnswers, keeps_answers
+from wormhole_tw.edge.caching.kept import KeptAnswers
 from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.outside import Outside
 from wormhole_tw.edge.upstreams.origins import OriginUpstreams
@@ -14,12 +14,12 @@ from wormhole_tw.net.timers import TimerWheel
 from wormhole_tw.net.turn import turn_end_of
 
 if TYPE_CHECKING:
-    from wormhole_tw.control.catalog import Catalog, CatalogHolder
+    from wormhole_tw.control.catalog import CatalogHolder
     from wormhole_tw.control.config import EdgeConfig
     from wormhole_tw.control.registry import Registry
     from wormhole_tw.edge.certificates.keeper import CertificateKeeper
 
-__all__ = ["HTTPS", "make_context", "make_kept"]
+__all__ = ["HTTPS", "make_context"]
 
 HTTPS = 443
 
@@ -29,6 +29,8 @@ def make_context(
 ) -> EdgeContext:
     """A context for one start of an edge."""
     timers = TimerWheel(reactor)
+    kept = KeptAnswers(reactor, config)
+    kept.serve(catalogs.current)
     return EdgeContext(
         catalogs=catalogs,
         registry=registry,
@@ -43,15 +45,5 @@ def make_context(
         awaited=keeper.awaited if config.tls.mode == "acme" else None,
         outside=Outside(reactor),
         origins=OriginUpstreams.of(reactor, config, catalogs, timers),
-        kept=make_kept(reactor, config, catalogs.current),
+        kept=kept,
     )
-
-
-def make_kept(
-    reactor: Any, config: EdgeConfig, catalog: Catalog, kept: KeptAnswers | None = None
-) -> KeptAnswers | None:
-    """Where answers are kept; None where no route has a cache, and none had one since the edge started.
-
-    :param kept: what there is already
-    """
-    return KeptAnswers(reactor, config) if kept is None and keeps_answers(catalog) else kept

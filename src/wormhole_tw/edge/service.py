@@ -24,7 +24,7 @@ from wormhole_tw.edge.certificates.visitors import let_go
 from wormhole_tw.edge.door import TunnelDoor
 from wormhole_tw.edge.guard import FailedAuthentications
 from wormhole_tw.edge.leaving import leave
-from wormhole_tw.edge.making import HTTPS, make_context, make_kept
+from wormhole_tw.edge.making import HTTPS, make_context
 from wormhole_tw.edge.observer import Observer
 from wormhole_tw.edge.tcp import TcpPorts
 from wormhole_tw.edge.trust import Trust
@@ -363,7 +363,8 @@ class EdgeService(Service):
         merged = replace(merge(self.config, config, restart), tcp=ports.kept)
         certificates = keeper.prepare(merged)
         middleware = context.middleware.prepare(catalog)
-        context.kept = make_kept(self._reactor, merged, catalog, context.kept)
+        if context.kept is not None:
+            context.kept.serve(catalog)
         keeper.serve(merged, certificates)
         self.config = merged
         for door, listener in zip(self._doors, merged.listeners, strict=True):

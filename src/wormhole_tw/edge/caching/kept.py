@@ -1,4 +1,4 @@
-"""What an edge keeps of answers, from the first route that has a cache until it stops: the store, and what was purged.
+"""What an edge keeps of answers, from its start until it stops: the store, and what was purged.
 
 It outlives reloads; which routes use it, and how, is the catalog's to say.
 """
@@ -24,16 +24,11 @@ if TYPE_CHECKING:
     from wormhole_tw.http.caching.purges import Purges
     from wormhole_tw.http.caching.records import Stored
 
-__all__ = ["KeptAnswers", "journal_of", "keeps_answers"]
+__all__ = ["KeptAnswers", "journal_of"]
 
 log = Logger()
 
 _JOURNAL = "purges"
-
-
-def keeps_answers(catalog: Catalog) -> bool:
-    """Whether any route has a cache."""
-    return any(route.cache is not None for site in catalog.sites for route in site.routes)
 
 
 def journal_of(config: EdgeConfig) -> Path:
@@ -56,12 +51,23 @@ class KeptAnswers:
         settings = StoreSettings(reactor, stores.memory, stores.disk, folder, stores.largest)
         self.purged: Counter[str] = Counter()
         self._journal = PurgeJournal(reactor, journal_of(config))
-        self._journal.load()
-        self._journal.watch()
+        self._in_use = False
         self.store: ICacheStore = make_store(settings, "disk" if stores.disk and not stores.memory else None)
         self._sweeping: Deferred[int] | None = None
         self._sweep_wanted = False
         self._closed = False
+
+    def serve(self, catalog: Catalog) -> None:
+        """Be ready for a catalog.  The journal is there from the first route with a cache on: an edge without any
+        writes nothing."""
+        if any(route.cache is not None for site in catalog.sites for route in site.routes):
+            self._use()
+
+    def _use(self) -> None:
+        if not self._in_use:
+            self._in_use = True
+            self._journal.load()
+            self._journal.watch()
 
     @property
     def purges(self) -> Purges:
@@ -76,6 +82,7 @@ class KeptAnswers:
 
         :param values: see :meth:`wormhole_tw.http.caching.purges.Purges.add`; each is a purge
         """
+        self._use()
         written = [self._journal.purge(kind, site, value) for value in values]
         self.purged[kind] += len(written)
         self._sweep()
