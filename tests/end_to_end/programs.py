@@ -156,11 +156,18 @@ class Program:
         return self.wait(deadline)
 
     def peak_memory(self) -> int:
-        """The most memory it ever held resident, in bytes (VmHWM)."""
+        """The most memory it ever held resident, in bytes."""
+        return self._memory("VmHWM")
+
+    def resident_memory(self) -> int:
+        """The memory that it holds resident now, in bytes."""
+        return self._memory("VmRSS")
+
+    def _memory(self, which: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{which}:"):
                 return int(line.split()[1]) * 1024
-        raise AssertionError(f"{self.name} has no VmHWM: it has ended")
+        raise AssertionError(f"{self.name} has no {which}: it has ended")
 
     def end(self) -> None:
         """End it whatever state it is in: stopped, hanging, gone."""
