@@ -1,6 +1,7 @@
 """Real programs for the end-to-end tests: started, watched by what they print, and always ended.
 
-Nothing here sleeps.  A test waits for a line of output, for an exit, or for an answer; each with a deadline.
+Nothing here sleeps but :func:`wait_until`.  A test waits for a line of output, for an exit, or for an answer; each with
+a deadline.
 """
 
 from __future__ import annotations
@@ -10,17 +11,29 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests._ports import free_port
 from tests._support import TRANSPORTS
+
+__all__ = [
+    "LINE_DEADLINE",
+    "SRC",
+    "TWISTD",
+    "Program",
+    "Programs",
+    "free_port",
+    "need_program",
+    "programs",
+    "wait_until",
+]
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 LINE_DEADLINE = 30.0
@@ -40,12 +53,22 @@ def need_program(name: str) -> str:
     return path
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def wait_until(
+    true: Callable[[], object], seconds: float = LINE_DEADLINE, *, every: float = 0.02, program: Program | None = None
+) -> float:
+    """Look until it is true, for what nobody tells; fails where it does not come to be so in time.
+
+    :param every: seconds between two looks, 0 where looking waits itself
+    :param program: brings it about: the failure shows what it said, and comes at once where it has ended
+    :returns: the seconds that it took
+    """
+    began = time.monotonic()
+    while not true():
+        said = "" if program is None else f":\n{program.output}"
+        assert program is None or program.running, f"{program.name} has ended, and it never came to be so{said}"
+        assert time.monotonic() - began < seconds, f"it did not come to be so within {seconds:g} s{said}"
+        time.sleep(every)
+    return time.monotonic() - began
 
 
 class Program:
@@ -212,6 +235,10 @@ class Programs:
         """The program started last under this name."""
         return next(program for program in reversed(self._all) if program.name == name)
 
+    def outputs(self) -> str:
+        """What each has said, for whoever wants to know why it did not come up."""
+        return "\n".join(f"--- {program.name} ---\n{program.output}" for program in self._all)
+
     def end_all(self) -> None:
         while self._all:
             self._all.pop().end()
@@ -222,5 +249,9 @@ def programs() -> Iterator[Programs]:
     mine = Programs()
     try:
         yield mine
+    except BaseException as error:
+        # whatever it was (a deadline from outside too): what the programs said is all that tells why
+        error.add_note(mine.outputs())
+        raise
     finally:
         mine.end_all()

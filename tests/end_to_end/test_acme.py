@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from tests._support import FULL, program_environment, sized
 from tests.end_to_end.house import House, open_house, with_tests
 from tests.end_to_end.pebble import Pebble
-from tests.end_to_end.programs import Program, free_port, programs
+from tests.end_to_end.programs import Program, free_port, programs, wait_until
 
 EDGE = "edge.example.com"
 
@@ -333,8 +333,8 @@ def dies_and_goes_on(ca: Pebble, folder: Path, die: str) -> bool:
         again = town.hasty()
         again.wait_for("serves https on", deadline=PATIENCE)
         context = town.trust()
-        wait_until(lambda: town.serves(name, context), again)
-        wait_until(lambda: not list(house.folder.glob("state/acme/*/orders/*.json")), again)
+        wait_until(lambda: town.serves(name, context), PATIENCE, program=again)
+        wait_until(lambda: not list(house.folder.glob("state/acme/*/orders/*.json")), PATIENCE, program=again)
         (file,) = house.folder.glob("state/acme/*/certificates/*.pem")
         pem = file.read_bytes()
         certificate, key = x509.load_pem_x509_certificate(pem), load_pem_private_key(pem, None)
@@ -344,15 +344,6 @@ def dies_and_goes_on(ca: Pebble, folder: Path, die: str) -> bool:
         assert ca.issued() == certificates + 1
         assert ca.program.count("There are now .* accounts in memory") == accounts + 1
         return True
-
-
-def wait_until(there: Callable[[], object], program: Program) -> None:
-    """Wait for what a program brings about without a word."""
-    until = time.monotonic() + PATIENCE
-    while not there():
-        assert program.running, program.output
-        assert time.monotonic() < until, program.output
-        time.sleep(0.05)
 
 
 def _public(of: Any) -> bytes:

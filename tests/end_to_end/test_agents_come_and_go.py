@@ -16,7 +16,7 @@ from tests._support import sized
 from tests.end_to_end.cable import Cable
 from tests.end_to_end.house import OTHER, House, with_tests
 from tests.end_to_end.origin import Call, Origin
-from tests.end_to_end.programs import Program
+from tests.end_to_end.programs import Program, wait_until
 
 
 @contextmanager
@@ -33,14 +33,6 @@ def grace_is_over(house: House) -> None:
     """For 5 s after its start an edge lets requests wait for agents; one that gets its 503 says that it is over."""
     answer = house.get("/", host=OTHER, timeout=15)
     assert (answer.status, answer.reason) == (503, "no-agent")
-
-
-def until(seconds: float, served: Callable[[], bool]) -> float:
-    """Ask again and again until it is true; the seconds that it took. Each asking is a request, answered at once."""
-    began = time.monotonic()
-    while not served():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-    return time.monotonic() - began
 
 
 @pytest.mark.deadline(60)
@@ -64,7 +56,7 @@ def test_killed_503_at_once_and_served_again_when_it_is_back(house: House, origi
         assert time.monotonic() - asked < 1.0
         assert time.monotonic() - killed < 2.0
         agent = house.launch_agent("agent", origin.port)
-        took.append(until(20, lambda: house.get("/").status == 200))
+        took.append(wait_until(lambda: house.get("/").status == 200, 20, every=0))
         house.wait_ready(agent)
     assert min(took) <= 2.0, took
 

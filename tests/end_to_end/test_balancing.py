@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from tests.end_to_end.house import Answer, House, open_house
 from tests.end_to_end.origin import Call, Origin
-from tests.end_to_end.programs import free_port
+from tests.end_to_end.programs import free_port, wait_until
 
 VISITORS = 6
 
@@ -92,15 +92,6 @@ class Crowd:
             each.result()
 
 
-def wait_until(seconds: float, so: Callable[[], bool]) -> float:
-    """The seconds that it took; asking costs nothing."""
-    began = time.monotonic()
-    while not so():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        time.sleep(0.05)
-    return time.monotonic() - began
-
-
 def backend(house: House, **tables: Any) -> None:
     """Say more of the backend ``app``."""
     house.config["backends"][0].update(tables)
@@ -115,11 +106,11 @@ def test_a_backend_that_slows_down_loses_its_traffic_within_seconds(house: House
         house.agent("other", other.port)
         with Crowd(house).at_work() as crowd:
             # both have their part while both are well
-            wait_until(20, lambda: len(crowd.answers) > 200 and 0.2 < crowd.share(b"one", 1.0) < 0.8)
+            wait_until(lambda: len(crowd.answers) > 200 and 0.2 < crowd.share(b"one", 1.0) < 0.8, 20)
             slow.seconds = 1.0
             # the second that is looked at holds nothing from before
             time.sleep(1.2)
-            took = wait_until(15, lambda: crowd.share(b"one", 1.0) < 0.05)
+            took = wait_until(lambda: crowd.share(b"one", 1.0) < 0.05, 15)
         assert took < 10
         assert {status for _, status, _ in crowd.answers} == {200}
 
@@ -265,6 +256,6 @@ def test_a_circuit_breaks_and_mends(town: Town) -> None:
     assert [answer.reason for answer in answers] == [""] * 4 + ["circuit-open"]
     assert town.services["fragile"].calls["/"] == 4
     town.routes["fragile"].status = 200
-    wait_until(30, lambda: town.get("fragile").status == 200)
+    wait_until(lambda: town.get("fragile").status == 200)
     assert town.get("fragile").status == 200
     town.house.edge.wait_for("backend fragile: its circuit is closed again")

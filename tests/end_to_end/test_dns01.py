@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests._support import ROOT, require_program
 from tests.edge.dns01.knot import Knot
 from tests.end_to_end.house import House
 from tests.end_to_end.pebble import Pebble
-from tests.end_to_end.programs import programs
+from tests.end_to_end.programs import programs, wait_until
 
 WILDCARD = "*.preview.example.test"
 BASE = "preview.example.test"
@@ -91,16 +91,8 @@ def status_of(house: House) -> str:
     return done.stdout + done.stderr
 
 
-def until(true: Callable[[], bool], deadline: float = 30.0) -> None:
-    """Look until it is true: for what another program does, and nobody tells."""
-    end = time.monotonic() + deadline
-    while not true():
-        assert time.monotonic() < end, "it never was"
-        time.sleep(0.02)
-
-
 def tidied(knot: Knot) -> None:
-    until(lambda: knot.values(RECORD) == set())
+    wait_until(lambda: knot.values(RECORD) == set())
 
 
 def test_by_dynamic_update(scene: Scene) -> None:
@@ -158,7 +150,7 @@ def waiting_for(scene: Scene) -> Knot:
     house, knot, _ = scene
     proves(scene, rfc2136=updates(knot), propagation_servers=["127.0.0.1:9"], propagation_timeout=600)
     house.start_edge()
-    until(lambda: len(knot.values(RECORD)) == 2)
+    wait_until(lambda: len(knot.values(RECORD)) == 2)
     return knot
 
 
@@ -189,12 +181,12 @@ def test_stopped_while_a_hook_hangs(scene: Scene) -> None:
     pid = house.folder / "pid"
     proves(scene, hook=[str(hook_with(house, f"echo $$ > {pid}.new; mv {pid}.new {pid}; sleep 1000"))])
     edge = house.start_edge()
-    until(pid.exists)
+    wait_until(pid.exists)
     began = time.monotonic()
     assert edge.stop() == 0
     assert time.monotonic() - began < 10
     process = Path(f"/proc/{pid.read_text().strip()}")
-    until(lambda: not process.exists() or ") Z " in (process / "stat").read_text())
+    wait_until(lambda: not process.exists() or ") Z " in (process / "stat").read_text())
 
 
 def test_a_wildcard_without_dns_is_refused(scene: Scene) -> None:

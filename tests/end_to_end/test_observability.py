@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.end_to_end.house import APP, House, open_house
 from tests.end_to_end.origin import Call, Origin
-from tests.end_to_end.programs import TWISTD, free_port
+from tests.end_to_end.programs import TWISTD, free_port, wait_until
 
 SECRETS = [f"hidden-{number}" for number in range(11)]
 
@@ -70,14 +69,6 @@ class Watched:
         file = file or self.log
         wait_until(lambda: file.exists() and file.read_text().count("\n") >= number)
         return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Look again and again, for ten seconds at most."""
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until, "it never came to be so"
-        threading.Event().wait(0.02)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import pytest
 from tests.end_to_end.certificates import Authority
 from tests.end_to_end.fronts import nginx
 from tests.end_to_end.house import APP, House, open_house, with_tests
-from tests.end_to_end.programs import free_port
+from tests.end_to_end.programs import free_port, wait_until
 from tests.end_to_end.test_websocket import echo, talk, websocket_service
 
 pytestmark = pytest.mark.requires_program("nginx", "curl")
@@ -279,12 +279,13 @@ def served_by(web: Web, host: str) -> str:
 
 def eventually(web: Web, host: str, wanted: str) -> list[str]:
     """Ask until it is so; gives all that was answered."""
-    seen = [served_by(web, host)]
-    until = time.monotonic() + 20
-    while seen[-1] != wanted:
-        assert time.monotonic() < until, seen
-        time.sleep(0.1)
+    seen: list[str] = []
+
+    def asked() -> bool:
         seen.append(served_by(web, host))
+        return seen[-1] == wanted
+
+    wait_until(asked, 20, every=0.1)
     return seen
 
 
