@@ -46,6 +46,7 @@ ALIKE = frozenset(
         "end_to_end/test_observability.py",
         "end_to_end/test_one_host_name.py",
         "end_to_end/test_origins.py",
+        "end_to_end/test_programs.py",
         "end_to_end/test_restart.py",
         "end_to_end/test_routing.py",
         "end_to_end/test_sign_in.py",
