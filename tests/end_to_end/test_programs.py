@@ -10,9 +10,13 @@ SAYS = "print('no such key: $.edge', flush=True); input()"
 
 
 def test_who_does_not_come_up_is_heard_whatever_ends_the_waiting() -> None:
-    with pytest.raises(TimeoutError) as caught, programs() as mine:
-        mine.python("edge", "-c", SAYS).wait_for("no such key")
-        raise TimeoutError
+    def comes_up() -> None:
+        with programs() as mine:
+            mine.python("edge", "-c", SAYS).wait_for("no such key")
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError) as caught:
+        comes_up()
     assert caught.value.__notes__[0].startswith("--- edge ---\nno such key: $.edge")
 
 
