@@ -16,6 +16,7 @@ from wormhole_tw.http.forwarding import answer_towards_visitor, interim_towards_
 
 if TYPE_CHECKING:
     from wormhole_tw.control.model import LocalAnswer
+    from wormhole_tw.edge.caching.caching import Caching
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.added import Lines
@@ -39,6 +40,8 @@ class Answering(Flow):
     :ivar edits: changes to the fields of its answer, as its route wants it; None for none
     :ivar besides: what its answer says besides, and no other; gates may add to it
     :ivar added: what its answer gets besides, as its site wants it; None for nothing
+    :ivar caching: its route's cache, where that is still to look at the request or wants to hear of its answer; else None
+    :ivar cache: what the cache had to do with it, one of :data:`wormhole_tw.edge.caching.counting.WORDS`, or empty
     """
 
     __slots__ = (
@@ -49,6 +52,8 @@ class Answering(Flow):
         "added",
         "backend",
         "besides",
+        "cache",
+        "caching",
         "edits",
         "facts",
         "first_byte",
@@ -67,6 +72,8 @@ class Answering(Flow):
     added: AddedFields | None
     backend: str
     besides: Lines
+    cache: str
+    caching: Caching | None
     edits: FieldEdits | None
     facts: ConnectionFacts
     forward: RequestHead | None
@@ -139,6 +146,8 @@ class Answering(Flow):
             self.move(State.SWITCHED)
         else:
             self.move(State.ANSWERING)
+            if self.caching is not None:
+                self.caching.heard(self, head)
             self._complete(answer)
             if head.status >= 400 and self._much_is_left():
                 # an early refusal: the rest of the body is of no use, and the visitor is told so
@@ -167,6 +176,8 @@ class Answering(Flow):
         answer = answer_towards_visitor(head, self._context.date_line)
         if self._translation is not None:
             self._translate(self._translation, answer)
+        if self.caching is not None:
+            self.caching.heard(self, head)
         self._complete(answer)
         if head.status >= 400 and self._much_is_left():
             answer.keep_alive = False

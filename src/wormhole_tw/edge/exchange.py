@@ -86,6 +86,8 @@ class Exchange(Asking):
         self.added = None
         self.edits = None
         self.besides = ()
+        self.cache = ""
+        self.caching = None
         self.local: LocalAnswer | None = None
         self.state = State.NEW
         self.head = None
@@ -159,6 +161,7 @@ class Exchange(Asking):
         self._request_edits = route.request_edits
         self.edits = route.response_edits
         self.besides = way.besides
+        self.caching = way.caching
         self.local = way.answer
         if way.gates is None:
             self.proceed()
@@ -170,6 +173,8 @@ class Exchange(Asking):
         """Nothing stands in its way any more: send it on."""
         if self.local is not None:
             self.answer_locally(self.local)
+            return
+        if self.caching is not None and self.caching.take(self):
             return
         context = self._context
         forward = self.forward
@@ -225,12 +230,12 @@ class Exchange(Asking):
             if route.request_edits is not None:
                 forward = edit_request(forward, route.request_edits)
         gates = None if route.gates is None else context.gates.of(route)
+        caching = None if route.cache is None else context.cache.of(route)
         stack = None
         if route.middleware is not None:
             stack, gates = context.middleware.of(route), gates or ()
-        way = Way(
-            head, catalog, routed.host, route, forward, limits, self.added, gates, routed.answer, routed.besides, stack
-        )
+        added, answer, besides = self.added, routed.answer, routed.besides
+        way = Way(head, catalog, routed.host, route, forward, limits, added, gates, answer, besides, stack, caching)
         if head.common and routed.lasting:
             # who repeats a request on its connection (a poller, an API's client) has the same way again
             facts.way = way
@@ -255,6 +260,20 @@ class Exchange(Asking):
         if self.state is not State.DONE:
             self.give_up("internal", close=True)
             self._visitor.flush()
+
+    # what a cache calls
+
+    @property
+    def outer(self) -> Exchange:
+        """The visitor's exchange: this one, where nothing stands in between."""
+        return self
+
+    def go_alone(self) -> None:
+        """No cache has a part in it any more: send it on, as it came."""
+        self._connection = None
+        self._held = []
+        self.proceed()
+        self.flush()
 
     # what the search for an upstream calls
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.catalog import Catalog
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.model import AddedFields, LocalAnswer, Route, Site
+    from wormhole_tw.edge.caching.caching import Caching
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.interfaces import IGate
@@ -57,6 +58,7 @@ class Way(NamedTuple):
     :ivar answer: what the edge answers itself, where it does
     :ivar besides: what its answer says besides
     :ivar stack: the middleware that it goes through behind them, or None; where there is some, ``gates`` is no None
+    :ivar caching: the cache of its route; None for none
     """
 
     head: RequestHead
@@ -70,6 +72,7 @@ class Way(NamedTuple):
     answer: LocalAnswer | None = None
     besides: Lines = ()
     stack: Stack | None = None
+    caching: Caching | None = None
 
 
 def _refuse(reason: str) -> NoReturn:

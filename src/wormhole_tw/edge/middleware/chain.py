@@ -21,7 +21,7 @@ from zope.interface import implementer
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstreamRequest
 from wormhole_tw.edge.middleware.call import Call, failed
 from wormhole_tw.edge.middleware.entry import driven
-from wormhole_tw.edge.middleware.service_call import WINDOW, InnerExchange, ServiceCall
+from wormhole_tw.edge.middleware.service_call import WINDOW, ServiceCall
 from wormhole_tw.errors import HttpError, NextFailed
 from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
 from wormhole_tw.http.forwarding import trailers_onwards
@@ -31,6 +31,7 @@ from wormhole_tw.middleware.body import Pieces, Pipe, Whole
 
 if TYPE_CHECKING:
     from wormhole_tw.edge.exchange import Exchange
+    from wormhole_tw.edge.inner import InnerExchange
     from wormhole_tw.edge.middleware.entry import Entry
 
 __all__ = ["HELD", "Chain", "enter_chain"]

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
-from wormhole_tw.edge.answers import ANSWERS
-from wormhole_tw.edge.exchange import Exchange
-from wormhole_tw.edge.interfaces import IAnswerHandler, IVisitor
-from wormhole_tw.edge.states import BEFORE_ANSWER, State
+from wormhole_tw.edge.inner import InnerExchange
+from wormhole_tw.edge.interfaces import IVisitor
+from wormhole_tw.edge.states import State
 from wormhole_tw.errors import NextFailed
 from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
-from wormhole_tw.http.forwarding import fields_of_answer, interim_towards_visitor, trailers_onwards
 from wormhole_tw.http.targets import normalise_target
 from wormhole_tw.middleware import Headers, Request, Response
 from wormhole_tw.middleware.body import Body as ReadableBody
@@ -23,11 +21,10 @@ from wormhole_tw.middleware.messages import response_of_service
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocol
 
-    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.middleware.chain import Chain
-    from wormhole_tw.http.added import Lines
 
-__all__ = ["WINDOW", "InnerExchange", "ServiceCall"]
+__all__ = ["WINDOW", "ServiceCall"]
 
 WINDOW = 64 * 1024
 """Octets of a body that a middleware makes which may be on their way to the service before it is asked for more."""
@@ -37,115 +34,6 @@ _PIECE = 64 * 1024
 
 
 _WITH_BODY = (b"POST", b"PUT", b"PATCH")
-
-
-@implementer(IAnswerHandler)
-class InnerExchange(Exchange):
-    """The service's part of an exchange: everything from dispatch on.  What is counted, logged and added to answers is
-    the outer one's."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, context: EdgeContext, call: ServiceCall, outer: Exchange, forward: RequestHead) -> None:
-        super().__init__(context, call)
-        self._call = call
-        self.facts = outer.facts
-        self.limits = outer.limits
-        self.host = outer.host
-        self.head = outer.head
-        self.backend = outer.backend
-        self.request_id = outer.request_id
-        self.site = outer.site
-        self.route = outer.route
-        self.selection = outer.selection
-        self.forward = forward
-        if forward.framing is Framing.NONE:
-            self._trailers = End()
-
-    def on_head(self, head: ResponseHead) -> None:
-        """See IAnswerHandler: the head as the service sent it, without what belongs to its connection."""
-        self._held = None
-        self.status = head.status
-        if self.standing is not None:
-            self.fared(self._context.timers.seconds(), head.status)
-        self.move(State.SWITCHED if head.status == 101 else State.ANSWERING)
-        self._visitor.send(self._told(head))
-
-    def on_answer(self, head: ResponseHead, body: bytes) -> None:
-        """See IAnswerHandler."""
-        self.move(State.ANSWERING)
-        self._connection = None
-        self.status = head.status
-        self.sent = len(body)
-        if self.standing is not None:
-            self.fared(self._context.timers.seconds(), head.status)
-        # over before it is heard: who hears it may end this exchange with its chain
-        self._done()
-        self._visitor.answer(self._told(head), body)
-        self._visitor.flush()
-
-    def on_end(self, event: End) -> None:
-        """See IAnswerHandler."""
-        self._connection = None
-        self._done()
-        self._visitor.send(End(trailers_onwards(event.trailers)) if event.trailers else event)
-
-    def stick(self, cookie: bytes) -> None:
-        """See Seeker."""
-        self._call.outer.stick(cookie)
-
-    def on_informational(self, head: InformationalHead) -> None:
-        """See IAnswerHandler."""
-        if self.state is State.SENDING:
-            interim = interim_towards_visitor(head)
-            if self._translation is not None:
-                self._translate(self._translation, interim)
-            self._visitor.send(interim)
-
-    def _told(self, head: ResponseHead) -> ResponseHead:
-        """As a middleware reads it: an origin's own names are the visitor's already."""
-        answer = fields_of_answer(head)
-        if self._translation is not None:
-            self._translate(self._translation, answer)
-        return answer
-
-    def give_up(
-        self,
-        reason: str,
-        *,
-        status: int | None = None,
-        message: str | None = None,
-        close: bool = False,
-        code: int | None = None,
-        fields: Lines = (),
-    ) -> None:
-        """Tell the middleware, in the place of a visitor."""
-        if self.state is State.DONE:
-            return
-        self.reason = reason
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.cancel()
-        begun = self.state not in BEFORE_ANSWER
-        self._done()
-        if begun:
-            self._visitor.truncate(code)
-        else:
-            answer = ANSWERS.get(reason)
-            status = status or (answer.status if answer is not None else 502)
-            text = message or (answer.message if answer is not None else "The service gave no answer.")
-            self._call.failed(NextFailed(status, reason, text))
-
-    def _done(self) -> None:
-        """What the outer one does once for a request is not done here."""
-        if self.state is State.DONE:
-            return  # the end of a switched connection comes from both sides at once
-        self.move(State.DONE)
-        if self._search is not None:
-            self._search.stop()
-        self._held = None
-        if self.standing is not None:
-            self.left()
 
 
 @implementer(IVisitor)
@@ -200,7 +88,8 @@ class ServiceCall:
         forward = self._forward(request)
         source = request.body._source
         source.claim()
-        inner = self._inner = InnerExchange(chain.context, self, chain.outer, forward)
+        inner = self._inner = InnerExchange(chain.context, self, self, chain.outer, forward)
+        inner.caching = chain.outer.caching
         inner.proceed()
         if source is chain.incoming:
             chain.connect(inner)
