@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 
@@ -32,6 +32,7 @@ from wormhole_tw.http.memo import remember
 __all__ = [
     "VisitorFacts",
     "answer_towards_visitor",
+    "at_authority",
     "ends_here",
     "fields_of_answer",
     "interim_towards_visitor",
@@ -298,6 +299,21 @@ def _onward_request(head: RequestHead, target: bytes, facts: VisitorFacts) -> Re
         head.expect_continue,
         head.upgrade,
     )
+
+
+def at_authority(head: RequestHead, facts: VisitorFacts, authority: bytes) -> RequestHead:
+    """A request as it goes on, with its host and port spelt in another way, in every field of ours that tells them.
+
+    What a trusted proxy told of the host that its visitor asked for stays.
+
+    :param head: of :func:`request_towards_origin`
+    :param authority: another spelling of the same
+    """
+    fields = head.fields
+    if facts.host is None:
+        own = {b"X-Forwarded-Host": authority, b"Forwarded": _forwarded(facts, authority)}
+        fields = [(name, own.get(name, value)) for name, value in fields]
+    return replace(head, authority=authority, fields=fields, common=False)
 
 
 _MAX_FORWARDS = b"max-forwards"
