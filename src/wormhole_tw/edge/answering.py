@@ -17,6 +17,7 @@ from wormhole_tw.http.forwarding import answer_towards_visitor, interim_towards_
 if TYPE_CHECKING:
     from wormhole_tw.control.model import LocalAnswer
     from wormhole_tw.edge.caching.caching import Caching
+    from wormhole_tw.edge.caching.hearing import Hearing
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.added import Lines
@@ -73,7 +74,7 @@ class Answering(Flow):
     backend: str
     besides: Lines
     cache: str
-    caching: Caching | None
+    caching: Caching | Hearing | None
     edits: FieldEdits | None
     facts: ConnectionFacts
     forward: RequestHead | None

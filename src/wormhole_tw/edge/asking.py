@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.gating import GateWalk
     from wormhole_tw.edge.mirror import Copy
     from wormhole_tw.http.edits import FieldEdits
+    from wormhole_tw.http.events import ResponseHead
 
 __all__ = ["REPLAY_LIMIT", "WHOLE_WITH_HEAD", "Asking", "too_large"]
 
@@ -115,6 +116,13 @@ class Asking(Answering):
             connection.send(self._trailers)
         if connection.writable:
             self._took_body()
+
+
+    def answer_kept(self, head: ResponseHead, body: bytes) -> None:
+        """A cache has the whole answer."""
+        self._translation = None
+        self.move(State.SENDING)
+        self.on_answer(head, body)
 
 
 def too_large() -> HttpError:

@@ -1,0 +1,181 @@
+"""What the caches of all routes share: the store, the fetches that run, what was purged, and what is counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from wormhole_tw.edge.caching.asking import Place, place_of
+from wormhole_tw.edge.caching.caching import Caching
+from wormhole_tw.edge.caching.counting import CacheCounters
+from wormhole_tw.edge.caching.notes import Unstorable, Voids
+from wormhole_tw.http.caching.purges import Purges
+
+if TYPE_CHECKING:
+    from wormhole_tw.control.catalog import Catalog
+    from wormhole_tw.control.model import Route
+    from wormhole_tw.edge.caching.asking import Asked
+    from wormhole_tw.edge.caching.fetch import Fetch
+    from wormhole_tw.edge.caching.usage import Usage
+    from wormhole_tw.edge.context import EdgeContext
+    from wormhole_tw.edge.interfaces import ICacheStore
+    from wormhole_tw.http.caching import Stored
+
+__all__ = ["EdgeCache"]
+
+log = Logger()
+
+
+class EdgeCache:
+    """The cache of an edge.  Routes have it as :class:`~wormhole_tw.edge.caching.caching.Caching`, made anew with every
+    catalog; what is kept, what runs and what was purged stays.
+
+    :ivar store: where answers are
+    :ivar purges: what was purged
+    :ivar counters: what was done
+    :ivar voids: what unsafe requests have changed
+    :ivar unstorable: keys whose answers are not kept
+    """
+
+    __slots__ = (
+        "_fetches",
+        "_of",
+        "_open",
+        "_running",
+        "_sweep_wanted",
+        "_sweeping",
+        "_unsubscribe",
+        "context",
+        "counters",
+        "purges",
+        "store",
+        "turn",
+        "unstorable",
+        "voids",
+        "wall",
+    )
+
+    def __init__(self, context: EdgeContext, store: ICacheStore, purges: Purges | None = None) -> None:
+        self.context = context
+        self.store = store
+        self.purges = Purges() if purges is None else purges
+        self.counters = CacheCounters()
+        self.voids = Voids()
+        self.unstorable = Unstorable(context.timers.seconds)
+        self.turn = context.turn
+        self.wall = context.wall
+        self._fetches: dict[bytes, list[Fetch]] = {}  # those that others may join, by group
+        self._running: set[Fetch] = set()
+        self._of: dict[int, Caching] = {}  # by the identity of the current catalog's routes
+        self._sweeping: Deferred[int] | None = None
+        self._sweep_wanted = False
+        self._open = True
+        self._take_over(context.catalogs.current)
+        self._unsubscribe = context.catalogs.subscribe(self._take_over)
+
+    def of(self, route: Route) -> Caching:
+        """The cache of a route of the current catalog, which has one."""
+        return self._of[id(route)]
+
+    def _take_over(self, catalog: Catalog) -> None:
+        self._of = {
+            id(route): Caching(self, route, route.cache)
+            for site in catalog.sites
+            for route in site.routes
+            if route.cache is not None
+        }
+
+    # fetches
+
+    def began(self, fetch: Fetch) -> None:
+        """One is on its way."""
+        self._running.add(fetch)
+        if fetch.shared:
+            self._fetches.setdefault(fetch.asked.group, []).append(fetch)
+
+    def closed(self, fetch: Fetch) -> None:
+        """Nobody may join it any more."""
+        group = fetch.asked.group
+        fetches = self._fetches.get(group)
+        if fetches is not None and fetch in fetches:
+            fetches.remove(fetch)
+            if not fetches:
+                del self._fetches[group]
+
+    def ended(self, fetch: Fetch) -> None:
+        """It is over."""
+        self.closed(fetch)
+        self._running.discard(fetch)
+
+    def running(self, asked: Asked) -> Fetch | None:
+        """One that a request may wait for."""
+        for fetch in self._fetches.get(asked.group, ()):
+            if fetch.takes(asked):
+                return fetch
+        return None
+
+    # what is void
+
+    def voided(self, place: Place, requested: float) -> bool:
+        """Whether an unsafe request has made void what was asked for then."""
+        return self.voids.covers(place.site, place.host, place.target, requested)
+
+    def is_void(self, place: Place, stored: Stored) -> bool:
+        """Whether an answer was purged, or made void, since its fetch began."""
+        if stored.born < self.purges.clock and self.purges.covers(
+            place.site, place.host.encode(), place.target, stored.tags, stored.born
+        ):
+            return True
+        return self.voided(place, stored.requested)
+
+    def purge(self, kind: str, site: str, value: bytes) -> int:
+        """Declare answers void, from the next request on; what they take is reclaimed in the background.
+
+        :param kind: ``url``, ``prefix``, ``tag`` or ``site``: see :meth:`~wormhole_tw.http.caching.purges.Purges.add`
+        :param site: the name of the site, or an empty string for every one
+        :returns: the purge's number
+        :raises MisuseError: there is no such kind, or a value is missing, or is one too many
+        """
+        clock = self.purges.add(kind, site, value, self.wall()).clock
+        self._sweep()
+        return clock
+
+    def _sweep(self) -> None:
+        if self._sweeping is not None:
+            self._sweep_wanted = True  # what it has gone past already may be void now
+            return
+        self._sweep_wanted = False
+        sweeping = self._sweeping = self.store.sweep(self._is_gone)
+        sweeping.addBoth(self._swept)
+        sweeping.addErrback(lambda failure: log.failure("what was purged could not be reclaimed", failure))
+
+    def _is_gone(self, key: bytes, stored: Stored) -> bool:
+        return self.is_void(place_of(key), stored)
+
+    def _swept(self, result: object) -> object:
+        self._sweeping = None
+        if self._sweep_wanted and self._open:
+            self._sweep()
+        return result
+
+    # its end
+
+    def usage(self) -> tuple[Usage, ...]:
+        """What the store holds, one for each place."""
+        return self.store.usage()
+
+    def stop(self) -> None:
+        """End what runs; calling it twice does no harm."""
+        if self._open:
+            self._open = False
+            self._unsubscribe()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for fetch in list(self._running):
+            fetch.stop()
+
+    def close(self) -> Deferred[None]:
+        """Let go of the store; :meth:`stop` came before."""
+        return self.store.close()
