@@ -41,7 +41,7 @@ class Answering(Flow):
     :ivar edits: changes to the fields of its answer, as its route wants it; None for none
     :ivar besides: what its answer says besides, and no other; gates may add to it
     :ivar added: what its answer gets besides, as its site wants it; None for nothing
-    :ivar caching: its route's cache, where that is still to look at the request or wants to hear of its answer; else None
+    :ivar caching: its route's cache, where that is still to look at the request, or wants to hear of its answer
     :ivar cache: what the cache had to do with it, one of :data:`wormhole_tw.edge.caching.counting.WORDS`, or empty
     """
 
@@ -96,6 +96,10 @@ class Answering(Flow):
         """Answer with an error."""
         raise NotImplementedError
 
+    def heard(self, head: ResponseHead) -> None:
+        """Its answer has begun, and there is :attr:`caching`."""
+        raise NotImplementedError
+
     def move(self, state: State) -> None:
         """Go to a state; the table allows it, or there is a bug here."""
         if state not in MOVES[self.state]:
@@ -148,7 +152,7 @@ class Answering(Flow):
         else:
             self.move(State.ANSWERING)
             if self.caching is not None:
-                self.caching.heard(self, head)
+                self.heard(head)
             self._complete(answer)
             if head.status >= 400 and self._much_is_left():
                 # an early refusal: the rest of the body is of no use, and the visitor is told so
@@ -178,7 +182,7 @@ class Answering(Flow):
         if self._translation is not None:
             self._translate(self._translation, answer)
         if self.caching is not None:
-            self.caching.heard(self, head)
+            self.heard(head)
         self._complete(answer)
         if head.status >= 400 and self._much_is_left():
             answer.keep_alive = False

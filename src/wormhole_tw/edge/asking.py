@@ -117,7 +117,6 @@ class Asking(Answering):
         if connection.writable:
             self._took_body()
 
-
     def answer_kept(self, head: ResponseHead, body: bytes) -> None:
         """A cache has the whole answer."""
         self._translation = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from wormhole_tw.control.limits import Limits, SiteLimits
 from wormhole_tw.edge.answers import HttpDate
+from wormhole_tw.edge.caching.cache import EdgeCache
 from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
 from wormhole_tw.edge.gates import Gates
@@ -90,6 +91,7 @@ class EdgeContext:
     """What accept, listener and exchange need.
 
     :ivar awaited: token → what a CA is to find under it on a plain listener (HTTP-01); None where no CA asks
+    :ivar cache: what routes with a cache do with what is kept
     :ivar addresses: visitors' connections by what counts of the address, where that has a limit
     :ivar chance: a number from 0 to 1, without 1
     :ivar catalogs: the current catalog; an exchange keeps the route and the limits that it found in it
@@ -118,6 +120,7 @@ class EdgeContext:
     __slots__ = (
         "addresses",
         "awaited",
+        "cache",
         "catalogs",
         "chance",
         "connections",
@@ -172,6 +175,7 @@ class EdgeContext:
     ) -> None:
         """
         :param region: where the edge is
+        :param kept: where answers are kept; None where no route has a cache
         :param random: where balancing takes its chance from
         :param wall: seconds since 1970, for ``Date``
         """
@@ -221,6 +225,7 @@ class EdgeContext:
         self.password_checks = PasswordChecks()
         self.gates = Gates(self)
         self.middleware = Middlewares(timers)
+        self.cache = EdgeCache(self)
 
     def date_line(self) -> tuple[bytes, bytes]:
         """The ``Date`` of now."""
@@ -250,6 +255,7 @@ class EdgeContext:
         self.draining = True
         self.dispatch.close()
         self.gates.close()
+        self.cache.stop()
         for connection in list(self.connections):
             connection.abort()
         self.pool.abort()

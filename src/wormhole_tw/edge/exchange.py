@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.mirror import Copy
     from wormhole_tw.http.added import Lines
     from wormhole_tw.http.edits import FieldEdits
+    from wormhole_tw.http.events import ResponseHead
     from wormhole_tw.net.timers import Timer
 
 __all__ = ["Exchange"]
@@ -267,6 +268,11 @@ class Exchange(Asking):
     def outer(self) -> Exchange:
         """The visitor's exchange: this one, where nothing stands in between."""
         return self
+
+    def heard(self, head: ResponseHead) -> None:
+        """See Answering."""
+        if self.caching is not None:
+            self.caching.heard(self, head)
 
     def go_alone(self) -> None:
         """No cache has a part in it any more: send it on, as it came."""

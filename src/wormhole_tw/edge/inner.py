@@ -75,7 +75,7 @@ class InnerExchange(Exchange):
             self.fared(self._context.timers.seconds(), head.status)
         self.move(State.SWITCHED if head.status == 101 else State.ANSWERING)
         if self.caching is not None:
-            self.caching.heard(self, head)
+            self.heard(head)
         self._visitor.send(self._told(head))
 
     def on_answer(self, head: ResponseHead, body: bytes) -> None:
@@ -87,7 +87,7 @@ class InnerExchange(Exchange):
         if self.standing is not None:
             self.fared(self._context.timers.seconds(), head.status)
         if self.caching is not None:
-            self.caching.heard(self, head)
+            self.heard(head)
         # over before it is heard: who hears it may end this exchange with its chain
         self._done()
         self._visitor.answer(self._told(head), body)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wormhole_tw.http.caching.keying import IgnoredQuery
     from wormhole_tw.http.events import Fields, RequestHead
 
-__all__ = ["Asked", "Place", "ask", "key_of", "place_of"]
+__all__ = ["Asked", "Place", "ask", "key_of"]
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -193,12 +193,6 @@ class Asked:
         self.place = place
         self.key = key
         self.group = group
-
-
-def place_of(key: bytes) -> Place:
-    """The beginning of a key."""
-    site, scheme, host, target, _ = key.split(b"\0", 4)
-    return Place(site.decode(), scheme.decode(), host.decode(), target)
 
 
 def key_of(parts: Collection[bytes]) -> bytes | None:

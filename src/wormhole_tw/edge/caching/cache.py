@@ -1,39 +1,32 @@
-"""What the caches of all routes share: the store, the fetches that run, what was purged, and what is counted."""
+"""What the caches of all routes share: where answers are kept, the fetches that run, what is void, what is counted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-
-from wormhole_tw.edge.caching.asking import Place, place_of
 from wormhole_tw.edge.caching.caching import Caching
 from wormhole_tw.edge.caching.counting import CacheCounters
 from wormhole_tw.edge.caching.notes import Unstorable, Voids
-from wormhole_tw.http.caching.purges import Purges
 
 if TYPE_CHECKING:
     from wormhole_tw.control.catalog import Catalog
     from wormhole_tw.control.model import Route
-    from wormhole_tw.edge.caching.asking import Asked
+    from wormhole_tw.edge.caching.asking import Asked, Place
     from wormhole_tw.edge.caching.fetch import Fetch
-    from wormhole_tw.edge.caching.usage import Usage
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.interfaces import ICacheStore
     from wormhole_tw.http.caching import Stored
+    from wormhole_tw.http.caching.purges import Purges
 
 __all__ = ["EdgeCache"]
-
-log = Logger()
 
 
 class EdgeCache:
     """The cache of an edge.  Routes have it as :class:`~wormhole_tw.edge.caching.caching.Caching`, made anew with every
-    catalog; what is kept, what runs and what was purged stays.
+    catalog; what is kept (``context.kept``) and what runs stays.
 
-    :ivar store: where answers are
-    :ivar purges: what was purged
+    :ivar store: where answers are kept
+    :ivar purges: what was purged of them
     :ivar counters: what was done
     :ivar voids: what unsafe requests have changed
     :ivar unstorable: keys whose answers are not kept
@@ -44,8 +37,6 @@ class EdgeCache:
         "_of",
         "_open",
         "_running",
-        "_sweep_wanted",
-        "_sweeping",
         "_unsubscribe",
         "context",
         "counters",
@@ -57,10 +48,11 @@ class EdgeCache:
         "wall",
     )
 
-    def __init__(self, context: EdgeContext, store: ICacheStore, purges: Purges | None = None) -> None:
+    store: ICacheStore
+    purges: Purges
+
+    def __init__(self, context: EdgeContext) -> None:
         self.context = context
-        self.store = store
-        self.purges = Purges() if purges is None else purges
         self.counters = CacheCounters()
         self.voids = Voids()
         self.unstorable = Unstorable(context.timers.seconds)
@@ -69,8 +61,6 @@ class EdgeCache:
         self._fetches: dict[bytes, list[Fetch]] = {}  # those that others may join, by group
         self._running: set[Fetch] = set()
         self._of: dict[int, Caching] = {}  # by the identity of the current catalog's routes
-        self._sweeping: Deferred[int] | None = None
-        self._sweep_wanted = False
         self._open = True
         self._take_over(context.catalogs.current)
         self._unsubscribe = context.catalogs.subscribe(self._take_over)
@@ -80,6 +70,9 @@ class EdgeCache:
         return self._of[id(route)]
 
     def _take_over(self, catalog: Catalog) -> None:
+        kept = self.context.kept
+        if kept is not None:
+            self.store, self.purges = kept.store, kept.purges
         self._of = {
             id(route): Caching(self, route, route.cache)
             for site in catalog.sites
@@ -130,52 +123,12 @@ class EdgeCache:
             return True
         return self.voided(place, stored.requested)
 
-    def purge(self, kind: str, site: str, value: bytes) -> int:
-        """Declare answers void, from the next request on; what they take is reclaimed in the background.
-
-        :param kind: ``url``, ``prefix``, ``tag`` or ``site``: see :meth:`~wormhole_tw.http.caching.purges.Purges.add`
-        :param site: the name of the site, or an empty string for every one
-        :returns: the purge's number
-        :raises MisuseError: there is no such kind, or a value is missing, or is one too many
-        """
-        clock = self.purges.add(kind, site, value, self.wall()).clock
-        self._sweep()
-        return clock
-
-    def _sweep(self) -> None:
-        if self._sweeping is not None:
-            self._sweep_wanted = True  # what it has gone past already may be void now
-            return
-        self._sweep_wanted = False
-        sweeping = self._sweeping = self.store.sweep(self._is_gone)
-        sweeping.addBoth(self._swept)
-        sweeping.addErrback(lambda failure: log.failure("what was purged could not be reclaimed", failure))
-
-    def _is_gone(self, key: bytes, stored: Stored) -> bool:
-        return self.is_void(place_of(key), stored)
-
-    def _swept(self, result: object) -> object:
-        self._sweeping = None
-        if self._sweep_wanted and self._open:
-            self._sweep()
-        return result
-
     # its end
-
-    def usage(self) -> tuple[Usage, ...]:
-        """What the store holds, one for each place."""
-        return self.store.usage()
 
     def stop(self) -> None:
         """End what runs; calling it twice does no harm."""
         if self._open:
             self._open = False
             self._unsubscribe()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
         for fetch in list(self._running):
             fetch.stop()
-
-    def close(self) -> Deferred[None]:
-        """Let go of the store; :meth:`stop` came before."""
-        return self.store.close()

@@ -10,6 +10,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
+
 from wormhole_tw.control.access import BasicRule, SignInRule, TokenRule
 from wormhole_tw.edge.caching.asking import Asked, ask
 from wormhole_tw.edge.caching.fetch import Fetch
@@ -100,7 +102,7 @@ class Caching:
         exchange.caching = None
         cache = self.cache
         found = cache.store.find(asked.key)
-        if type(found) is tuple:
+        if not isinstance(found, Deferred):
             if len(found) == 1:
                 kept = found[0]
                 ready = kept.prepared
@@ -125,7 +127,7 @@ class Caching:
                 return True
         reader = Reader(self, exchange, asked)
         exchange.hand_to(reader)
-        if type(found) is tuple:
+        if not isinstance(found, Deferred):
             self.seek(reader, found)
         else:
             reader.await_found(found)
@@ -196,7 +198,7 @@ class Caching:
     def look_up(self, reader: Reader) -> None:
         """Look for what a request may be answered with."""
         found = self.cache.store.find(reader.asked.key)
-        if type(found) is tuple:
+        if not isinstance(found, Deferred):
             self.seek(reader, found)
         else:
             reader.await_found(found)
@@ -207,11 +209,11 @@ class Caching:
         question = asked.question
         now = cache.wall()
         live = []
-        for kept in found:
-            if cache.is_void(asked.place, kept.stored):
-                cache.store.remove(kept)
+        for one in found:
+            if cache.is_void(asked.place, one.stored):
+                cache.store.remove(one)
             else:
-                live.append(kept)
+                live.append(one)
         kept = select(question, live) if live else None
         reader.stale, after = None, None
         if kept is None:
@@ -236,8 +238,7 @@ class Caching:
                         self._revalidate_behind(reader, kept)
                     return
                 reader.why, after = Forwarded.PARTIAL, kept
-        directives = question.directives
-        if b"only-if-cached" in directives and b"only-if-cached" not in policy.ignore_request:
+        if question.only_if_cached(policy):
             reader.fail("not-cached", 504, _NOT_KEPT)
         elif question.head:
             # an answer to HEAD is not stored, but it may tell of what is
@@ -328,7 +329,7 @@ class Caching:
             return
         cache.store.refresh(kept, fresh)
         for reader in readers:
-            reader.guarded(lambda reader=reader: self._give_confirmed(reader, kept, fresh))  # type: ignore[misc]
+            reader.guarded(self._give_confirmed, reader, kept, fresh)
 
     def _give_confirmed(self, reader: Reader, kept: IKept, stored: Stored) -> None:
         now = self.cache.wall()
@@ -355,7 +356,7 @@ class Caching:
             return False
         now = self.cache.wall()
         question = reader.asked.question
-        if not usable_on_error(question, kept.stored, now):
+        if not usable_on_error(question, kept.stored, self.settings.policy, now):
             return False
         answer = serve(question, kept.stored, kept.size, now)
         if answer is None:

@@ -8,22 +8,22 @@ that cannot be stored is the first one's alone, at that one's pace; the others g
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from zope.interface import implementer
 
+from wormhole_tw.edge.caching.coming import TAIL, Coming
+from wormhole_tw.edge.caching.delivering import begin_for, give_whole
 from wormhole_tw.edge.inner import InnerExchange
-from wormhole_tw.edge.interfaces import IKeeping, IKept, IVisitor
+from wormhole_tw.edge.interfaces import IKept, IVisitor
 from wormhole_tw.edge.states import State
 from wormhole_tw.errors import NextFailed
-from wormhole_tw.http.caching import Refusal, Stored, continues, selected_by, serve, storable, told, wanted
+from wormhole_tw.http.caching import Refusal, Stored, continues, selected_by, storable
 from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead, RequestHead, ResponseHead
 from wormhole_tw.structs import replace
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol
 
     from wormhole_tw.edge.caching.asking import Asked
@@ -33,16 +33,7 @@ if TYPE_CHECKING:
     from wormhole_tw.http.events import Fields
     from wormhole_tw.net.timers import Timer
 
-__all__ = ["BEHIND", "LITTLE", "TAIL", "Fetch"]
-
-log = Logger()
-
-TAIL = 256 * 1024
-"""Octets of an answer that are held here: what the fastest wait for; and where nothing is stored, all that is ahead of
-the slowest."""
-
-BEHIND = 1024 * 1024
-"""Octets that may wait for the disk before no more is read from the origin."""
+__all__ = ["ABANDONED", "LITTLE", "Fetch"]
 
 LITTLE = 1024 * 1024
 """Octets of an answer that are still to come for which a fetch goes on though nobody waits any more."""
@@ -63,6 +54,8 @@ class Fetch:
     :ivar requested: epoch seconds when it began
     :ivar first: the reader that it began for, whose answer it is where it cannot be stored; None where that has left
     :ivar shared: others may wait for it, too
+    :ivar after: a span of it that is kept already
+    :ivar head: of its answer, as it came; None before
     :ivar stored: the record of its answer, once that has begun and is stored
     :ivar complete: all has come
     """
@@ -70,30 +63,25 @@ class Fetch:
     hands_over = False
 
     __slots__ = (
-        "_after",
         "_cache",
         "_caching",
         "_catching_up",
-        "_head",
+        "_coming",
         "_held_up",
         "_inner",
-        "_keeping",
-        "_outgrown",
         "_over",
         "_readers",
         "_settled",
-        "_size",
-        "_tail",
-        "_tail_start",
         "_timer",
-        "_total",
         "_trailers",
+        "after",
         "asked",
         "born",
         "complete",
         "facts",
         "first",
         "forward",
+        "head",
         "outer",
         "requested",
         "shared",
@@ -135,14 +123,9 @@ class Fetch:
         self.complete = False
         self._inner: InnerExchange | None = None
         self._readers: list[Reader] = [] if first is None else [first]
-        self._head: ResponseHead | None = None
-        self._after = after
-        self._keeping: IKeeping | None = None
-        self._outgrown = False  # no more of it is kept
-        self._total = 0  # octets before which all has come
-        self._tail: deque[bytes] = deque()
-        self._tail_start = 0
-        self._size = 0  # of the tail
+        self.head: ResponseHead | None = None
+        self.after = after
+        self._coming = Coming(None, 0)
         self._held_up = False  # the origin has to wait for us
         self._catching_up = False
         self._trailers: Fields = []
@@ -174,7 +157,7 @@ class Fetch:
         reader.join(self)
         self._readers.append(reader)
         if self.stored is not None:
-            self._begin_for(reader)
+            begin_for(self, reader)
 
     def left(self, reader: Reader) -> None:
         """One has what it wanted, or wants nothing any more."""
@@ -201,8 +184,8 @@ class Fetch:
     def _alone(self) -> None:
         """Nobody waits: let it end by itself where that is soon."""
         stored = self.stored
-        if stored is not None and self._keeping is not None and not self._outgrown and stored.length is not None:
-            left = stored.length - stored.first - self._total
+        if stored is not None and self._coming.stores and stored.length is not None:
+            left = stored.length - stored.first - self._coming.total
             if left <= LITTLE:
                 self._watch()
                 return
@@ -233,11 +216,11 @@ class Fetch:
 
     def _settle(self, *, keep: bool) -> None:
         """What came in stays, or goes."""
-        keeping = self._keeping
+        keeping = self._coming.keeping
         if keeping is None or self._settled:
             return
         self._settled = True
-        if not keep or self._outgrown or self._is_void():
+        if not keep or not self._coming.stores or self._is_void():
             keeping.abandon()
         elif self.complete:
             keeping.commit()
@@ -270,14 +253,13 @@ class Fetch:
     @property
     def writable(self) -> bool:
         """See IVisitor."""
-        keeping = self._keeping
-        if keeping is not None and not self._outgrown:
-            room = keeping.behind < BEHIND
-            if not room and not self._catching_up:
-                self._catching_up = True
-                keeping.caught_up().addCallback(self._caught_up)
-        else:
-            room = self._size < TAIL
+        coming = self._coming
+        room = coming.room
+        if not room and coming.stores and not self._catching_up:
+            keeping = coming.keeping
+            assert keeping is not None
+            self._catching_up = True
+            keeping.caught_up().addCallback(self._caught_up)
         if not room:
             self._held_up = True
         return room
@@ -303,21 +285,18 @@ class Fetch:
         self._begun(head, body)
         if self._over:
             return
-        if self.stored is None:
+        if not self._coming.stores:
             if body:
                 self._more(body)
             self._whole()
             return
-        self._total = len(body)
-        keeping = self._keeping
-        assert keeping is not None
-        keeping.write(body)
+        self._coming.add(body)
         self.complete = True
         self._settle(keep=True)
         self._finish(part=False)
         readers, self._readers = self._readers, []
         for reader in readers:
-            reader.guarded(lambda reader=reader: self._give_whole(reader, body))
+            reader.guarded(give_whole, self, reader, body)
 
     def flush(self) -> None:
         """See IVisitor."""
@@ -349,7 +328,7 @@ class Fetch:
 
     def _begun(self, head: ResponseHead, body: bytes | None) -> None:
         cache, caching = self._cache, self._caching
-        self._head = head
+        self.head = head
         self._note()
         if head.status == 304 and self.stale:
             readers, self._readers = self._readers, []
@@ -358,7 +337,7 @@ class Fetch:
             return
         if caching.failing(head) and self._is_over_by(head):
             return
-        if self._after is not None and not self._goes_on(head):
+        if self.after is not None and not self._goes_on(head):
             return
         received = cache.wall()
         verdict = storable(self.asked.question, head, caching.settings.policy, self.requested, received, self.born)
@@ -372,10 +351,10 @@ class Fetch:
         expected = len(body) if body is not None else head.length if head.framing is Framing.LENGTH else None
         if head.framing is Framing.NONE:
             expected = 0
-        keeping = self._keeping = cache.store.begin(self.asked.key, verdict, expected, self._after)
-        if keeping is not None and self._after is not None:
-            self.stored = replace(verdict, first=self._after.stored.first)
-            self._total = self._tail_start = keeping.size
+        keeping = cache.store.begin(self.asked.key, verdict, expected, self.after)
+        self._coming = Coming(keeping, cache.store.largest)
+        if keeping is not None and self.after is not None:
+            self.stored = replace(verdict, first=self.after.stored.first)
         if keeping is None:
             self._refused(Refusal("size"), head)
             return
@@ -385,7 +364,7 @@ class Fetch:
                 reader.again()
         if body is None:
             for reader in list(self._readers):
-                reader.guarded(lambda reader=reader: self._begin_for(reader))
+                reader.guarded(begin_for, self, reader)
 
     def _note(self) -> None:
         """What the log says of where the request went."""
@@ -400,7 +379,7 @@ class Fetch:
         for reader in list(self._readers):
             if reader.stale is not None:
                 self._readers.remove(reader)
-                if not self._caching.give_stale(reader, "status-%d" % head.status):
+                if not self._caching.give_stale(reader, f"status-{head.status}"):
                     self._readers.append(reader)
         if self._readers:
             return False
@@ -410,11 +389,11 @@ class Fetch:
 
     def _goes_on(self, head: ResponseHead) -> bool:
         """Whether there is something to keep: the rest of the span that was asked for, or a whole answer."""
-        after = self._after
+        after = self.after
         assert after is not None
         if continues(after.stored, after.size, head.status, head.fields):
             return True
-        self._after = None
+        self.after = None
         if head.status not in (206, 416):
             return True
         self._cache.store.remove(after)
@@ -438,109 +417,24 @@ class Fetch:
         for reader in others:
             reader.alone(refusal.reason)
 
-    def _begin_for(self, reader: Reader) -> None:
-        """Its answer has begun for one who waits."""
-        stored = self.stored
-        assert stored is not None
-        question = reader.asked.question
-        reader.say("collapsed" if reader.collapsed else "miss", reader.line)
-        if (head := self._own_head(reader)) is not None:
-            reader.begin(head, 0, None)
-            return
-        size = None if stored.length is None else stored.length - stored.first
-        if size is None and wanted(question, stored) == (0, 0):
-            size = 0
-        answer = None if size is None else serve(question, stored, size, self._cache.wall())
-        if answer is not None:
-            reader.begin(answer.head, answer.start, answer.end)
-        elif size is None:
-            # nobody knows how long it will be: the whole, whatever part was asked for
-            reader.begin(_head_of(stored), 0, None)
-        else:
-            reader.alone("partial")
-
-    def _give_whole(self, reader: Reader, body: bytes) -> None:
-        """Its answer is there, all of it."""
-        stored = self.stored
-        assert stored is not None
-        reader.say("collapsed" if reader.collapsed else "miss", reader.line)
-        if (head := self._own_head(reader)) is not None:
-            reader.give_whole(head, body)
-            return
-        answer = serve(reader.asked.question, stored, len(body), self._cache.wall())
-        if answer is None:
-            reader.alone("partial")
-        else:
-            reader.give_whole(answer.head, body[answer.start : answer.end])
-
-    def _own_head(self, reader: Reader) -> ResponseHead | None:
-        """The head as it came, for the first one: there may be more in it than others get."""
-        question = reader.asked.question
-        head = self._head
-        assert head is not None
-        if reader is self.first and self._after is None and not question.head and (question.plain or not self.shared):
-            return told(head, self._caching.settings.policy)
-        return None
-
     # its octets
 
     def _more(self, data: bytes) -> None:
-        keeping = self._keeping
-        self._total += len(data)
-        self._tail.append(data)
-        self._size += len(data)
-        if keeping is not None and not self._outgrown:
-            if keeping.size + len(data) > self._cache.store.largest:
-                # those who are behind still read from there what came before
-                self._outgrown = True
-                self._cache.closed(self)
-            else:
-                keeping.write(data)
-                if keeping.lost:
-                    self._lose()
+        coming = self._coming
+        if not coming.add(data):
+            self._cache.closed(self)
+            for reader in [reader for reader in self._readers if not coming.has(reader.position)]:
+                reader.fail("cache-fault", None, None)
         self._trim()
 
-    def _lose(self) -> None:
-        """The store has given it up: from now on those who wait have to keep up with one another."""
-        self._keeping = None
-        self._cache.closed(self)
-        for reader in [reader for reader in self._readers if reader.position < self._tail_start]:
-            reader.fail("cache-fault", None, None)
-
     def _trim(self) -> None:
-        """Let go of what can be read elsewhere, or was read by all."""
-        keeping, tail = self._keeping, self._tail
-        if keeping is not None and not self._outgrown:
-            while self._size > TAIL and len(tail) > 1:
-                self._drop_oldest()
-            return
-        kept = 0 if keeping is None else keeping.size
-        slowest = min([reader.position for reader in self._readers], default=self._total)
-        while tail:
-            end = self._tail_start + len(tail[0])
-            if end > slowest and end > kept:
-                break
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        size = len(self._tail.popleft())
-        self._size -= size
-        self._tail_start += size
+        coming = self._coming
+        if not coming.stores:
+            coming.trim(min([reader.position for reader in self._readers], default=coming.total))
 
     def piece(self, position: int, most: int) -> bytes | Deferred[bytes] | None:
-        """At most so many octets from there on; None where they have not come yet."""
-        if position >= self._total:
-            return None
-        start = self._tail_start
-        if position >= start:
-            for data in self._tail:
-                end = start + len(data)
-                if position < end:
-                    return data if position == start and len(data) <= most else data[position - start :][:most]
-                start = end
-        keeping = self._keeping
-        assert keeping is not None
-        return keeping.read(position, min(most, self._total - position))
+        """See Coming."""
+        return self._coming.piece(position, most)
 
     def moved(self) -> None:
         """A reader has gone on, or left: there may be room for more."""
@@ -567,12 +461,7 @@ class Fetch:
 
     def _whole(self) -> None:
         self.complete = True
-        if not self._readers or not (self._outgrown or self._is_void()):
+        if not self._readers or (self._coming.stores and not self._is_void()):
             # what is void may still be read by those who asked before it was
             self._settle(keep=True)
         self._finish(part=False)
-
-
-def _head_of(stored: Stored) -> ResponseHead:
-    """The head of an answer whose length nobody knows yet."""
-    return ResponseHead(stored.status, stored.reason, list(stored.fields), framing=Framing.CHUNKED)

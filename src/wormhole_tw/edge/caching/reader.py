@@ -328,10 +328,10 @@ class Reader:
 
     # within
 
-    def guarded(self, step: Callable[[], object]) -> None:
+    def guarded(self, step: Callable[..., object], *arguments: object) -> None:
         """Do something for this visitor whose failing is no other's."""
         try:
-            step()
+            step(*arguments)
         except Exception:  # noqa: BLE001 - one visitor's bug, and not the others' who read the same
             self.crash(Failure())
 
