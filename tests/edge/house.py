@@ -278,6 +278,7 @@ class House:
             random=Random(7),
             wall=self.clock.seconds,
             names=frozenset({"edge.test"}),
+            kept=self.kept(),
         )
         self.context.on_exchange_done = self.done.append
         facts = {"per_visitor": per_visitor, "writes_proxy_header": writes_proxy_header}
@@ -285,6 +286,10 @@ class House:
         if settled:
             # past the grace after start, in which requests wait for agents
             self.clock.rightNow += 10
+
+    def kept(self) -> Any:
+        """Where answers are kept; None for nowhere."""
+        return None
 
     def catalog(self, protocol: str) -> Catalog:
         """Its configuration, with what the services of ``app`` speak."""

@@ -282,8 +282,7 @@ class Fetch:
         """See IVisitor."""
         if self._over:
             return
-        self._begun(head, body)
-        if self._over:
+        if not self._begun(head, body):
             return
         if not self._coming.stores:
             if body:
@@ -326,7 +325,11 @@ class Fetch:
 
     # the answer's head
 
-    def _begun(self, head: ResponseHead, body: bytes | None) -> None:
+    def _begun(self, head: ResponseHead, body: bytes | None) -> bool:
+        """Decide what becomes of the answer; whether its octets are of use to anybody.
+
+        :param body: all of it, where it is there already
+        """
         cache, caching = self._cache, self._caching
         self.head = head
         self._note()
@@ -334,37 +337,31 @@ class Fetch:
             readers, self._readers = self._readers, []
             self._finish(part=False, end=False)
             caching.confirm(self, head, readers)
-            return
-        if caching.failing(head) and self._is_over_by(head):
-            return
-        if self.after is not None and not self._goes_on(head):
-            return
-        received = cache.wall()
-        verdict = storable(self.asked.question, head, caching.settings.policy, self.requested, received, self.born)
+            return False
+        if (caching.failing(head) and self._is_over_by(head)) or (self.after is not None and not self._goes_on(head)):
+            return False
+        policy, received = caching.settings.policy, cache.wall()
+        verdict = storable(self.asked.question, head, policy, self.requested, received, self.born)
         if isinstance(verdict, Refusal):
-            self._refused(verdict, head)
-            return
+            return self._refused(verdict, head)
         cache.unstorable.discard(self.asked.group)
         if body is not None and verdict.length is None:
             verdict = replace(verdict, length=verdict.first + len(body))
-        self.stored = verdict
-        expected = len(body) if body is not None else head.length if head.framing is Framing.LENGTH else None
-        if head.framing is Framing.NONE:
-            expected = 0
+        expected = head.length if head.framing is Framing.LENGTH else 0 if head.framing is Framing.NONE else None
+        if body is not None:
+            expected = len(body)
         keeping = cache.store.begin(self.asked.key, verdict, expected, self.after)
-        self._coming = Coming(keeping, cache.store.largest)
-        if keeping is not None and self.after is not None:
-            self.stored = replace(verdict, first=self.after.stored.first)
         if keeping is None:
-            self._refused(Refusal("size"), head)
-            return
+            return self._refused(Refusal("size"), head)
+        self._coming = Coming(keeping, cache.store.largest)
+        self.stored = verdict if self.after is None else replace(verdict, first=self.after.stored.first)
         for reader in list(self._readers):
             if reader is not self.first and not selected_by(reader.asked.question, verdict):
                 self._readers.remove(reader)
                 reader.again()
-        if body is None:
-            for reader in list(self._readers):
+            elif body is None:
                 reader.guarded(begin_for, self, reader)
+        return True
 
     def _note(self) -> None:
         """What the log says of where the request went."""
@@ -402,11 +399,11 @@ class Fetch:
         self._caching.ask_plainly(self, readers)
         return False
 
-    def _refused(self, refusal: Refusal, head: ResponseHead) -> None:
+    def _refused(self, refusal: Refusal, head: ResponseHead) -> bool:
         """It is the first one's alone."""
         self._cache.unstorable.add(self.asked.group)
         self._cache.closed(self)
-        self.stored, self.shared = None, False
+        self.shared = False
         first = self.first
         others = [reader for reader in self._readers if reader is not first]
         self._readers = [] if first is None else [first]
@@ -416,6 +413,7 @@ class Fetch:
             first.refused(head, refusal.reason)
         for reader in others:
             reader.alone(refusal.reason)
+        return first is not None
 
     # its octets
 

@@ -115,7 +115,8 @@ class Reader:
         """See the interface."""
         self._unacked -= n
         if not self._pumping and not self.over and not self._unacked:
-            self.pump()
+            # the visitor has room again
+            self.poke()
 
     def cancel(self) -> None:
         """See the interface."""
@@ -336,7 +337,7 @@ class Reader:
             self.crash(Failure())
 
     def poke(self) -> None:
-        """The fetch has more."""
+        """There is more, or room for more."""
         self._given = 0
         self.guarded(self.pump)
         if not self.over:

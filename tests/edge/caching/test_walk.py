@@ -1,0 +1,180 @@
+"""Requests at a cache that go well, as conversations between visitors and a service."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.edge.caching.house import CachingHouse
+
+FRESH = ("Cache-Control: max-age=60",)
+
+
+def test_what_is_fresh_is_answered_without_the_service(cached: CachingHouse) -> None:
+    first = cached.get(reply=FRESH)
+    assert (first.status, first.body, first.cache) == (200, b"hello", "wormhole; fwd=uri-miss; stored")
+    cached.clock.advance(7)
+    again = cached.get()
+    assert (again.status, again.body) == (200, b"hello")
+    assert again.fields["age"] == "7"
+    assert again.cache == "wormhole; hit; ttl=53"
+    assert again.fields["cache-control"] == "max-age=60"
+    assert "wormhole" in again.fields["via"]
+    assert [exchange.cache for exchange in cached.done] == ["miss", "hit"]
+    assert (cached.counters.miss, cached.counters.hit) == (1, 1)
+
+
+def test_the_same_second_and_the_next(cached: CachingHouse) -> None:
+    cached.get(reply=FRESH)
+    visitor = cached.visitor()
+    ages = []
+    for _ in range(8):
+        got = cached.get(visitor=visitor)
+        assert got.body == b"hello"
+        ages.append(got.fields["age"])
+        cached.clock.advance(0.5)
+    assert ages == ["0", "0", "1", "1", "2", "2", "3", "3"]
+    assert cached.counters.hit == 8
+
+
+def test_what_is_stale_and_has_no_validator_is_fetched_anew(cached: CachingHouse) -> None:
+    cached.get(reply=FRESH)
+    cached.clock.advance(61)
+    got = cached.get(reply=FRESH, body=b"anew")
+    assert (got.body, got.cache) == (b"anew", "wormhole; fwd=stale; stored")
+    assert cached.get().body == b"anew"
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["Cache-Control: no-store", "Cache-Control: private", "Set-Cookie: a=b\r\nCache-Control: max-age=60", "X: y"],
+)
+def test_what_may_not_be_kept_is_not(cached: CachingHouse, field: str) -> None:
+    for _ in range(3):
+        got = cached.get(reply=(field,))
+        assert got.body == b"hello"
+        assert "stored" not in got.cache
+
+
+def test_a_route_without_a_cache_has_none(cached: CachingHouse) -> None:
+    for _ in range(2):
+        got = cached.get("/off/x", reply=FRESH)
+        assert got.cache == ""
+    assert [exchange.cache for exchange in cached.done] == ["", ""]
+
+
+def test_head_is_answered_from_what_get_brought(cached: CachingHouse) -> None:
+    cached.get(reply=FRESH)
+    got = cached.get(method="HEAD")
+    assert (got.status, got.body, got.fields["content-length"]) == (200, b"", "5")
+    assert got.cache.startswith("wormhole; hit")
+
+
+def test_head_alone_stores_nothing(cached: CachingHouse) -> None:
+    visitor = cached.ask(method="HEAD")
+    cached.stream.read()
+    cached.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nCache-Control: max-age=60\r\n\r\n")
+    assert len(visitor.answers([b"HEAD"])) == 1
+    assert cached.get(reply=FRESH).cache == "wormhole; fwd=uri-miss; stored"
+
+
+def test_equal_misses_fetch_once(cached: CachingHouse) -> None:
+    visitors = [cached.ask("/big") for _ in range(1000)]
+    assert cached.asked == 1
+    cached.answer(*FRESH)
+    for visitor in visitors:
+        [(head, body)] = visitor.answers()
+        assert (head.status_code, body) == (200, b"hello")
+    assert cached.asked == 1
+    assert (cached.counters.miss, cached.counters.collapsed) == (1, 999)
+
+
+def test_equal_misses_go_on_alone_where_the_answer_cannot_be_kept(cached: CachingHouse) -> None:
+    visitors = [cached.ask("/mine") for _ in range(5)]
+    assert cached.asked == 1
+    cached.answer("Cache-Control: private", body=b"0")
+    assert cached.asked == 5
+    for number, stream in enumerate(cached.streams):
+        stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nCache-Control: private\r\n\r\n%d" % (number + 1))
+    bodies = [visitor.answers()[0][1] for visitor in visitors]
+    assert len(set(bodies)) == 5
+    # for a while nobody waits for anybody there
+    more = [cached.ask("/mine") for _ in range(2)]
+    assert cached.asked == 7
+    for stream in cached.streams:
+        stream.lose()
+    for visitor in more:
+        visitor.hears()
+
+
+def test_many_read_an_answer_while_it_comes(cached: CachingHouse) -> None:
+    visitors = [cached.ask("/film") for _ in range(20)]
+    stream = cached.stream
+    stream.read()
+    stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\nCache-Control: max-age=60\r\n\r\n")
+    heard = [b""] * len(visitors)
+    for part in range(30):
+        stream.deliver(bytes([part]) * 10000)
+        for number, visitor in enumerate(visitors):
+            heard[number] += visitor.hears()
+    body = b"".join(bytes([part]) * 10000 for part in range(30))
+    for one in heard:
+        assert one.endswith(body)
+        assert one.count(b"HTTP/1.1 200") == 1
+    assert cached.asked == 1
+    late = cached.ask("/film")
+    got = late.hears()
+    while not got.endswith(body):
+        more = late.hears()
+        assert more
+        got += more
+    assert cached.asked == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "FOO"])
+def test_an_unsafe_method_makes_void(cached: CachingHouse, method: str) -> None:
+    cached.get("/a", reply=FRESH)
+    cached.clock.advance(1)
+    got = cached.get("/a", "Content-Length: 0", method=method, reply=())
+    assert got.cache == "wormhole; fwd=method"
+    assert cached.done[-1].cache == "bypass"
+    assert cached.get("/a", reply=FRESH).cache == "wormhole; fwd=uri-miss; stored"
+
+
+def test_an_unsafe_method_that_fails_makes_nothing_void(cached: CachingHouse) -> None:
+    cached.get("/a", reply=FRESH)
+    cached.get("/a", "Content-Length: 0", method="POST", reply=(), status="500 No")
+    assert cached.get("/a").cache.startswith("wormhole; hit")
+
+
+def test_what_location_names_is_void_too(cached: CachingHouse) -> None:
+    cached.get("/made", reply=FRESH)
+    cached.get("/kept", reply=FRESH)
+    cached.clock.advance(1)
+    cached.get("/a", "Content-Length: 0", method="POST", reply=("Location: /made",), status="201 Created")
+    cached.get("/kept")
+    cached.get("/made", reply=FRESH)
+
+
+def test_a_purge_holds_from_the_next_request_on(cached: CachingHouse) -> None:
+    purges = cached.context.cache.purges
+    cached.get("/a", reply=FRESH)
+    cached.get("/b", reply=(*FRESH, "Surrogate-Key: one two"))
+    cached.get("/c", reply=FRESH)
+    purges.add("url", "app", b"/a", cached.clock.seconds())
+    cached.get("/a", reply=FRESH)
+    cached.get("/b")
+    purges.add("tag", "app", b"two", cached.clock.seconds())
+    cached.get("/b", reply=FRESH)
+    cached.get("/c")
+    purges.add("site", "other", b"", cached.clock.seconds())
+    cached.get("/c")
+    purges.add("site", "app", b"", cached.clock.seconds())
+    for target in ("/a", "/b", "/c"):
+        cached.get(target, reply=FRESH)
+
+
+def test_only_if_cached(cached: CachingHouse) -> None:
+    got = cached.get("/a", "Cache-Control: only-if-cached")
+    assert (got.status, got.fields["x-wormhole-error"]) == (504, "not-cached")
+    cached.get("/a", reply=FRESH)
+    assert cached.get("/a", "Cache-Control: only-if-cached").status == 200
