@@ -65,6 +65,11 @@ class CachingHouse(House):
         backends = [Backend("app", protocol=protocol), Backend("other"), Backend("docs")]
         return Catalog(sites, backends, own_names=["edge.test"])
 
+    def visitor(self, **options: Any) -> Visitor:
+        visitor = super().visitor(**options)
+        visitor.turn = self.turn
+        return visitor
+
     @property
     def counters(self) -> Any:
         return self.context.cache.counters
