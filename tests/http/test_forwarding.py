@@ -12,6 +12,7 @@ from wormhole_tw.http.events import Framing, InformationalHead, RequestHead, Res
 from wormhole_tw.http.forwarding import (
     VisitorFacts,
     answer_towards_visitor,
+    at_authority,
     ends_here,
     interim_towards_visitor,
     names_visitor,
@@ -304,3 +305,21 @@ def test_the_memo_of_names_is_bounded():
     for number in range(2 * forwarding.MAX_LEARNED_NAMES + 10):
         forwarding._judge(b"x-%d" % number)
         assert len(forwarding._memo) <= forwarding.MAX_LEARNED_NAMES
+
+
+def test_another_spelling_of_the_host_is_told_wherever_it_stands():
+    head = RequestHead(b"GET", b"/", b"App.Example.test.:443", (1, 1), [(b"X", b"App.Example.test.:443")])
+    onward = at_authority(request_towards_origin(head, b"/", VISITOR), VISITOR, b"app.example.test")
+    fields = dict(onward.fields)
+    assert onward.authority == b"app.example.test"
+    assert fields[b"X-Forwarded-Host"] == b"app.example.test"
+    assert fields[b"Forwarded"] == b"for=192.0.2.7;host=app.example.test;proto=https"
+    assert fields[b"X"] == b"App.Example.test.:443"
+
+
+def test_the_host_that_a_trusted_proxy_told_stays():
+    facts = replace(PROXY, host=b"shop.example.test")
+    head = RequestHead(b"GET", b"/", b"INNER.example.test", (1, 1), [])
+    onward = at_authority(request_towards_origin(head, b"/", facts), facts, b"inner.example.test")
+    assert onward.authority == b"inner.example.test"
+    assert dict(onward.fields)[b"X-Forwarded-Host"] == b"shop.example.test"
