@@ -29,7 +29,7 @@ from wormhole_tw.http.caching.dates import read_date, write_date
 from wormhole_tw.http.caching.directives import field_names
 from wormhole_tw.http.caching.etags import is_strong, weakly_equal
 from wormhole_tw.http.caching.freshness import Lines, age_of, directives_of, freshness, times_of
-from wormhole_tw.http.caching.records import PERSONAL, Refusal, Stored
+from wormhole_tw.http.caching.records import NO_CACHE, PERSONAL, Refusal, Stored
 from wormhole_tw.http.caching.selecting import selecting_fields, selecting_values
 from wormhole_tw.http.forwarding import fields_of_answer
 
@@ -195,7 +195,7 @@ def _record(
     etag = lines[b"etag"][0] if b"etag" in lines else b""
     modified = read_date(lines[b"last-modified"][0], received) if b"last-modified" in lines else None
     usable = max(fresh.fresh_until, fresh.behind_until, fresh.error_until) > received
-    if not usable and not etag and modified is None:
+    if (not usable or fresh.flags & NO_CACHE) and not etag and modified is None:
         return Refusal("not-fresh")
     browser = None
     if policy.browser_ttl is not None:
