@@ -14,12 +14,13 @@ class Bucket:
     :param name: of what, for the message
     """
 
-    __slots__ = ("_at", "_budget", "_left", "_name")
+    __slots__ = ("_at", "_budget", "_left", "_most", "_name")
 
     def __init__(self, name: str, budget: Budget) -> None:
         self._name = name
         self._budget = budget
         self._left = float(budget.burst)
+        self._most = float(budget.most or budget.burst)
         self._at: float | None = None
 
     def take(self, now: float) -> None:
@@ -42,5 +43,5 @@ class Bucket:
 
     def earn(self, n: int) -> None:
         """Put ``n`` back, up to the burst, or what the budget says instead."""
-        budget = self._budget
-        self._left = min(float(budget.most or budget.burst), self._left + n)
+        left = self._left + n
+        self._left = left if left < self._most else self._most

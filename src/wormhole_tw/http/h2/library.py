@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from h2.config import H2Configuration
-from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection
+from h2.connection import AllowedStreamIDs, ConnectionInputs, ConnectionState, H2Connection
+from h2.events import Event
 from h2.settings import SettingCodes, Settings
-from h2.stream import H2Stream, StreamInputs
+from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
 from hpack import Decoder, HeaderTuple
 
-from wormhole_tw.http.h2.frames import CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame_header
+from wormhole_tw.http.h2.frames import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame_header
 from wormhole_tw.http.h2.headers import RememberingEncoder
 from wormhole_tw.http.h2.limits import MAX_FRAME, REMEMBERED, TABLE_SIZE, H2Limits
 
@@ -62,6 +63,7 @@ class Library(H2Connection):
     def __init__(self, limits: H2Limits, *, client: bool = False) -> None:
         super().__init__(_CLIENT if client else _SERVER)
         self._opened = 0
+        self._windows: tuple[int, int] | None = None
         self.decoder = _Blank()
         self.encoder = RememberingEncoder()
         settings = {
@@ -86,6 +88,12 @@ class Library(H2Connection):
     def has_output(self) -> bool:
         """It has something to say of its own."""
         return bool(self._data_to_send)
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """See the base class."""
+        # it may be SETTINGS, or the answer to ours
+        self._windows = None
+        return super().receive_data(data)
 
     def sweep(self) -> None:
         """Forget what is closed; no setting shall reach it any more."""
@@ -120,13 +128,34 @@ class Library(H2Connection):
     def opened(self, stream_id: int, *, ended: bool) -> H2Stream:
         """The peer has opened a stream, with a head that is judged elsewhere.
 
-        The same as showing it an empty header block, at a fifth of the cost.
+        The same as showing it an empty header block, at a fifth of the cost; where it is whole with its head, at a
+        twentieth.
         """
+        if ended and self.state_machine.state is ConnectionState.SERVER_OPEN:
+            return self._opened_whole(stream_id)
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         stream = self._new(stream_id)
         stream.state_machine.process_input(StreamInputs.RECV_HEADERS)
         if ended:
             stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+        return stream
+
+    def _opened_whole(self, stream_id: int) -> H2Stream:
+        """What :meth:`opened` makes of a request without a body, as most are, and without its steps."""
+        self._opened += 1
+        if self._opened % SWEEP == 0:
+            self.sweep()
+        windows = self._windows
+        if windows is None:
+            windows = self._windows = self.local_settings.initial_window_size, self.remote_settings.initial_window_size
+        stream = H2Stream(stream_id, self.config, *windows)
+        stream.max_outbound_frame_size = self.max_outbound_frame_size
+        machine = stream.state_machine
+        machine.state = StreamState.HALF_CLOSED_REMOTE
+        machine.client = False
+        machine.headers_received = True
+        self.streams[stream_id] = stream
+        self.highest_inbound_stream_id = stream_id
         return stream
 
     def data_came(self, stream: H2Stream, flow: int, *, ended: bool) -> None:
@@ -160,21 +189,44 @@ class Library(H2Connection):
         machine.process_input(StreamInputs.SEND_INFORMATIONAL_HEADERS if interim else StreamInputs.SEND_HEADERS)
         if end:
             machine.process_input(StreamInputs.SEND_END_STREAM)
-        block = self.encoder.encode(fields) + more
-        flags = END_STREAM if end else 0
-        size = len(block)
-        if size <= MAX_FRAME:
-            return [frame_header(size, HEADERS, flags | END_HEADERS, stream.stream_id) + block]
-        out: list[bytes] = []
-        kind = HEADERS
-        for at in range(0, size, MAX_FRAME):
-            piece = block[at : at + MAX_FRAME]
-            if at + MAX_FRAME >= size:
-                flags |= END_HEADERS
-            out.append(frame_header(len(piece), kind, flags, stream.stream_id) + piece)
-            kind, flags = CONTINUATION, 0
-        return out
+        return _block_frames(self.encoder.encode(fields) + more, END_STREAM if end else 0, stream.stream_id)
+
+    def whole(self, stream: H2Stream, fields: list[tuple[bytes, bytes]], data: bytes) -> bytes:
+        """A whole answer as frames, which ends its stream: :meth:`head`, one DATA frame and :meth:`ended` in one step.
+
+        :param stream: open for it; its request is whole
+        :param data: at most a frame, within the windows of stream and connection
+        """
+        stream_id, size = stream.stream_id, len(data)
+        block = self.encoder.encode(fields)
+        self.outbound_flow_control_window -= size
+        stream.outbound_flow_control_window -= size
+        machine = stream.state_machine
+        machine.headers_sent = True
+        machine.state = StreamState.CLOSED
+        machine.stream_closed_by = StreamClosedBy.SEND_END_STREAM
+        if len(block) > MAX_FRAME:
+            head = b"".join(_block_frames(block, 0, stream_id))
+        else:
+            head = frame_header(len(block), HEADERS, END_HEADERS, stream_id) + block
+        return b"%s%s%s" % (head, frame_header(size, DATA, END_STREAM, stream_id), data)
 
     def ended(self, stream: H2Stream) -> None:
         """A frame with END_STREAM is written."""
         stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+
+
+def _block_frames(block: bytes, flags: int, stream_id: int) -> list[bytes]:
+    """A header block as HEADERS, and as many CONTINUATION behind it as it takes."""
+    size = len(block)
+    if size <= MAX_FRAME:
+        return [frame_header(size, HEADERS, flags | END_HEADERS, stream_id) + block]
+    out: list[bytes] = []
+    kind = HEADERS
+    for at in range(0, size, MAX_FRAME):
+        piece = block[at : at + MAX_FRAME]
+        if at + MAX_FRAME >= size:
+            flags |= END_HEADERS
+        out.append(frame_header(len(piece), kind, flags, stream_id) + piece)
+        kind, flags = CONTINUATION, 0
+    return out

@@ -45,7 +45,7 @@ class Sender:
     :ivar sent: octets of bodies that have left
     """
 
-    __slots__ = ("_full", "_heads", "_library", "_limits", "_out", "_owner", "_ready", "_waiting", "sent")
+    __slots__ = ("_answers", "_full", "_heads", "_library", "_limits", "_out", "_owner", "_ready", "_waiting", "sent")
 
     def __init__(self, library: Library, limits: H2Limits, owner: Owner) -> None:
         self._library = library
@@ -53,6 +53,7 @@ class Sender:
         self._owner = owner
         self.sent = 0
         self._out: list[bytes] = []
+        self._answers: dict[int, Stream] = {}  # whole ones, of which nothing has left
         self._heads: dict[int, Stream] = {}  # whose head waits for what comes behind it
         self._ready: dict[int, Stream] = {}  # in turn
         self._waiting: dict[int, Stream] = {}  # for a window
@@ -64,6 +65,15 @@ class Sender:
         """A whole frame that is no stream's body."""
         self._collect()
         self._out.append(frame)
+
+    def answer(self, stream: Stream, fields: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """A whole answer to a whole request: head, body, which is not empty, and end."""
+        stream.head = fields
+        stream.state = ENDED
+        stream.pieces.append(body)
+        stream.queued = len(body)
+        self._heads[stream.id] = self._ready[stream.id] = stream
+        self._answers[stream.id] = stream
 
     def interim(self, stream: Stream, head: InformationalHead) -> None:
         """A 1xx."""
@@ -134,7 +144,7 @@ class Sender:
         stream.pieces.clear()
         stream.queued = 0
         stream.head = None
-        for waiting in (self._heads, self._ready, self._waiting, self._full):
+        for waiting in (self._heads, self._ready, self._waiting, self._full, self._answers):
             waiting.pop(stream.id, None)
 
     # windows
@@ -189,6 +199,8 @@ class Sender:
         """What can leave now."""
         if not self.has_output:
             return []
+        if self._answers:
+            room = self._give_answers(room)
         self.write_heads()
         self._collect()
         if self._ready:
@@ -205,6 +217,29 @@ class Sender:
     def _collect(self) -> None:
         if self._library.has_output:
             self._out.append(self._library.data_to_send())
+
+    def _give_answers(self, room: int) -> int:
+        """Write the answers that are whole, where nobody else waits for a turn; give what is left of ``room``.
+
+        The same octets as in several steps, at half the cost; what does not fit goes their way.
+        """
+        library, answers, out = self._library, self._answers, self._out
+        if len(answers) == len(self._ready):
+            self._collect()
+            for stream in list(answers.values()):
+                size = stream.queued
+                if room <= 0 or size > min(
+                    MAX_FRAME, library.outbound_flow_control_window, stream.machine.outbound_flow_control_window
+                ):
+                    break
+                assert stream.head is not None
+                out.append(library.whole(stream.machine, stream.head, stream.pieces[0]))
+                room -= size
+                self.sent += size
+                self._owner.earned()
+                self._owner.sent(stream)
+        answers.clear()
+        return room
 
     def _fill(self, room: int) -> None:
         library, ready, out = self._library, self._ready, self._out

@@ -40,6 +40,9 @@ _END = End()
 _LENGTH = Framing.LENGTH
 _NONE = Framing.NONE
 
+_BODILESS = (101, 204, 304)
+"""Answers with these have no body, whatever their framing says; 101 is none."""
+
 _BAD_ANSWER: list[tuple[bytes, bytes]] = [
     HeaderTuple(b":status", b"502"),
     HeaderTuple(b"x-wormhole-error", b"bad-answer"),
@@ -146,6 +149,23 @@ class H2ServerCodec(H2Codec):
 
     def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> None:
         """Queue a whole answer: :meth:`send` of its head, its body (if there is one) and its end."""
+        known = self._streams.get(stream)
+        if known is None:
+            return
+        request = known.request
+        if (
+            known.state is AWAITING
+            and known.remote_ended
+            and not known.tunnel
+            and head.framing is _LENGTH
+            and head.length == len(body) > 0
+            and head.status not in _BODILESS
+            and request is not None
+            and request.method != b"HEAD"
+        ):
+            known.deaf = True
+            self._sender.answer(known, answer_fields(head, head.status, head.length), body)
+            return
         self.send(stream, head)
         if body:
             self.send(stream, Body(body))
