@@ -17,7 +17,7 @@ from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.h2_stream import Crowd, VisitorStream
 from wormhole_tw.edge.writing import joined
 from wormhole_tw.errors import HttpError
-from wormhole_tw.http.events import Abandoned, Closed, Event, Failed, RequestHead, Writable
+from wormhole_tw.http.events import Abandoned, Closed, End, Event, Failed, Framing, RequestHead, Writable
 from wormhole_tw.http.h2 import H2ServerCodec
 from wormhole_tw.http.h2.faults import ErrorCode
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["LINGER", "ROOM", "H2VisitorConnection"]
 
 log = Logger()
+
+_NO_BODY = Framing.NONE
 
 ROOM = 64 * 1024
 """Octets of bodies handed to the transport at a time, before it is looked whether it takes more: what is queued there
@@ -248,17 +250,24 @@ class H2VisitorConnection(Connection):
             if visitor is None:
                 visitor = self._streams[stream] = VisitorStream(self, stream)
                 visitor.exchange = Exchange(self._context, visitor)
-            touched[stream] = visitor
             if type(event) is RequestHead:
+                if event.framing is _NO_BODY and event.upgrade is None:
+                    # what leaves of it leaves with its head
+                    visitor.whole = True
+                else:
+                    touched[stream] = visitor
                 self.requests += 1
                 if self.requests == self.limits.requests_per_connection or self._context.lingering:
                     self._say_goodbye()
                 self._guarded(visitor, visitor.begin, event)
             elif type(event) is Failed and visitor.exchange is not None:
+                touched[stream] = visitor
                 self._guarded(visitor, visitor.exchange.request_failed, event.error)
             return
         visitor = self._streams.get(stream)
         if visitor is None:
+            return
+        if type(event) is End and visitor.whole:
             return
         if type(event) is Abandoned:
             self._forget(stream)

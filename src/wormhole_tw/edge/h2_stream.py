@@ -50,6 +50,7 @@ class VisitorStream:
     :ivar facts: of its connection
     :ivar exchange: None once it is done
     :ivar switched: after a 101
+    :ivar whole: its request has no body: its end is no news
     :ivar beside: the answer has begun beside the body, or will (gRPC): who may be silent is the service's to say
     """
 
@@ -66,6 +67,7 @@ class VisitorStream:
         "exchange",
         "facts",
         "switched",
+        "whole",
     )
 
     hands_over = False
@@ -75,6 +77,7 @@ class VisitorStream:
         self.exchange: Exchange | None = None
         self.switched = False
         self.beside = False
+        self.whole = False
         self._connection = connection
         self._stream = stream
         self._expected = False  # its body waits for a 100

@@ -8,6 +8,7 @@ us and shown to it empty, for its own judgement of them (Content-Length among it
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, ConnectionInputs, ConnectionState, H2Connection
@@ -19,6 +20,9 @@ from hpack import Decoder, HeaderTuple
 from wormhole_tw.http.h2.frames import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame_header
 from wormhole_tw.http.h2.headers import RememberingEncoder
 from wormhole_tw.http.h2.limits import MAX_FRAME, REMEMBERED, TABLE_SIZE, H2Limits
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["SWEEP", "Library"]
 
@@ -89,7 +93,7 @@ class Library(H2Connection):
         """It has something to say of its own."""
         return bool(self._data_to_send)
 
-    def receive_data(self, data: bytes) -> list[Event]:
+    def receive_data(self, data: Buffer) -> list[Event]:
         """See the base class."""
         # it may be SETTINGS, or the answer to ours
         self._windows = None
