@@ -407,7 +407,7 @@ class IKeeping(Interface):
         """No more comes (the service left midway): keep what came, as a span.
 
         Only for a representation whose length is known, and that has a strong validator, by which the rest can be asked
-        for.  None where nothing came, where it is lost, or where the whole is kept already.
+        for.  None where nothing came or it is lost; where the whole is kept already it is not found afterwards.
         """
 
     def abandon() -> None:

@@ -52,6 +52,11 @@ async def find(store: ICacheStore, key: bytes = KEY) -> tuple[IKept, ...]:
     return found
 
 
+async def settled(store: ICacheStore) -> None:
+    """What was committed, removed and refreshed has been done."""
+    await store.sweep(lambda key, stored: False)
+
+
 async def body_of(kept: IKept) -> bytes:
     """The whole body, as a reader has it that takes pieces."""
     if kept.body is not None:

@@ -25,7 +25,7 @@ class StoreSettings:
     """What a store is made of; each takes what concerns it.
 
     :ivar reactor: whose thread asks it, and whose clock says when a disk is late
-    :ivar memory: octets that may lie in memory, with all that is kept about them
+    :ivar memory: octets that may lie in memory, with all that is kept about them; 0 for none
     :ivar disk: octets that may lie on disk, likewise
     :ivar path: the folder on disk, made where it is missing; None where there is none
     :ivar largest: octets of the largest body that is taken; None for what fits well
@@ -39,8 +39,10 @@ class StoreSettings:
 
     @property
     def wanted(self) -> str:
-        """The name of the store that these ask for: ``layered`` where there is a disk, else ``memory``."""
-        return "memory" if self.path is None else "layered"
+        """The name of the store that these ask for: ``layered`` where there are memory and a disk."""
+        if self.path is None:
+            return "memory"
+        return "layered" if self.memory else "disk"
 
 
 def names() -> list[str]:

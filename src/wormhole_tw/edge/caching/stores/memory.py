@@ -89,6 +89,8 @@ class MemoryStore:
         self.largest = share if largest is None else min(share, largest)
         self.touched: list[IKept] | None = None
         """What was used and has something beneath, for the store that does: it sets the list and empties it."""
+        self.left: Callable[[bytes, bool], None] | None = None
+        """Told of what had to make room for others: its key, and whether others under it are still there."""
         self._limit = limit
         self._kept: dict[bytes, tuple[MemoryKept, ...]] = {}
         self._queues = Queues(limit)
@@ -160,10 +162,9 @@ class MemoryStore:
             self._queues.discard(kept)
             self._forget(kept)
 
-    def forget(self, key: bytes) -> None:
-        """Forget all that is under a key."""
-        for kept in self._kept.pop(key, ()):
-            self._queues.discard(kept)
+    def under(self, key: bytes) -> tuple[MemoryKept, ...]:
+        """What is under a key, without having used it."""
+        return self._kept.get(key, ())
 
     def sweep(self, gone: Callable[[bytes, Stored], bool]) -> Deferred[int]:
         """See ICacheStore."""
@@ -207,6 +208,8 @@ class MemoryStore:
                 return
             self._evicted += 1
             self._forget(kept)
+            if self.left is not None:
+                self.left(kept.key, kept.key in self._kept)
 
     def _forget(self, kept: MemoryKept) -> None:
         """It is in no queue any more: take it out of the index."""

@@ -1,0 +1,318 @@
+"""Answers on disk: they survive a restart and a kill -9, and all reading and writing is done beside the reactor.
+
+Small bodies lie in an SQLite database beside what is said of them, large ones in files: see
+:mod:`~wormhole_tw.edge.caching.disk_work` for what is where, and docs/decisions/0019 for why.
+
+The disk may be slow, full, read-only or gone: then answers are not kept, or not found, which is logged once, and again
+when it works.  A disk that does not answer for :data:`LATE` has nothing, until it answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from wormhole_tw.edge.caching.disk_answers import DiskKeeping, DiskKept
+from wormhole_tw.edge.caching.disk_work import DiskWork, Found
+from wormhole_tw.edge.caching.usage import Usage
+from wormhole_tw.edge.caching.worker import Worker
+from wormhole_tw.edge.interfaces import ICacheStore, IKept
+from wormhole_tw.errors import CacheFault, MisuseError
+from wormhole_tw.structs import replace
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from wormhole_tw.edge.caching.stores import StoreSettings
+    from wormhole_tw.http.caching.records import Stored
+
+__all__ = ["DiskStore", "make"]
+
+T = TypeVar("T")
+
+SHARE = 4
+"""One answer takes at most this part of the disk."""
+
+MOST_WAITING = 64 * 1024 * 1024
+"""Octets of all that wait for the disk: past that nothing new is taken, for the disk does not keep up."""
+
+MOST_ASKED = 4096
+"""Questions that wait for the disk: past that it has nothing for new ones."""
+
+LATE = 2.0
+"""Seconds in which the disk answers, or has nothing."""
+
+QUIET = 30.0
+"""Seconds for which nothing is written to a disk that did not take something."""
+
+SWEEP = 256
+"""Entries that a sweep looks at before others get their turn."""
+
+
+def make(settings: StoreSettings) -> DiskStore:
+    """See :mod:`wormhole_tw.edge.caching.stores`.
+
+    :raises MisuseError: there is no path
+    """
+    if settings.path is None:
+        raise MisuseError("a store on disk needs a path")
+    return DiskStore(settings.reactor, settings.path, settings.disk, settings.largest)
+
+
+@implementer(ICacheStore)
+class DiskStore:
+    """See ICacheStore.
+
+    :param reactor: whose thread calls it
+    :param path: the folder; its own, made where it is missing
+    :param limit: octets of all that lies there
+    :param largest: octets of the largest body; never more than a :data:`SHARE` of the limit
+    """
+
+    name = "disk"
+    log = Logger()
+
+    def __init__(self, reactor: Any, path: Path, limit: int, largest: int | None) -> None:
+        share = limit // SHARE
+        self.largest = share if largest is None else min(share, largest)
+        self.waiting = 0
+        self._reactor = reactor
+        self._path = path
+        self._limit = limit
+        self._work = DiskWork(path, limit, reactor.callFromThread)
+        self._worker = Worker(reactor, self._work)
+        self._changing: Counter[bytes] = Counter()
+        self._asked: dict[Deferred[Any], float] = {}
+        self._timer: IDelayedCall | None = None
+        self._stuck = False
+        self._quiet_until = 0.0
+        self._told = False
+        self._closed: Deferred[None] | None = None
+
+    # what visitors wait for
+
+    def find(self, key: bytes) -> tuple[IKept, ...] | Deferred[tuple[IKept, ...]]:
+        """See ICacheStore."""
+        if self._stuck or len(self._asked) >= MOST_ASKED:
+            return ()
+        waiting = self._ask(partial(self._work.find, key), urgent=key not in self._changing)
+        return waiting.addCallbacks(partial(self._found, key), self._nothing)
+
+    def read(self, kept: DiskKept, start: int, size: int) -> Deferred[bytes]:
+        """Octets of a large body; see IKept."""
+        if self._stuck:
+            return fail(CacheFault("the disk does not answer"))
+        read = partial(self._read, kept, start, size)
+        # what is just being committed has its checksums and its row when that is done
+        return self._ask(read, urgent=bool(kept.id)).addErrback(self._fault)
+
+    def begin(self, key: bytes, stored: Stored, expected: int | None, after: IKept | None = None) -> DiskKeeping | None:
+        """See ICacheStore."""
+        before = after.size if after is not None else 0
+        if before + (expected or 0) > self.largest or not self.takes:
+            return None
+        if after is None:
+            return DiskKeeping(self, key, stored)
+        assert isinstance(after, DiskKept)
+        return DiskKeeping(self, key, replace(stored, first=after.stored.first), after)
+
+    @property
+    def takes(self) -> bool:
+        """Whether something new can be written now."""
+        return not (self._stuck or self.waiting > MOST_WAITING or self._reactor.seconds() < self._quiet_until)
+
+    def refresh(self, kept: IKept, stored: Stored) -> None:
+        """See ICacheStore."""
+        assert isinstance(kept, DiskKept)
+        kept.stored, kept.prepared = stored, None
+        self.change(kept.key, lambda: self._work.refresh(kept.id, stored))
+
+    def remove(self, kept: IKept) -> None:
+        """See ICacheStore."""
+        assert isinstance(kept, DiskKept)
+        self.change(kept.key, lambda: self._work.remove([kept.id]))
+
+    def put(self, key: bytes, stored: Stored, body: bytes) -> DiskKept | None:
+        """Keep a small body that is whole."""
+        if not self.takes:
+            return None
+        kept = DiskKept(self, key, stored, len(body), body, None)
+        self.insert(kept, 0)
+        return kept
+
+    def used(self, kept: list[IKept]) -> None:
+        """These were used, but not found here: what they are kept in front of says so."""
+        for one in kept:
+            assert isinstance(one, DiskKept)
+            if one.id:
+                self._work.touched.append(one.id)
+
+    def sweep(self, gone: Callable[[bytes, Stored], bool]) -> Deferred[int]:
+        """See ICacheStore."""
+
+        async def sweep() -> int:
+            found, after, last = 0, 0, None
+            while last is None or after < last:
+                try:
+                    page, after, last = await self._worker.ask(partial(self._work.page, after, last, SWEEP))
+                    numbers = [number for number, key, stored in page if gone(key, stored)]
+                    if numbers:
+                        found += await self._worker.ask(partial(self._work.remove, numbers))
+                except CacheFault:
+                    break
+                except Exception as error:  # noqa: BLE001 - a disk has many ways to fail, and this one waits for nobody
+                    self._trouble(error)
+                    break
+            return found
+
+        return Deferred.fromCoroutine(sweep())
+
+    def usage(self) -> tuple[Usage, ...]:
+        """See ICacheStore."""
+        entries, octets, evicted, faults = self._work.figures
+        return (Usage(self.name, entries, octets, self._limit, evicted, faults),)
+
+    def close(self) -> Deferred[None]:
+        """See ICacheStore."""
+        closed = self._closed = self._worker.close()
+        if not closed.called:
+            self._arm()
+        return closed.addBoth(self._end)
+
+    # for what comes in
+
+    def insert(self, kept: DiskKept, base: int) -> Deferred[Any]:
+        """Write an entry, whose file is whole; ``kept`` has its id when that is done."""
+
+        def insert() -> None:
+            number = self._work.insert(kept.key, kept.stored, kept.size, kept.body, kept.file, base)
+            kept.id = number or 0
+
+        return self.change(kept.key, insert, len(kept.body or b""))
+
+    def change(self, key: bytes, call: Callable[[], Any], octets: int = 0) -> Deferred[Any]:
+        """Change what is under a key; whoever asks for it afterwards sees it.  The Deferred never fails."""
+        self._changing[key] += 1
+        return self.write(call, octets).addBoth(self._changed, key)
+
+    def write(self, call: Callable[[], T], octets: int) -> Deferred[T | None]:
+        """Let the thread write something; None where it did not go."""
+        self.waiting += octets
+
+        def done(result: Any) -> Any:
+            self.waiting -= octets
+            return self._written(result)
+
+        return self._worker.ask(call).addBoth(done)
+
+    @property
+    def work(self) -> DiskWork:
+        """What is called in the thread."""
+        return self._work
+
+    # results
+
+    def _found(self, key: bytes, found: list[Found]) -> tuple[IKept, ...]:
+        kept: list[IKept] = []
+        for one in found:
+            made = DiskKept(self, key, one.stored, one.size, one.body, one.file)
+            made.id = one.id
+            kept.append(made)
+        return tuple(kept)
+
+    def _read(self, kept: DiskKept, start: int, size: int) -> bytes:
+        if kept.file is None:
+            raise CacheFault("it was not written")
+        return self._work.read(kept.file, kept.id, start, size)
+
+    def _nothing(self, failure: Any) -> tuple[IKept, ...]:
+        if not failure.check(CacheFault):
+            self._trouble(failure.value)
+        return ()
+
+    def _fault(self, failure: Any) -> bytes:
+        if not failure.check(CacheFault):
+            self._trouble(failure.value)
+            raise CacheFault(str(failure.value))
+        raise failure.value
+
+    def _changed(self, result: Any, key: bytes) -> Any:
+        self._changing[key] -= 1
+        if not self._changing[key]:
+            del self._changing[key]
+        return result
+
+    def _written(self, result: Any) -> Any:
+        error = getattr(result, "value", None)
+        if isinstance(error, CacheFault):
+            return None
+        if isinstance(error, Exception):
+            self._trouble(error)
+            self._quiet_until = self._reactor.seconds() + QUIET
+            return None
+        if self._told and self._reactor.seconds() >= self._quiet_until:
+            self._told = False
+            self.log.info("answers are kept in {path} again", path=str(self._path))
+        return result
+
+    def _trouble(self, error: Exception) -> None:
+        if not self._told:
+            self._told = True
+            self.log.error(
+                "answers cannot be kept in {path}: {error}; requests go on without", path=str(self._path), error=error
+            )
+
+    # a disk that does not answer
+
+    def _ask(self, call: Callable[[], T], *, urgent: bool) -> Deferred[T]:
+        answer = self._worker.ask(call, urgent=urgent)
+        waiting: Deferred[T] = Deferred(self._gave_up)
+        self._asked[waiting] = self._reactor.seconds() + LATE
+        self._arm()
+        answer.addBoth(self._answered, waiting)
+        return waiting
+
+    def _answered(self, result: Any, waiting: Deferred[Any]) -> None:
+        if self._stuck:
+            self._stuck = False
+            self.log.info("the disk of {path} answers again", path=str(self._path))
+        if self._asked.pop(waiting, None) is not None:
+            waiting.callback(result)
+
+    def _gave_up(self, waiting: Deferred[Any]) -> None:
+        self._asked.pop(waiting, None)
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = self._reactor.callLater(LATE, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._reactor.seconds()
+        late = [waiting for waiting, until in self._asked.items() if until <= now]
+        if late and not self._stuck:
+            self._stuck = True
+            self.log.error(
+                "the disk of {path} has not answered for {late} s; requests go on without",
+                path=str(self._path),
+                late=LATE,
+            )
+        for waiting in late:
+            if self._asked.pop(waiting, None) is not None:
+                waiting.errback(CacheFault("the disk does not answer"))
+        if self._closed is not None and not self._closed.called:
+            self._closed.callback(None)  # it never answers: its thread ends with the process
+        elif self._asked:
+            self._arm()
+
+    def _end(self, result: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
