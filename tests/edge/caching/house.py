@@ -70,6 +70,10 @@ class CachingHouse(House):
         visitor.turn = self.turn
         return visitor
 
+    def close(self) -> None:
+        super().close()
+        assert self.context.cache.running_count == 0
+
     @property
     def counters(self) -> Any:
         return self.context.cache.counters
@@ -78,6 +82,11 @@ class CachingHouse(House):
     def asked(self) -> int:
         """How many requests have reached a service of ``app``."""
         return sum(len(stream.requests()) for stream in self.streams)
+
+    @property
+    def every_stream(self) -> list[Stream]:
+        """Those of all services."""
+        return [*self.streams, *self.others.streams]
 
     def ask(
         self,
@@ -92,10 +101,6 @@ class CachingHouse(House):
         lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *fields]
         visitor.says("\r\n".join([*lines, "", ""]))
         return visitor
-
-    def busy(self) -> Stream:
-        """The stream on which the last request waits for its answer."""
-        return self.stream
 
     def answer(
         self, *fields: str, body: bytes = b"hello", status: str = "200 OK", stream: Stream | None = None
@@ -118,13 +123,14 @@ class CachingHouse(House):
         visitor: Visitor | None = None,
     ) -> Got:
         """A whole conversation; with ``reply`` the service has to be asked, without it must not be."""
-        before = self.asked
+        before = {id(stream): len(stream.requests()) for stream in self.every_stream}
         visitor = self.ask(target, *fields, host=host, method=method, visitor=visitor)
+        asked = [stream for stream in self.every_stream if len(stream.requests()) > before.get(id(stream), 0)]
         if reply is None:
-            assert self.asked == before, "the service was asked"
+            assert not asked, "the service was asked"
         else:
-            assert self.asked == before + 1, "the service was not asked"
-            self.answer(*reply, body=body, status=status)
+            assert len(asked) == 1, "the service was not asked"
+            self.answer(*reply, body=body, status=status, stream=asked[0])
         [(head, got)] = visitor.answers([method.encode()])
         return Got(head, got)
 

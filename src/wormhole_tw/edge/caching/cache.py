@@ -109,6 +109,11 @@ class EdgeCache:
                 return fetch
         return None
 
+    @property
+    def running_count(self) -> int:
+        """How many run."""
+        return len(self._running)
+
     # what is void
 
     def voided(self, place: Place, requested: float) -> bool:
