@@ -38,6 +38,7 @@ ALIKE = frozenset(
         "end_to_end/test_balancing.py",
         "end_to_end/test_browser.py",
         "end_to_end/test_certificates.py",
+        "end_to_end/test_compression.py",
         "end_to_end/test_configuration.py",
         "end_to_end/test_dns01.py",
         "end_to_end/test_faults.py",

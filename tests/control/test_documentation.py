@@ -22,6 +22,7 @@ from wormhole_tw.control.balancing import (
 )
 from wormhole_tw.control.cache_tables import CacheTable, StoreTable
 from wormhole_tw.control.catalog import build_catalog
+from wormhole_tw.control.compression import CompressTable
 from wormhole_tw.control.config import EdgeConfig
 from wormhole_tw.control.dns import DnsTable, UpdateTable
 from wormhole_tw.control.environment import EDGE_VARIABLES
@@ -66,6 +67,7 @@ def rows(heading: str) -> list[list[str]]:
         ("`[sites.oidc]`", OidcTable),
         ("`[sites.routes.mirror]`", MirrorTable),
         ("`[sites.cache]`", CacheTable),
+        ("`[sites.compress]`", CompressTable),
         ("`[[sites.middleware]]`", MiddlewareTable),
         ("`[sites.security]`", tables.SecurityTable),
         ("`[[tcp]]`", tables.TcpTable),

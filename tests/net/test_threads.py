@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 
 from tests._support import program_environment
-from wormhole_tw.net.threads import Turns, call_in_thread
+from wormhole_tw.errors import MisuseError
+from wormhole_tw.net.threads import Turns, Workers, call_in_thread
 
 
 async def test_its_result(reactor: Any) -> None:
@@ -89,3 +91,72 @@ reactor.run()
 """
     done = subprocess.run([sys.executable, "-c", script], timeout=60, env=program_environment(), check=False)
     assert done.returncode == 0
+
+
+def told(workers: Workers, call: Callable[[], Any]) -> Deferred[Any]:
+    """What comes of a call."""
+    found: Deferred[Any] = Deferred()
+    workers.run(call, found.callback)
+    return found
+
+
+async def test_workers_are_few(reactor: Any) -> None:
+    workers = Workers(reactor, 2)
+    go, never = threading.Event(), list[Any]()
+
+    def wait() -> int:
+        go.wait(20)
+        return threading.get_ident()
+
+    waiting = [told(workers, wait) for _ in range(6)]
+    workers.run(lambda: never.append("run"), never.append).cancel()
+    broken, after = told(workers, lambda: 1 // 0), [told(workers, wait) for _ in range(3)]
+    go.set()
+    threads = {await one for one in (*waiting, *after)}
+    assert 1 <= len(threads) <= 2
+    assert threading.get_ident() not in threads
+    with pytest.raises(ZeroDivisionError):
+        await broken
+    assert never == []
+    workers.close()
+    workers.close()
+    with pytest.raises(MisuseError, match="sent home"):
+        workers.run(wait, never.append)
+
+
+async def test_nobody_hears_of_what_workers_did_when_they_were_sent_home(reactor: Any) -> None:
+    workers, never = Workers(reactor, 1), list[Any]()
+    begun, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        begun.set()
+        go.wait(20)
+        reactor.callFromThread(reactor.callFromThread, ended.set)
+
+    workers.run(call, never.append)
+    workers.run(lambda: never.append("run"), never.append)
+    assert await deferToThread(begun.wait, 20)
+    workers.close()
+    go.set()
+    assert await deferToThread(ended.wait, 20)
+    assert never == []
+
+
+async def test_who_takes_a_result_badly_holds_nobody_up(reactor: Any, logged_failures: Any) -> None:
+    workers = Workers(reactor, 1)
+    workers.run(lambda: 0, lambda result: 1 // result)
+    assert await told(workers, lambda: 2) == 2
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+    workers.close()
+
+
+async def test_without_threads_the_work_is_done_all_the_same(reactor: Any) -> None:
+    workers = Workers(reactor, 1)
+    threading.stack_size(1 << 46)  # bytes, which no machine has
+    try:
+        alone = told(workers, threading.get_ident)
+    finally:
+        threading.stack_size(0)
+    assert await alone == threading.get_ident()
+    assert await told(workers, threading.get_ident) != threading.get_ident()
+    workers.close()

@@ -149,6 +149,8 @@ def _done(route: Route, asked: Asked) -> list[str]:
             lines.append(f"through {', '.join(settings.shown for settings in route.middleware)}")
         lines.append(f"backend {route.backend}{_selected(route.selection)} gets {target}")
         lines += _edits("request", route.request_edits)
+        if route.compress is not None:
+            lines.append(f"compressed with {', '.join(coding.decode() for coding in route.compress.codings)}")
     return lines + _edits("answer", route.response_edits)
 
 

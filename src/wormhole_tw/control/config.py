@@ -25,6 +25,7 @@ from .balancing import check_failovers, read_policy
 from .caching import Stores, read_stores, with_caches
 from .callbacks import check_callbacks
 from .client_certificates import read_client_certificates
+from .compression import with_compression
 from .dns import DnsServer, read_resolvers
 from .endpoints import check_endpoint, endpoint_port
 from .files import read_toml
@@ -408,6 +409,7 @@ class _Resolver:
             check_callbacks(routes, self._source, key)
             routes = hold_back(routes)
             routes = with_middleware(routes, table, self._folder, self._source, key)
+            routes = with_compression(routes, table, self._source, key)
             pages = table.error_pages
             own = None if pages is None else read_pages(pages, self._folder, self._source, f"{key}.error_pages")
             asked = read_client_certificates(table, hostnames, self._folder, self._source, key)

@@ -17,6 +17,7 @@ from .middleware import MiddlewareSettings
 from .origin import Origin
 
 if TYPE_CHECKING:
+    from wormhole_tw.http.coding import CodingRules
     from wormhole_tw.http.edits import FieldEdits
     from wormhole_tw.http.patterns import PathPattern
     from wormhole_tw.http.rewriting import PathRewrite, PrefixSwap, Redirect
@@ -139,6 +140,7 @@ class Route:
     :ivar gates: the settings of what is asked before a request goes on, in order; None for nothing
     :ivar middleware: the Python that its requests go through, its site's first; None for nothing
     :ivar cache: how its answers are kept; None where they are not
+    :ivar compress: the codings that its answers get; None for none
     :ivar name: what logs call it; an empty string for its path
     :ivar kind: what ``path`` is
     :ivar pattern: with "pattern": it, compiled
@@ -169,6 +171,7 @@ class Route:
     response_edits: FieldEdits | None = None
     middleware: tuple[MiddlewareSettings, ...] | None = None
     cache: CacheSettings | None = None
+    compress: CodingRules | None = None
     label: str = field(init=False, repr=False, compare=False)
     plain: bool = field(init=False, repr=False, compare=False)
     below: str = field(init=False, repr=False, compare=False)

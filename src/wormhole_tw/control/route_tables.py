@@ -8,6 +8,7 @@ from wormhole_tw.structs import Meta, Struct
 
 from .access_tables import AccessTable, MirrorTable
 from .cache_tables import CacheTable
+from .compression import CompressTable
 from .middleware import MiddlewareTable
 
 __all__ = [
@@ -94,3 +95,4 @@ class RouteTable(AccessTable, frozen=True, kw_only=True, forbid_unknown_fields=T
     middleware: list[MiddlewareTable] = []
     mirror: MirrorTable | None = None
     cache: CacheTable | bool | None = None
+    compress: CompressTable | bool | None = None

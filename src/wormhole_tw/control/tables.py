@@ -13,6 +13,7 @@ from .access_tables import AccessTable
 from .acme import ExternalAccountTable
 from .balancing import BalanceTable, BreakerTable, EjectionTable, HealthTable, QueueTable, RetriesTable
 from .cache_tables import CacheTable, StoreTable
+from .compression import CompressTable
 from .dns import DnsTable
 from .limits import Count, CountOrOff, Limits, Seconds, SecondsOrOff, SiteLimits
 from .middleware import MiddlewareTable
@@ -151,6 +152,7 @@ class SiteTable(AccessTable, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     client_fingerprints: list[str] | None = None
     middleware: list[MiddlewareTable] = []
     cache: CacheTable | bool | None = None
+    compress: CompressTable | bool | None = None
 
 
 class TcpTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

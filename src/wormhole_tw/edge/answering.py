@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wormhole_tw.control.model import H2C, AddedFields
 from wormhole_tw.edge.answers import local_answer
+from wormhole_tw.edge.compressing import own_answer
 from wormhole_tw.edge.flow import Flow
 from wormhole_tw.edge.states import MOVES, State
 from wormhole_tw.http.added import add_fields
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.http.added import Lines
+    from wormhole_tw.http.coding import CodingRules
     from wormhole_tw.http.edits import FieldEdits
     from wormhole_tw.http.translation import Translation
 
@@ -43,6 +45,7 @@ class Answering(Flow):
     :ivar added: what its answer gets besides, as its site wants it; None for nothing
     :ivar caching: its route's cache, where that is still to look at the request, or wants to hear of its answer
     :ivar cache: what the cache had to do with it, one of :data:`wormhole_tw.edge.caching.counting.WORDS`, or empty
+    :ivar compress: the content codings that its answer may get; None for none
     """
 
     __slots__ = (
@@ -55,6 +58,7 @@ class Answering(Flow):
         "besides",
         "cache",
         "caching",
+        "compress",
         "edits",
         "facts",
         "first_byte",
@@ -75,6 +79,7 @@ class Answering(Flow):
     besides: Lines
     cache: str
     caching: Caching | Hearing | None
+    compress: CodingRules | None
     edits: FieldEdits | None
     facts: ConnectionFacts
     forward: RequestHead | None
@@ -229,6 +234,8 @@ class Answering(Flow):
 
     def _answer(self, head: ResponseHead, body: bytes) -> None:
         visitor = self._visitor
+        if self.compress is not None and self.head is not None:
+            head, body = own_answer(self.compress, self.head, head, body)
         self._complete(head)
         self.status = head.status
         self.sent = len(body)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wormhole_tw.control.limits import Limits, SiteLimits
 from wormhole_tw.edge.answers import HttpDate
 from wormhole_tw.edge.caching.cache import EdgeCache
+from wormhole_tw.edge.compressing import Compressors
 from wormhole_tw.edge.connections import Connections
 from wormhole_tw.edge.dispatch import Dispatch
 from wormhole_tw.edge.gates import Gates
@@ -110,6 +111,7 @@ class EdgeContext:
     :ivar in_flight: requests, where they have a limit
     :ivar turn: the end of the reactor's turn
     :ivar site_limits: the limits of a site that has some of its own
+    :ivar compressors: what gives answers their content coding
     :ivar outside: threads and the web, for gates that want them; None where there is nothing but what tests give
     :ivar password_checks: whose turn it is
     :ivar passages: connections that lead through the tunnel as they are
@@ -123,6 +125,7 @@ class EdgeContext:
         "cache",
         "catalogs",
         "chance",
+        "compressors",
         "connections",
         "counters",
         "date",
@@ -172,6 +175,7 @@ class EdgeContext:
         origins: OriginUpstreams | None = None,
         region: str = "",
         kept: KeptAnswers | None = None,
+        compressors: Compressors | None = None,
     ) -> None:
         """
         :param region: where the edge is
@@ -182,6 +186,7 @@ class EdgeContext:
         self.awaited = awaited
         self.outside = outside
         self.kept = kept
+        self.compressors = compressors or Compressors(timers)
         self.catalogs = catalogs
         self.registry = registry
         self.timers = timers
@@ -261,3 +266,4 @@ class EdgeContext:
         self.pool.abort()
         if self.origins is not None:
             self.origins.close()
+        self.compressors.close()

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from wormhole_tw.edge.answers import challenge_answer, options_answer, redirect_answer
 from wormhole_tw.edge.asking import REPLAY_LIMIT, WHOLE_WITH_HEAD, Asking, too_large
 from wormhole_tw.edge.certificates.challenges import awaited_value
+from wormhole_tw.edge.compressing import Compressing
 from wormhole_tw.edge.gating import GateWalk
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequest, IVisitor
 from wormhole_tw.edge.race import HEDGED, Race
@@ -121,6 +122,7 @@ class Exchange(Asking):
         self._raw_out_ended = False
         self._whole: Timer | None = None
         self.copy: Copy | None = None
+        self.compress = None
 
     # what the visitor's connection calls
 
@@ -161,6 +163,7 @@ class Exchange(Asking):
         self.selection = route.selection
         self._request_edits = route.request_edits
         self.edits = route.response_edits
+        self.compress = route.compress
         self.besides = way.besides
         self.caching = way.caching
         self.local = way.answer
@@ -316,10 +319,14 @@ class Exchange(Asking):
                 self.give_up("loop")
                 return
             forward = translation.request(forward)
-        if forward.framing is _NO_BODY:
+        whole = forward.framing is _NO_BODY
+        if whole:
             standing = self.standing
             if standing is not None and standing.group.hedge_after and forward.method in HEDGED and not forward.upgrade:
                 connection = self._connection = Race(self._context, self, connection)
+        if self.compress is not None:
+            connection = self._connection = Compressing(self, connection, self.compress)
+        if whole:
             connection.request(forward, self, whole=True, request_id=self.request_id)
             return
         connection.request(forward, self, request_id=self.request_id)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from wormhole_tw.edge.caching.kept import KeptAnswers
+from wormhole_tw.edge.compressing import Compressors
 from wormhole_tw.edge.context import EdgeContext
 from wormhole_tw.edge.outside import Outside
 from wormhole_tw.edge.upstreams.origins import OriginUpstreams
@@ -46,4 +47,5 @@ def make_context(
         outside=Outside(reactor),
         origins=OriginUpstreams.of(reactor, config, catalogs, timers),
         kept=kept,
+        compressors=Compressors.of(reactor, timers),
     )

@@ -20,6 +20,7 @@ from wormhole_tw.errors import TimedOut
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
+    from wormhole_tw.edge.compressing import Compressing
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.members import Member
@@ -39,15 +40,27 @@ class Race:
     """One request on its first upstream, and perhaps on a second.
 
     :param connection: to the first
+    :ivar handler: who gets the answer: the exchange, or what stands before it
     """
 
-    __slots__ = ("_connection", "_context", "_dialling", "_exchange", "_first", "_request_id", "_second", "_timer")
+    __slots__ = (
+        "_connection",
+        "_context",
+        "_dialling",
+        "_exchange",
+        "_first",
+        "_request_id",
+        "_second",
+        "_timer",
+        "handler",
+    )
 
     writable = True  # there is no body
 
     def __init__(self, context: EdgeContext, exchange: Exchange, connection: IUpstreamRequest) -> None:
         self._context = context
         self._exchange = exchange
+        self.handler: Exchange | Compressing = exchange
         self._connection = connection
         self._first: Runner | None = None
         self._second: Runner | None = None
@@ -65,8 +78,9 @@ class Race:
     def request(
         self, head: RequestHead, handler: IAnswerHandler, *, whole: bool = False, request_id: bytes = b""
     ) -> None:
-        """See the interface; the handler is the exchange."""
+        """See the interface; the handler is the exchange, or what stands before it."""
         exchange = self._exchange
+        self.handler = handler  # type: ignore[assignment]
         upstream, standing = exchange.upstream, exchange.standing
         assert upstream is not None
         assert standing is not None
@@ -192,7 +206,7 @@ class Race:
             self._adopt(runner)
         elif second is not None:
             second.retire()
-        exchange.run_by(runner.connection)
+        self.handler.run_by(runner.connection)
 
     def lost(self, runner: Runner, error: Exception, *, begun: bool) -> None:
         """It failed: the other goes on alone; where there is none, the exchange is told."""
@@ -204,7 +218,7 @@ class Race:
             self._connection = runner.connection
             if runner.standing is not exchange.standing:
                 self._adopt(runner)
-            exchange.on_failure(error, begun)
+            self.handler.on_failure(error, begun)
         elif runner is self._second:
             self._second = None
             if blames(error):
@@ -308,38 +322,38 @@ class Runner:
     def on_informational(self, head: InformationalHead) -> None:
         """See IAnswerHandler; while two run, what is not final is of use to nobody."""
         if self._won or self._race.alone(self):
-            self._exchange.on_informational(head)
+            self._race.handler.on_informational(head)
 
     def on_head(self, head: ResponseHead) -> None:
         """See IAnswerHandler."""
         self._win()
-        self._exchange.on_head(head)
+        self._race.handler.on_head(head)
 
     def on_body(self, event: Body) -> None:
         """See IAnswerHandler."""
-        self._exchange.on_body(event)
+        self._race.handler.on_body(event)
 
     def on_end(self, event: End) -> None:
         """See IAnswerHandler."""
-        self._exchange.on_end(event)
+        self._race.handler.on_end(event)
 
     def on_answer(self, head: ResponseHead, body: bytes) -> None:
         """See IAnswerHandler."""
         self._win()
-        self._exchange.on_answer(head, body)
+        self._race.handler.on_answer(head, body)
 
     def on_raw(self, event: Raw) -> None:
         """See IAnswerHandler."""
-        self._exchange.on_raw(event)
+        self._race.handler.on_raw(event)
 
     def on_raw_end(self, event: RawEnd) -> None:
         """See IAnswerHandler."""
-        self._exchange.on_raw_end(event)
+        self._race.handler.on_raw_end(event)
 
     def on_failure(self, error: Exception, begun: bool) -> None:
         """See IAnswerHandler."""
         if self._won:
-            self._exchange.on_failure(error, begun)
+            self._race.handler.on_failure(error, begun)
         else:
             self._race.lost(self, error, begun=begun)
 
@@ -351,8 +365,8 @@ class Runner:
 
     def on_turn_end(self) -> None:
         """See IAnswerHandler."""
-        self._exchange.on_turn_end()
+        self._race.handler.on_turn_end()
 
     def crashed(self) -> None:
         """See IAnswerHandler."""
-        self._exchange.crashed()
+        self._race.handler.crashed()

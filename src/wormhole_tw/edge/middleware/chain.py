@@ -59,6 +59,7 @@ class Chain:
     """One request's.
 
     :ivar outer: its exchange
+    :ivar to: who gets its answer: that, or what stands before it
     :ivar stack: the middleware, from the visitor on
     :ivar incoming: the request's body as it comes
     :ivar over: the exchange has ended, or waits for nothing of this any more
@@ -85,10 +86,12 @@ class Chain:
         "over",
         "stack",
         "steps",
+        "to",
     )
 
     def __init__(self, outer: Exchange, stack: tuple[Entry, ...]) -> None:
         self.outer = outer
+        self.to: IAnswerHandler = outer
         self.stack = stack
         self.context = outer._context
         self.over = False
@@ -166,14 +169,14 @@ class Chain:
     def informational(self, head: InformationalHead) -> None:
         """A service's 1xx, which passes."""
         if not self.over and (head.status != 100 or self._inner is not None):
-            self.outer.on_informational(head)
+            self.to.on_informational(head)
 
     def ended(self, event: End) -> None:
         """The answer that goes straight on is whole."""
         if not self.over:
             self._close()
-            self.outer.on_end(event)
-            self.outer.on_turn_end()
+            self.to.on_end(event)
+            self.to.on_turn_end()
 
     def truncated(self, reason: str, code: int | None) -> None:
         """The answer that goes straight on has ended before its end."""
@@ -194,6 +197,7 @@ class Chain:
         self, head: RequestHead, handler: IAnswerHandler, *, whole: bool = False, request_id: bytes = b""
     ) -> None:
         """See the interface: it begins with :meth:`start`, when all that has come was handed over."""
+        self.to = handler
 
     def send(self, event: Event) -> None:
         """See the interface."""
@@ -248,15 +252,15 @@ class Chain:
         self._unread -= n
         if not self._fed and self._unread <= HELD // 2 and not self.over:
             self._fed = True
-            self.outer.on_resume()
+            self.to.on_resume()
 
     def _wanted(self) -> None:
         """A middleware waits for the body: a visitor who waits for a 100 gets it (RFC 9110 §10.1.1)."""
         forward = self.outer.forward
         if forward is not None and forward.expect_continue and not self._asked_to_go_on and not self.over:
             self._asked_to_go_on = True
-            self.outer.on_informational(InformationalHead(100, []))
-            self.outer.on_turn_end()
+            self.to.on_informational(InformationalHead(100, []))
+            self.to.on_turn_end()
 
     def send_made(self, inner: InnerExchange, body: ReadableBody, call: ServiceCall) -> None:
         """Send the service a body that a middleware makes."""
@@ -288,7 +292,7 @@ class Chain:
     def _answered(self, response: Response) -> None:
         if self.over:
             return
-        outer = self.outer
+        outer, to = self.outer, self.to
         assert outer.head is not None
         method = outer.head.method
         way = next((service for service in self._services if service.gives(response)), None)
@@ -301,21 +305,21 @@ class Chain:
         if head.framing is Framing.LENGTH and (whole := way.take_whole()) is not None:
             # as most answers come
             self._close()
-            outer.on_answer(head, whole)
+            to.on_answer(head, whole)
             return
         self._way = way
-        outer.on_head(head)
+        to.on_head(head)
         if way.has_body and head.framing is Framing.NONE:
             # the service was asked for what this visitor does not get
             self.ended(End())
             return
         way.go_direct()
         if not self.over:
-            outer.on_turn_end()
+            to.on_turn_end()
 
     def _give(self, response: Response, *, head_only: bool) -> None:
         """Answer with what a middleware made."""
-        outer = self.outer
+        to = self.to
         source = response.body._source
         head = ResponseHead(response.status, response.reason.encode("latin-1", "replace"), response.headers.lines())
         if isinstance(source, Whole) and not len(source.trailers):
@@ -327,25 +331,25 @@ class Chain:
                 head.framing, head.length = Framing.LENGTH, len(source.data)
             self._close()
             if head_only or not source.data:
-                outer.on_head(head)
-                outer.on_end(End())
-                outer.on_turn_end()
+                to.on_head(head)
+                to.on_end(End())
+                to.on_turn_end()
             else:
-                outer.on_answer(head, source.data)
+                to.on_answer(head, source.data)
             return
         if head_only or response.bodiless:
             self._close()
-            outer.on_head(head)
-            outer.on_end(End())
-            outer.on_turn_end()
+            to.on_head(head)
+            to.on_end(End())
+            to.on_turn_end()
             return
         head.framing = Framing.CHUNKED
-        outer.on_head(head)
-        outer.on_turn_end()
+        to.on_head(head)
+        to.on_turn_end()
         self._pump(self._give_made(response.body))
 
     async def _give_made(self, body: ReadableBody) -> Callable[[], object]:
-        outer = self.outer
+        to = self.to
         given = 0
         try:
             while piece := await body._source.pull():
@@ -354,8 +358,8 @@ class Chain:
                         raise CancelledError()
                     part = piece[start : start + WINDOW]
                     self._out += len(part)
-                    outer.on_body(Body(part))
-                    outer.on_turn_end()
+                    to.on_body(Body(part))
+                    to.on_turn_end()
                     if self._out:
                         room = self._room = Deferred()
                         await room

@@ -147,7 +147,10 @@ class ServiceCall:
         if type(event) is Body or type(event) is Raw:
             if self._direct:
                 self._unacked += len(event.data)
-                chain.outer.on_body(event)
+                if isinstance(event, Raw):
+                    chain.to.on_raw(event)
+                else:
+                    chain.to.on_body(event)
             else:
                 self._pipe.feed(event.data)
         elif type(event) is ResponseHead:
@@ -159,7 +162,7 @@ class ServiceCall:
                 self._pipe.finish(event.trailers)
         elif type(event) is RawEnd:
             if self._direct:
-                chain.outer.on_raw_end(event)
+                chain.to.on_raw_end(event)
             else:
                 self._pipe.finish([])
         elif type(event) is InformationalHead:
@@ -175,7 +178,7 @@ class ServiceCall:
     def flush(self) -> None:
         """See IVisitor."""
         if not self._chain.over:
-            self._chain.outer.on_turn_end()
+            self._chain.to.on_turn_end()
 
     def consumed(self, n: int) -> None:
         """See IVisitor."""
@@ -297,11 +300,14 @@ class ServiceCall:
         pieces = pipe.drain()
         self._unacked = sum(map(len, pieces))
         for piece in pieces:
-            chain.outer.on_body(Raw(piece) if switched else Body(piece))
+            if switched:
+                chain.to.on_raw(Raw(piece))
+            else:
+                chain.to.on_body(Body(piece))
         if not pipe.over:
             return
         if switched:
-            chain.outer.on_raw_end(RawEnd())
+            chain.to.on_raw_end(RawEnd())
         elif pipe.failure is not None:
             assert self._inner is not None
             chain.truncated(self._inner.reason, None)
