@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from wormhole_tw.admin.local_client import SOCKET, ask
+from wormhole_tw.admin.local_client import LEAVING, SOCKET, ask, sockets
 from wormhole_tw.control.purging import Wish, read_wish
 from wormhole_tw.errors import MisuseError, WormholeError
 from wormhole_tw.net.local_sockets import is_alive, listen_local, owns, serve_local
@@ -48,9 +48,6 @@ PASS_ON_SECONDS = 5.0
 
 MAX_BODY = 65536
 """Octets of a request's body: a URL has a few hundred."""
-
-_LEAVING = "control-{}.sock"
-"""How the socket of a process that was replaced is called from then on."""
 
 log = Logger()
 
@@ -121,16 +118,15 @@ class ControlService(Service):
     def _keep_other(self) -> None:
         """Let the process that has the path be found beside it."""
         if is_alive(self.path):
-            other = self._folder / _LEAVING.format(os.urandom(4).hex())
+            other = self._folder / LEAVING.format(os.urandom(4).hex())
             os.link(self.path, other)
 
     def _others(self) -> list[Path]:
         """The sockets of other processes that serve with this state folder; those of dead ones are taken away."""
-        found = [path for path in self._folder.glob(_LEAVING.format("*")) if not owns(path, self._identity)]
-        if not owns(self.path, self._identity):
-            found.append(self.path)
         alive = []
-        for path in found:
+        for path in sockets(self._folder):
+            if owns(path, self._identity):
+                continue
             if is_alive(path):
                 alive.append(path)
             elif path != self.path:
@@ -155,7 +151,7 @@ class ControlService(Service):
         connections, self._connections = self._connections, None
         if port is None or connections is None:
             return maybeDeferred(lambda: None)
-        for path in (self.path, *self._folder.glob(_LEAVING.format("*"))):
+        for path in sockets(self._folder):
             if owns(path, self._identity):
                 path.unlink(missing_ok=True)
         for protocol in list(connections.protocols):

@@ -10,10 +10,13 @@ from typing import Any
 from wormhole_tw.errors import WormholeError
 from wormhole_tw.net.local_sockets import connect_local
 
-__all__ = ["SOCKET", "EdgeRefused", "ask"]
+__all__ = ["LEAVING", "SOCKET", "EdgeRefused", "ask", "sockets"]
 
 SOCKET = "control.sock"
 """The name of the socket, in the state folder."""
+
+LEAVING = "control-{}.sock"
+"""What it is called once another process has that name."""
 
 TIMEOUT = 30.0
 """Seconds for an answer: a purge waits for a disk to say that it is written."""
@@ -21,6 +24,11 @@ TIMEOUT = 30.0
 
 class EdgeRefused(WormholeError):
     """An edge is there, and does not do it; its own sentence."""
+
+
+def sockets(folder: Path) -> list[Path]:
+    """The sockets in a state folder, that of the process which serves first; behind some of them nobody may be."""
+    return [folder / SOCKET, *sorted(folder.glob(LEAVING.format("*")))]
 
 
 def ask(path: Path, method: str, target: str, body: object = None, *, timeout: float = TIMEOUT) -> Any:

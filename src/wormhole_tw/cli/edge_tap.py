@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IListeningPort
 
+    from wormhole_tw.admin.control import ControlService
     from wormhole_tw.admin.service import AdminService
     from wormhole_tw.edge.service import EdgeService
 
@@ -58,17 +59,18 @@ class Options(TwistdOptions):
 
 
 class _Edge(MultiService):
-    """The edge and its admin listener.
+    """The edge, its admin listener and its control socket.
 
     :param foreground: whether standard error is there to be read
     """
 
-    def __init__(self, edge: EdgeService, admin: AdminService, *, foreground: bool) -> None:
+    def __init__(self, edge: EdgeService, admin: AdminService, control: ControlService, *, foreground: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._edge = edge
         self._admin = admin
+        self._control = control
         self._foreground = foreground
-        for service in (admin, edge):
+        for service in (admin, edge, control):
             self.addService(service)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
@@ -93,9 +95,10 @@ class _Edge(MultiService):
         self._admin.hand_over()
 
     def stopService(self) -> Deferred[None]:
-        """The admin listener goes last: while the edge drains, it is alive."""
+        """Admin listener and control socket go last: while the edge drains, it is alive, and serves what it keeps."""
         self.running = 0
         stopped = maybeDeferred(self._edge.stopService)
+        stopped.addBoth(lambda _: self._control.stopService())
         return stopped.addBoth(lambda _: self._admin.stopService())
 
 
@@ -106,6 +109,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    from wormhole_tw.admin.control import ControlService
     from wormhole_tw.admin.service import AdminService
     from wormhole_tw.edge.service import EdgeService
 
@@ -125,7 +129,8 @@ def makeService(options: Options) -> IService:
         raise fail_start(str(error)) from None
     edge = EdgeService(reactor, config, store, inherited=inherited)
     foreground = options.parent is None or bool(options.parent.get("nodaemon"))
-    services = _Edge(edge, AdminService(reactor, config, edge, inherited=inherited), foreground=foreground)
+    admin = AdminService(reactor, config, edge, inherited=inherited)
+    services = _Edge(edge, admin, ControlService(reactor, edge), foreground=foreground)
 
     def reload() -> Deferred[None]:
         return edge.reload()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from wormhole_tw.cli.cache_options import add_cache
 from wormhole_tw.cli.process import version_text
 from wormhole_tw.errors import WormholeError
 
@@ -25,6 +26,7 @@ A service in a private network, served to the world with no inbound port.
   wormhole-tw edge init …          the files of an edge on a public host, and what else it needs
   wormhole-tw edge --config F      run an edge in the foreground
   wormhole-tw route explain URL    which of an edge's routes takes a request, and why
+  wormhole-tw cache purge …        throw away what an edge keeps of answers
   wormhole-tw agent --edge HOST    run an agent in the foreground
   wormhole-tw agent -- COMMAND     start a service, and serve it
 """
@@ -110,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     names.set_defaults(command=_certificates)
 
     _add_route(commands.add_parser("route", help="say which route takes a request, and import rules"))
+
+    add_cache(commands.add_parser("cache", help="throw away what an edge keeps of answers, and see how much that is"))
 
     commands.add_parser("agent", help="run an agent in the foreground (options: wormhole-tw agent --help)")
 
