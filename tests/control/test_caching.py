@@ -14,6 +14,7 @@ from wormhole_tw.control.reload import merge, restart_needed
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.http.caching.keying import EVERY_MEMBER
 from wormhole_tw.http.caching.policy import CachePolicy
+from wormhole_tw.http.edits import FieldEdits
 
 MIB = 1 << 20
 
@@ -250,6 +251,19 @@ def test_another_origin_begins_with_nothing() -> None:
     assert of("https://one.example") == of("https://one.example")
     assert of("https://one.example") != of("https://two.example")
     assert of("https://one.example") != of("https://one.example/base")
+
+
+def test_visitors_do_not_see_tags_unless_they_are_to() -> None:
+    def hidden(**route: Any) -> FieldEdits | None:
+        return make(sample(**{"sites.0.routes": [{**APP, **route}]})).sites[0].routes[0].response_edits
+
+    assert hidden(cache=True) == FieldEdits(frozenset({b"surrogate-key"}))
+    assert hidden(cache={"tag_header": "Cache-Tag"}) == FieldEdits(frozenset({b"cache-tag"}))
+    assert hidden(cache={"show_tags": True}) is None
+    assert hidden(cache=False) is None
+    own = hidden(cache=True, response_headers={"set": {"Surrogate-Key": "mine", "X-A": "b"}})
+    assert own is not None
+    assert own.of([(b"Surrogate-Key", b"theirs")]) == [(b"Surrogate-Key", b"mine"), (b"X-A", b"b")]
 
 
 def test_a_cached_route_is_as_plain_as_it_was() -> None:

@@ -108,6 +108,7 @@ def test_a_line_of_json(books: Books) -> None:
         "attempts": 1,
         "status": 200,
         "reason": "",
+        "cache": "",
         "received": 0,
         "sent": 2,
         "first_byte": 0.25,

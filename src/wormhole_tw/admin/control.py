@@ -22,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from wormhole_tw.admin.local_client import LEAVING, SOCKET, ask, sockets
 from wormhole_tw.control.purging import Wish, read_wish
+from wormhole_tw.edge.caching.counting import WORDS
 from wormhole_tw.errors import MisuseError, WormholeError
 from wormhole_tw.net.local_sockets import is_alive, listen_local, owns, serve_local
 from wormhole_tw.net.threads import call_in_thread
@@ -220,7 +221,7 @@ class CacheResource(_JsonResource):
             "edge": edge.config.name,
             "sites": [site.name for site in sites if any(route.cache is not None for route in site.routes)],
             "stores": [{name: getattr(usage, name) for name in usage.__slots__} for usage in kept.store.usage()],
-            "requests": {},
+            "requests": {word: getattr(context.cache.counters, word) for word in WORDS},
             "purges": dict(kept.purged),
         }
         return self._say(request, said)

@@ -21,6 +21,7 @@ from twisted.web.resource import Resource
 
 from wormhole_tw import __version__
 from wormhole_tw.admin.balancing import balancing_metrics
+from wormhole_tw.admin.caching import cache_metrics
 from wormhole_tw.edge.context import REFUSED, SHED
 from wormhole_tw.edge.metrics import SECONDS, EdgeMetrics, Histogram
 from wormhole_tw.errors import MisuseError
@@ -87,6 +88,8 @@ class EdgeCollector(Collector):
             return
         if observer.metrics is not None:
             yield from _of_requests(observer.metrics, context)
+            if context.kept is not None:
+                yield from cache_metrics(observer.metrics, context.kept)
         yield from _of_connections(context)
         yield from _of_passages(context.passages)
         yield from balancing_metrics(context.dispatch)

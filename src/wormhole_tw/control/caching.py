@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.http.caching.keying import EVERY_MEMBER, IgnoredQuery, Names
 from wormhole_tw.http.caching.policy import CachePolicy
-from wormhole_tw.http.edits import may_change
+from wormhole_tw.http.edits import FieldEdits, may_change
 from wormhole_tw.http.forwarding import names_visitor
 from wormhole_tw.http.grammar import is_token
 
@@ -214,6 +214,10 @@ def _of_site(site: Site, table: SiteTable, services: Mapping[str, Backend], sour
             settings = read.settings(together)
             scope = _scope(route, written, services[route.backend], settings)
             route = replace(route, cache=replace(settings, scope=scope))
+            if not settings.show_tags:
+                hidden = FieldEdits(frozenset({settings.policy.tag_header}))
+                edits = route.response_edits
+                route = replace(route, response_edits=hidden if edits is None else hidden.then(edits))
         routes.append(route)
     return replace(site, routes=tuple(routes))
 

@@ -150,7 +150,7 @@ class Route:
     :ivar request_edits: changes to the fields of requests; None for none
     :ivar response_edits: changes to the fields of its answers; None for none
     :ivar label: what it is called: its name, or its path
-    :ivar plain: it is a prefix and a backend, and nothing more
+    :ivar plain: it is a prefix and a backend, and what becomes of its answers: nothing more
     :ivar below: the prefix of every path that is below ``path`` (it ends in ``/``); compiled once
     """
 
@@ -180,8 +180,8 @@ class Route:
         object.__setattr__(self, "label", self.name or self.path)
         object.__setattr__(self, "below", self.path if self.path.endswith("/") else self.path + "/")
 
-        made = (self.answer, self.rewrite, self.request_edits, self.response_edits)
-        object.__setattr__(self, "plain", self.kind == "prefix" and not self.conditions and made == (None,) * 4)
+        made = (self.answer, self.rewrite, self.request_edits)
+        object.__setattr__(self, "plain", self.kind == "prefix" and not self.conditions and made == (None,) * 3)
 
     def takes(self, path: str) -> bool:
         """Say whether this route would take ``path`` (normalised, without the query), if its conditions hold."""

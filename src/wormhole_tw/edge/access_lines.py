@@ -44,6 +44,7 @@ FIELDS = (
     "attempts",
     "status",
     "reason",
+    "cache",
     "received",
     "sent",
     "first_byte",
@@ -147,7 +148,7 @@ _CONNECTION = FIELDS[2:6]
 _PLACE = FIELDS[12:16]
 
 _LINE = (
-    b'{"time":"%s.%03dZ","request_id":"%s",%s,%s,%s,"attempts":%d,"status":%d,"reason":%s,'
+    b'{"time":"%s.%03dZ","request_id":"%s",%s,%s,%s,"attempts":%d,"status":%d,"reason":%s,"cache":"%s",'
     b'"received":%d,"sent":%d,"first_byte":%s,"duration":%.6f}\n'
 )
 
@@ -188,6 +189,7 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
         exchange.attempts,
         exchange.status or LEFT,
         as_json(exchange.reason) if exchange.reason else b'""',
+        exchange.cache.encode(),
         exchange.received,
         exchange.sent,
         b"%.6f" % (first_byte - began) if first_byte > began else b"0.0" if first_byte else b"null",

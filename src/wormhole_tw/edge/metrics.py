@@ -71,13 +71,15 @@ class EdgeMetrics:
 
     :ivar traffic: (site, backend), empty strings where a request reached none → its requests
     :ivar reasons: why the edge answered itself, or an answer is not whole (``X-Wormhole-Error``) → how often
+    :ivar cache: (site, what the cache had to do with it) → how many requests, of routes with a cache
     """
 
-    __slots__ = ("reasons", "traffic")
+    __slots__ = ("cache", "reasons", "traffic")
 
     def __init__(self) -> None:
         self.traffic: dict[tuple[str, str], Traffic] = {}
         self.reasons: dict[str, int] = {}
+        self.cache: dict[tuple[str, str], int] = {}
 
     def record(self, exchange: Exchange, now: float) -> None:
         """Count a finished exchange.
@@ -113,6 +115,9 @@ class EdgeMetrics:
             histogram.counts[bisect_left(SECONDS, value)] += 1
             if value > 0.0:
                 histogram.total += value
+        if exchange.cache:
+            place = (exchange.site, exchange.cache)
+            self.cache[place] = self.cache.get(place, 0) + 1
         if exchange.reason:
             self.refused(exchange.reason)
 
