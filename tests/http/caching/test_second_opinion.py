@@ -139,7 +139,7 @@ _CONTROL = [
 ]  # fmt: skip
 _FIELDS = [
     "Expires: 0", f"Expires: {at(-50)}", f"Expires: {at(40)}", f"Expires: {at(200)}", f"Last-Modified: {at(-10000)}",
-    f"Last-Modified: {at(-100)}", 'ETag: "a"', "Vary: Foo", "Vary: *", "Age: 10", "Age: 90", "Set-Cookie: a=b", "X-A: 1",
+    f"Last-Modified: {at(-100)}", 'ETag: "a"', "Vary: Foo", "Vary: *", "Age: 10", "Age: 90", "Set-Cookie: a=b",
 ]  # fmt: skip
 _SELECTING = ["Foo: 1", "Foo: 1, 2", "Foo: 1,2"]
 _WANTED = ["Cache-Control: no-cache", "Cache-Control: max-age=10", "Cache-Control: min-fresh=20", "Cache-Control: foo"]
@@ -190,17 +190,37 @@ def test_the_common_case() -> None:
     [
         (replace(LASTING, fields=("Vary: *",)), (False, False), (True, False), "§4.1: nothing"),
         (replace(LASTING, fields=("Set-Cookie: a=b",)), (False, False), (True, True), "§7.3"),
-        (replace(LASTING, control=("max-age=100", "must-understand"), status=599), (False, False), (True, True), "§5.2.2.3: its"),
+        (
+            replace(LASTING, control=("max-age=100", "must-understand"), status=599),
+            (False, False),
+            (True, True),
+            "§5.2.2.3: its",
+        ),
         (replace(LASTING, fields=("Age: 90",)), (True, False), (True, True), "§4.2.3: others"),
         (replace(LASTING, date=20, seconds=110), (True, False), (True, True), "§4.2.3: what"),
-        (Case(fields=(f"Last-Modified: {at(-10000)}",), first=("Cookie: a=b",)), (False, False), (True, True), "§4.2.2"),
+        (
+            Case(fields=(f"Last-Modified: {at(-10000)}",), first=("Cookie: a=b",)),
+            (False, False),
+            (True, True),
+            "§4.2.2",
+        ),
         (replace(LASTING, later=("Cache-Control: max-age=10",)), (True, False), (True, True), "§5.2.1"),
         (replace(LASTING, later=("Cache-Control: min-fresh=80",)), (True, False), (True, True), "§5.2.1"),
         (Case(), (False, False), (True, False), "§3"),
-        (replace(LASTING, control=("max-age=100", "must-understand", "no-store")), (True, True), (False, False), "§5.2.2.3: a"),
-        (replace(LASTING, fields=("Vary: Foo",), first=("Foo: 1, 2",), later=("Foo: 1,2",)), (True, True), (True, False), "§4.1: white"),
+        (
+            replace(LASTING, control=("max-age=100", "must-understand", "no-store")),
+            (True, True),
+            (False, False),
+            "§5.2.2.3: a",
+        ),
+        (
+            replace(LASTING, fields=("Vary: Foo",), first=("Foo: 1, 2",), later=("Foo: 1,2",)),
+            (True, True),
+            (True, False),
+            "§4.1: white",
+        ),
     ],
-)  # fmt: skip
+)
 def test_where_they_differ(case: Case, mine: Opinion, other: Opinion, section: str) -> None:
     assert (ours(case), hishels(case)) == (mine, other)
     assert any(reason.startswith(section) for reason in decided_by(case, mine, other))
