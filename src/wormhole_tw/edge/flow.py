@@ -108,8 +108,8 @@ class Flow(Seeker):
         self.sent += size
         self._visitor.send(event)
         if self._visitor.writable and not self._unread:
-            assert self._connection is not None
-            self._connection.consumed(size)
+            if self._connection is not None:  # who heard that may have ended it
+                self._connection.consumed(size)
         else:
             self._unread += size
 

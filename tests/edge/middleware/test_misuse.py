@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.edge.gates import asked
 from tests.edge.middleware.house import MiddlewareHouse
 from wormhole_tw.edge import gates
 from wormhole_tw.edge.middleware.stacks import Prepared
-from wormhole_tw.errors import MisuseError
+from wormhole_tw.errors import HttpError, MisuseError
 from wormhole_tw.middleware import InjectHtml, Next, Request, Response
 
 Through = Callable[..., MiddlewareHouse]
@@ -227,6 +227,37 @@ def test_a_request_of_its_own_beside_a_websocket_is_an_ordinary_one(through: Thr
     assert visitor.hears().endswith(b"\r\n\r\nhello")
 
 
+@pytest.mark.parametrize("ends", ["answers", "raises", "too long"])
+@pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("together", [True, False])
+def test_one_that_has_seen_enough_of_an_answer_ends_it(
+    through: Through, ends: str, framing: bytes, together: bool
+) -> None:
+    async def looks(request: Request, next: Next) -> Response:
+        response = await next(request)
+        if ends == "too long":
+            await response.body.read(1)
+        async for _ in response.body:
+            if ends == "raises":
+                raise HttpError(403, "seen-enough", "No.")
+            break
+        return Response(200, b"mine")
+
+    house = through(looks)
+    visitor = house.visitor()
+    visitor.says(GET)
+    house.stream.read()
+    head = b"HTTP/1.1 200 OK\r\n%s\r\n\r\n" % framing
+    piece = b"some" if b"Length" in framing else b"4\r\nsome\r\n"
+    for part in [head + piece + piece] if together else [head, piece, piece]:
+        if not house.done:
+            house.stream.deliver(part)
+    [(answer, body)] = visitor.answers()
+    assert answer.status_code == {"answers": 200, "raises": 403, "too long": 502}[ends]
+    assert (body == b"mine") is (ends == "answers")
+    assert house.stream.disconnected
+
+
 # who takes all the time
 
 
@@ -305,6 +336,39 @@ def test_a_body_that_does_not_let_go_is_named(through: Through, log_lines: Any) 
     house.pass_time(11)
     assert "middleware test:0 of site app goes on 10 s after its request was over" in log_lines
     holding[-1].callback(None)
+
+
+def test_one_that_was_called_and_forgotten_ends_with_the_request(through: Through, log_lines: Any) -> None:
+    ended: list[str] = []
+
+    async def forgets(request: Request, next: Next) -> Response:
+        next(request)
+        return Response(200, b"mine")
+
+    async def tidies(request: Request, next: Next) -> Response:
+        try:
+            return await next(request)
+        finally:
+            ended.append("inner")
+
+    async def beside(request: Request, next: Next) -> Response:
+        async def asks() -> None:
+            try:
+                await next(request)
+            finally:
+                ended.append("beside")
+
+        Deferred.fromCoroutine(asks()).addErrback(lambda failure: failure.trap(CancelledError))
+        return Response(200, b"mine")
+
+    for middleware in ((forgets, tidies), (beside,)):
+        house = through(*middleware)
+        visitor = house.visitor()
+        visitor.says(GET)
+        assert visitor.answers()[0][1] == b"mine"
+        house.pass_time(11)
+    assert ended == ["inner", "beside"]
+    assert "goes on" not in log_lines
 
 
 @pytest.mark.parametrize("lets_go", [True, False])

@@ -445,15 +445,17 @@ class Chain:
         """End what its middleware still does."""
         for pump in list(self._pumps):
             pump.cancel()
-        first = self._calls[0].deferred if self._calls else None
-        if first is not None:
-            first.cancel()
+        for call in self._calls:
+            # the first takes along those that it waits for, and not those that it has forgotten
+            if call.deferred is not None:
+                call.deferred.cancel()
+        for waiting in self._watched:
+            waiting.addErrback(lambda _: None)
+            waiting.cancel()
         for pieces in self.made:
             Deferred.fromCoroutine(pieces.close()).addErrback(_left_badly)
         for call in self._calls:
             call.end()
-        for waiting in self._watched:
-            waiting.addErrback(lambda _: None)
         # what refers to one another is not left to the garbage collector
         self._calls, self._services, self._watched, self.made = [], [], [], []
 
