@@ -34,7 +34,7 @@ class CachingHouse(House):
 
     def __init__(
         self,
-        *,
+        *middleware: Any,
         policy: dict[str, Any] | None = None,
         memory: int = MEMORY,
         settings: dict[str, Any] | None = None,
@@ -48,7 +48,7 @@ class CachingHouse(House):
         self.routes = routes
         self.of_gates = gates
         self.own_store = store
-        super().__init__(**options)
+        super().__init__(*middleware, **options)
         self.others = self.agent("other", instance=99)
 
     def kept(self) -> Any:
@@ -157,6 +157,3 @@ class Got:
 
 class CachedMiddleware(CachingHouse, MiddlewareHouse):
     """With middleware in front of the cache."""
-
-    def __init__(self, *middleware: Any, **options: Any) -> None:
-        super().__init__(*middleware, **options)

@@ -111,7 +111,6 @@ _PERSONAL = frozenset(
         b"apikey",
         b"authorization",
         b"cf-access-jwt-assertion",
-        b"client-cert",
         b"proxy-authorization",
         b"remote-user",
         b"x-access-token",

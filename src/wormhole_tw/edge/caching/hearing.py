@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -43,8 +44,12 @@ class Hearing:
     def _void(self, exchange: Exchange, head: ResponseHead) -> None:
         """RFC 9111 §4.4."""
         cache = self._caching.cache
-        asked = exchange.outer.head
+        asked, forward = exchange.outer.head, exchange.forward
         assert asked is not None
+        assert forward is not None
+        if asked.method != forward.method:
+            # middleware made another request of it
+            asked = replace(asked, method=forward.method)
         now = cache.wall()
         ignored = self._caching.settings.ignore_query
         for target in invalidates(asked, head, exchange.facts.forwarding.scheme.encode()):
