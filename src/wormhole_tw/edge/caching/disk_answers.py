@@ -152,12 +152,14 @@ class DiskKeeping:
         self._ended = True
         kept = DiskKept(self._store, self._key, stored, self.size, None, None)
 
-        def insert() -> None:
+        def insert() -> bool:
+            if self._file is None:
+                return False
             kept.file = self._file
-            if self._file is not None:
-                kept.id = self._store.work.insert(self._key, stored, self.size, None, self._file, self._base) or 0
+            kept.id = self._store.work.insert(self._key, stored, self.size, None, self._file, self._base) or 0
+            return True
 
-        self._store.change(self._key, insert)
+        self._store.change(self._key, insert).addCallback(self._check)
         return kept
 
     # towards the thread
@@ -177,11 +179,11 @@ class DiskKeeping:
     def _check(self, went: bool | None, octets: int = 0) -> None:
         self.behind -= octets
         if not went:
-            self.lose()
+            self._lose()
         if not self.behind:
             self._wake()
 
-    def lose(self) -> None:
+    def _lose(self) -> None:
         """The disk did not take it."""
         if not self.lost:
             self.lost = True

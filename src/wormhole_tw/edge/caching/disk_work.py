@@ -48,8 +48,8 @@ AT_ONCE = 256
 TOUCHED = 65536
 """Uses that wait to be written down; past that the oldest are forgotten."""
 
-GROWS = 1024 * 1024
-"""Octets by which a body that comes in may grow before room is made for it."""
+GROWS = 64 * 1024
+"""Octets for which room is made at least when a body that comes in grows; an eighth of it, where that is more."""
 
 
 class Found:
@@ -167,7 +167,7 @@ class DiskWork:
         size = sum(map(len, pieces))
         room = file.size - base + size - file.reserved
         if room > 0:
-            room += -room % GROWS
+            room += max(GROWS, file.size // 8)
             self._make_room(room)
             self.coming += room
             file.reserved += room
@@ -179,7 +179,7 @@ class DiskWork:
         """Nothing comes of what came in."""
         self._done(file)
         if not base:
-            self._unlink.append(file.name)
+            self._remove_file(file.name)  # no row ever had it
 
     def insert(
         self, key: bytes, stored: Stored, size: int, body: bytes | None, file: BodyFile | None, base: int
@@ -202,7 +202,7 @@ class DiskWork:
         gone_too = superseded(stored, size, there)
         if gone_too is None:
             if file is not None and not base:
-                self._unlink.append(file.name)
+                self._remove_file(file.name)
             return None
         stays = [beside for beside in there if beside not in gone_too]
         for beside in (*gone_too, *stays[MOST_VARIANTS - 1 :]):
@@ -250,7 +250,7 @@ class DiskWork:
 
     def rollback(self) -> None:
         """See Work."""
-        self._unlink.clear()  # whoever finds them without a row removes them
+        self._unlink.clear()  # their rows are there again
         if self._index is not None:
             self._index.rollback()
 
@@ -401,12 +401,15 @@ class DiskWork:
 
     def _remove_files(self) -> None:
         for name in self._unlink:
-            try:
-                (self._bodies / name).unlink(missing_ok=True)
-            except OSError:
-                self.faults += 1  # whoever finds it without a row tries again
+            self._remove_file(name)
         self._unlink.clear()
         self._close_files()
+
+    def _remove_file(self, name: str) -> None:
+        try:
+            (self._bodies / name).unlink(missing_ok=True)
+        except OSError:
+            self.faults += 1  # a later process finds it without a row, and tries again
 
     def _close_files(self) -> None:
         while self._closing:

@@ -74,18 +74,31 @@ class DiskStore:
     :param path: the folder; its own, made where it is missing
     :param limit: octets of all that lies there
     :param largest: octets of the largest body; never more than a :data:`SHARE` of the limit
+    :param late: see :data:`LATE`
+    :param quiet: see :data:`QUIET`
     """
 
     name = "disk"
     log = Logger()
 
-    def __init__(self, reactor: Any, path: Path, limit: int, largest: int | None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        path: Path,
+        limit: int,
+        largest: int | None = None,
+        *,
+        late: float = LATE,
+        quiet: float = QUIET,
+    ) -> None:
         share = limit // SHARE
         self.largest = share if largest is None else min(share, largest)
         self.waiting = 0
         self._reactor = reactor
         self._path = path
         self._limit = limit
+        self._late = late
+        self._quiet = quiet
         self._work = DiskWork(path, limit, reactor.callFromThread)
         self._worker = Worker(reactor, self._work)
         self._changing: Counter[bytes] = Counter()
@@ -255,7 +268,7 @@ class DiskStore:
             return None
         if isinstance(error, Exception):
             self._trouble(error)
-            self._quiet_until = self._reactor.seconds() + QUIET
+            self._quiet_until = self._reactor.seconds() + self._quiet
             return None
         if self._told and self._reactor.seconds() >= self._quiet_until:
             self._told = False
@@ -274,7 +287,7 @@ class DiskStore:
     def _ask(self, call: Callable[[], T], *, urgent: bool) -> Deferred[T]:
         answer = self._worker.ask(call, urgent=urgent)
         waiting: Deferred[T] = Deferred(self._gave_up)
-        self._asked[waiting] = self._reactor.seconds() + LATE
+        self._asked[waiting] = self._reactor.seconds() + self._late
         self._arm()
         answer.addBoth(self._answered, waiting)
         return waiting
@@ -291,7 +304,7 @@ class DiskStore:
 
     def _arm(self) -> None:
         if self._timer is None:
-            self._timer = self._reactor.callLater(LATE, self._look)
+            self._timer = self._reactor.callLater(self._late, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -302,7 +315,7 @@ class DiskStore:
             self.log.error(
                 "the disk of {path} has not answered for {late} s; requests go on without",
                 path=str(self._path),
-                late=LATE,
+                late=self._late,
             )
         for waiting in late:
             if self._asked.pop(waiting, None) is not None:

@@ -1,0 +1,558 @@
+"""The store on disk: kills at any moment, damage, two processes, and disks that are full, broken or silent."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import deferLater
+
+from tests._support import ROOT, program_environment, sized
+from tests.edge.caching.answers import KEY, bodies, body_of, find, keep, settled, span, stored
+from tests.edge.caching.writer import body
+from wormhole_tw.edge.caching.disk_index import DiskIndex
+from wormhole_tw.edge.caching.stores.disk import DiskStore
+from wormhole_tw.edge.interfaces import IKept
+from wormhole_tw.errors import CacheFault
+
+MIB = 1024 * 1024
+LIMIT = 64 * MIB
+LOGS = 20 * MIB
+"""What the write-ahead log takes at most, beside the bound."""
+
+LARGE = os.urandom(700_000)
+
+
+class House:
+    """Stores over one folder, as processes have them one after another or at once."""
+
+    def __init__(self, reactor: Any, folder: Path) -> None:
+        self.reactor = reactor
+        self.folder = folder
+        self.open: list[DiskStore] = []
+
+    def store(self, limit: int = LIMIT, **options: Any) -> DiskStore:
+        store = DiskStore(self.reactor, self.folder, limit, **options)
+        self.open.append(store)
+        return store
+
+    async def close(self) -> None:
+        for store in self.open:
+            await store.close()
+        self.open.clear()
+
+    def files(self) -> set[str]:
+        """Files with bodies."""
+        top = self.folder / "bodies"
+        found = {str(Path(folder, name).relative_to(top)) for folder, _, names in os.walk(top) for name in names}
+        return {name for name in found if not name.endswith("/lock")}
+
+    def named(self) -> set[str]:
+        """Files that the index names."""
+        return {file for (file,) in self.ask("SELECT file FROM entry WHERE file != ''")}
+
+    def ask(self, question: str) -> list[Any]:
+        database = sqlite3.connect(self.folder / "index.db")
+        try:
+            return database.execute(question).fetchall()
+        finally:
+            database.close()
+
+    def totals_are_right(self) -> bool:
+        """Whether what the index says that it holds is what it holds."""
+        said = self.ask("SELECT entries, octets, small FROM total")
+        counted = self.ask(
+            "SELECT count(*), coalesce(sum(octets), 0), coalesce(sum(octets * (queue = 0)), 0) FROM place"
+        )
+        alike = self.ask("SELECT count(*) FROM entry WHERE id NOT IN (SELECT id FROM place)")
+        return bool(said == counted and alike == [(0,)])
+
+
+@pytest_twisted.async_yield_fixture
+async def house(reactor: Any, tmp_path: Path) -> AsyncIterator[House]:
+    house = House(reactor, tmp_path / "cache")
+    yield house
+    await house.close()
+
+
+async def until(reactor: Any, happened: Callable[[], bool]) -> None:
+    """Wait for what a thread does by the way; the test's deadline ends it."""
+    while not happened():
+        await deferLater(reactor, 0.01)
+
+
+async def all_kept(store: DiskStore) -> dict[int, IKept]:
+    """Everything that is there, by its number, when each of it was found to be whole and right."""
+    keys: set[bytes] = set()
+
+    def note(key: bytes, _stored: Any) -> bool:
+        keys.add(key)
+        return False
+
+    await store.sweep(note)
+    right = {}
+    for key in keys:
+        for kept in await find(store, key):
+            number, size = map(int, kept.stored.tags)
+            got = await body_of(kept)
+            assert got == body(number, size)[: kept.size]
+            assert kept.stored.length == size
+            right[number] = kept
+    return right
+
+
+class Writer:
+    """A process that writes."""
+
+    def __init__(self, folder: Path, limit: int, first: int) -> None:
+        self.told: list[int] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.edge.caching.writer", str(folder), str(limit), str(first)],
+            cwd=ROOT,
+            env=program_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def listen(self) -> None:
+        """Wait for one line."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "it ended by itself"
+        self.told += map(int, line.split())
+
+    def kill(self, after: float) -> None:
+        try:
+            self.process.wait(after)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        assert self.process.stdout is not None
+        rest = self.process.stdout.read()
+        assert self.process.wait() == -9
+        for line in rest.splitlines(keepends=True):
+            if line.endswith("\n"):
+                self.told += map(int, line.split())
+        self.process.stdout.close()
+
+
+@pytest.mark.deadline(sized(120, 1200))
+@pytest.mark.parametrize("limit", [4 * MIB, 4096 * MIB], ids=["crowded", "roomy"])
+async def test_whatever_was_written_is_whole_after_a_kill_at_any_moment(house: House, limit: int) -> None:
+    """A second process writes to the same folder while the first is killed, as where one edge takes over."""
+    random = Random(7)
+    kills = sized(2, 50)
+    told: list[int] = []
+    old = Writer(house.folder, limit, 0)
+    old.listen()
+    for number in range(1, kills + 1):
+        new = Writer(house.folder, limit, number * 1_000_000)
+        new.listen()
+        for _ in range(random.randrange(3)):
+            old.listen()
+        old.kill(random.random() * 0.05)
+        told += old.told
+        if number == kills:
+            new.kill(random.random() * 0.05)
+            told += new.told
+        store = house.store(limit)
+        kept = await all_kept(store)
+        assert [usage.faults for usage in store.usage()] == [0]
+        assert kept
+        if limit > LIMIT:
+            assert set(told) <= set(kept)  # nothing that was told to be there is missing
+        await house.close()
+        old = new
+    store = house.store(limit)
+    await settled(store)
+    await until(house.reactor, lambda: house.files() == house.named())
+    await until(house.reactor, lambda: len(list((house.folder / "bodies").iterdir())) <= kills + 2)
+    await house.close()
+    assert house.totals_are_right()
+    assert (
+        sum(os.path.getsize(Path(folder, name)) for folder, _, names in os.walk(house.folder) for name in names)
+        < limit * 1.3 + LOGS
+    )
+
+
+class TestDamage:
+    async def test_a_flipped_octet_is_found_and_never_served(self, house: House) -> None:
+        """Everywhere in the index, and in a file: what is found is right, or is not there."""
+        store = house.store()
+        small = b"body of a small one" * 20
+        keep(store, KEY, small)
+        keep(store, b"large", LARGE)
+        await settled(store)
+        await house.close()
+        database = house.folder / "index.db"
+        whole = database.read_bytes()
+        places = [whole.index(small) + 5, whole.index(b'"one"') + 1, whole.index(KEY), whole.rindex(b"status") + 7]
+        random = Random(5)
+        places += [random.randrange(len(whole)) for _ in range(sized(60, 2000))]
+        for place in places:
+            changed = bytearray(whole)
+            changed[place] ^= 1 << random.randrange(8)
+            for name in ("index.db", "index.db-wal", "index.db-shm"):
+                (house.folder / name).unlink(missing_ok=True)
+            database.write_bytes(changed)
+            store = house.store()
+            for key, right in ((KEY, small), (b"large", LARGE)):
+                for kept in await find(store, key):
+                    assert kept.stored == stored(length=len(right)), place
+                    try:
+                        assert await body_of(kept) == right, place
+                    except CacheFault:
+                        assert key == b"large"
+            await house.close()
+            if not house.files():  # it was the index that had the name of the file
+                store = house.store()
+                (house.folder / "index.db").unlink()
+                keep(store, b"large", LARGE)
+                keep(store, KEY, small)
+                await settled(store)
+                await house.close()
+                whole = database.read_bytes()
+
+    async def test_a_damaged_file_is_told_and_forgotten(self, house: House) -> None:
+        store = house.store()
+        keep(store, KEY, LARGE)
+        await settled(store)
+        (name,) = house.files()
+        path = house.folder / "bodies" / name
+        with open(path, "r+b") as file:
+            file.seek(300_000)
+            octet = file.read(1)
+            file.seek(300_000)
+            file.write(bytes([octet[0] ^ 1]))
+        (kept,) = await find(store)
+        assert await kept.read(0, 65536) == LARGE[:65536]
+        with pytest.raises(CacheFault, match="is damaged"):
+            await kept.read(299_000, 5000)
+        assert await find(store) == ()
+        assert [usage.faults for usage in store.usage()] == [1]
+        await settled(store)
+        assert house.files() == set()
+
+    @pytest.mark.parametrize("how", ["cut", "gone"])
+    async def test_a_file_that_is_short_or_gone_is_no_answer(self, house: House, how: str) -> None:
+        store = house.store()
+        keep(store, KEY, LARGE)
+        await settled(store)
+        await house.close()
+        (name,) = house.files()
+        path = house.folder / "bodies" / name
+        path.unlink() if how == "gone" else os.truncate(path, 500_000)
+        store = house.store()
+        found = await find(store)
+        if how == "cut":
+            with pytest.raises(CacheFault, match="ends too soon"):
+                await body_of(found[0])
+        else:
+            assert found == ()
+        assert await find(store) == ()
+
+    @pytest.mark.parametrize(
+        ("spoil", "why"),
+        [
+            (lambda path: path.write_bytes(b"rubbish" * 1000), "not a database"),
+            (lambda path: path.write_bytes(path.read_bytes()[:100] + b"\xff" * 20_000), "malformed"),
+            (lambda path: version(path, 99), "it is of version 99, and this is version 1"),
+            (lambda path: version(path, 0), "it is of version 0"),
+        ],
+        ids=["rubbish", "pages", "newer", "older"],
+    )
+    async def test_what_cannot_be_used_is_put_aside_and_a_new_one_begins(
+        self, house: House, log_lines: Any, spoil: Callable[[Path], None], why: str
+    ) -> None:
+        store = house.store()
+        keep(store, KEY, b"hello")
+        keep(store, b"large", LARGE)
+        await settled(store)
+        await house.close()
+        spoil(house.folder / "index.db")
+        store = house.store()
+        assert await find(store) == ()
+        keep(store, KEY, b"new")
+        await settled(store)
+        assert await bodies(store) == [b"new"]
+        assert len(log_lines.matching("cannot be used")) == 1
+        assert why in log_lines.text
+        assert "put aside as index.db.aside" in log_lines
+        assert (house.folder / "index.db.aside").exists()
+        await until(house.reactor, lambda: not house.files())  # bodies that no index names any more
+
+    async def test_what_is_damaged_while_it_is_open_is_put_aside_too(self, house: House, log_lines: Any) -> None:
+        store = house.store()
+        for number in range(300):
+            keep(store, b"%d" % number, b"x" * 3000)
+        await settled(store)
+        await house.close()
+        store = house.store()
+        assert await bodies(store, b"7") == [b"x" * 3000]
+        path = house.folder / "index.db"
+        with open(path, "r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (path.stat().st_size - 4096))
+        for number in range(300):
+            assert await bodies(store, b"%d" % number) in ([], [b"x" * 3000])
+        keep(store, KEY, b"new")
+        await settled(store)
+        keep(store, KEY, b"newer")
+        assert await bodies(store) == [b"newer"]
+        assert "cannot be used" in log_lines
+
+
+def version(path: Path, number: int) -> None:
+    database = sqlite3.connect(path)
+    database.execute(f"PRAGMA user_version={number}")
+    database.close()
+
+
+class TestRestart:
+    async def test_what_was_kept_is_there_after_it(self, house: House) -> None:
+        store = house.store()
+        keep(store, KEY, b"hello")
+        keep(store, b"large", LARGE)
+        keeping = store.begin(b"part", span(0, 700_000), 700_000)
+        assert keeping is not None
+        keeping.write(LARGE[:400_000])
+        keeping.commit_part()
+        await house.close()
+        store = house.store()
+        assert await bodies(store) == [b"hello"]
+        assert await bodies(store, b"large") == [LARGE]
+        (part,) = await find(store, b"part")
+        rest = store.begin(b"part", span(400_000, 700_000), None, part)
+        assert rest is not None
+        rest.write(LARGE[400_000:])
+        rest.commit()
+        assert await bodies(store, b"part") == [LARGE]
+        assert len(house.files()) == 2
+
+    async def test_a_smaller_bound_holds_at_once(self, house: House) -> None:
+        store = house.store()
+        for number in range(200):
+            keep(store, b"%d" % number, LARGE[:50_000])
+        await house.close()
+        store = house.store(4 * MIB)
+        assert await find(store) == ()
+        await until(house.reactor, lambda: 0 < store.usage()[0].octets < 4 * MIB)
+        await house.close()
+        assert house.totals_are_right()
+
+    async def test_two_processes_see_what_the_other_keeps_and_removes(self, house: House) -> None:
+        one, two = house.store(), house.store()
+        keep(one, KEY, b"hello")
+        keep(one, b"large", LARGE)
+        await settled(one)
+        assert await bodies(two) == [b"hello"]
+        (kept,) = await find(two, b"large")
+        two.remove(kept)
+        await settled(two)
+        assert await find(one, b"large") == ()
+        keep(two, KEY, b"other")
+        await settled(two)
+        assert await bodies(one) == [b"other"]
+        await house.close()
+        assert house.totals_are_right()
+
+    async def test_a_part_grows_in_one_process_alone(self, house: House) -> None:
+        one, two = house.store(), house.store()
+        keeping = one.begin(KEY, span(0, 700_000), None)
+        assert keeping is not None
+        keeping.write(LARGE[:300_000])
+        keeping.commit_part()
+        await settled(one)
+        rests = []
+        for store in (one, two, one):
+            (part,) = await find(store)
+            rest = store.begin(KEY, span(300_000, 700_000), None, part)
+            assert rest is not None
+            rest.write(LARGE[300_000:])
+            await rest.caught_up()
+            rests.append(rest)
+        assert [rest.lost for rest in rests] == [False, True, True]
+        assert rests[0].commit() is not None
+        assert [rest.commit() for rest in rests[1:]] == [None, None]
+        assert await bodies(one) == [LARGE]
+
+
+class TestTrouble:
+    async def test_a_folder_that_cannot_be_made_is_told_once_and_nothing_else_happens(
+        self, house: House, log_lines: Any
+    ) -> None:
+        house.folder.write_text("a file")
+        store = house.store(quiet=0.0)
+        for _ in range(3):
+            keep(store, KEY, b"hello")
+            keep(store, b"large", LARGE)
+            assert await find(store) == ()
+            assert await store.sweep(lambda key, stored: True) == 0
+        assert len(log_lines.matching("answers cannot be kept in")) == 1
+        house.folder.unlink()
+        keep(store, KEY, b"hello")
+        assert await bodies(store) == [b"hello"]
+        await log_lines.wait_for("answers are kept in")
+
+    async def test_a_full_disk_takes_nothing_and_gives_what_it_has(self, house: House, log_lines: Any) -> None:
+        store = house.store(quiet=0.0)
+        keep(store, KEY, b"hello")
+        await settled(store)
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+        try:
+            keeping = store.begin(b"large", stored(), None)
+            assert keeping is not None
+            keeping.write(LARGE)
+            await keeping.caught_up()
+            assert keeping.lost
+            assert keeping.commit() is None
+            with pytest.raises(CacheFault):
+                await keeping.read(0, 10)
+            keep(store, b"large", LARGE)
+            await settled(store)
+            assert len(log_lines.matching("answers cannot be kept in")) == 1
+            for number in range(20):
+                keep(store, b"%d" % number, LARGE[:60_000])
+                await settled(store)
+            assert await bodies(store) == [b"hello"]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        keep(store, b"large", LARGE)
+        assert await bodies(store, b"large") == [LARGE]
+        await until(house.reactor, lambda: house.files() == house.named())
+        await house.close()
+        assert house.totals_are_right()
+
+    async def test_after_trouble_nothing_is_tried_for_a_while(self, house: House) -> None:
+        house.folder.write_text("a file")
+        store = house.store(quiet=1000.0)
+        keep(store, KEY, b"hello")
+        await settled(store)
+        assert store.begin(KEY, stored(), 5) is None
+        assert not store.takes
+
+    async def test_a_disk_that_does_not_answer_has_nothing_until_it_does(self, house: House, log_lines: Any) -> None:
+        store = house.store(late=0.05)
+        keep(store, KEY, b"hello")
+        keep(store, b"large", LARGE)
+        (large,) = await find(store, b"large")
+        goes_on = threading.Event()
+        hung = store.find(b"something")
+        store.work.find = lambda key: goes_on.wait() and []  # type: ignore[method-assign, assignment, func-returns-value]
+        waiting = [find(store), find(store)]
+        for answer in waiting:
+            assert await answer == ()
+        assert "has not answered for 0.05 s" in log_lines
+        assert store.find(KEY) == ()
+        assert store.begin(KEY, stored(), 5) is None
+        with pytest.raises(CacheFault, match="does not answer"):
+            await large.read(0, 100)
+        del store.work.find
+        goes_on.set()
+        await log_lines.wait_for("answers again")
+        assert await bodies(store) == [b"hello"]
+        assert await large.read(0, 100) == LARGE[:100]
+        assert hung is not None
+
+    async def test_it_can_be_closed_all_the_same(self, house: House) -> None:
+        store = house.store(late=0.05)
+        keep(store, KEY, b"hello")
+        await settled(store)
+        goes_on = threading.Event()
+        store.work.find = lambda key: goes_on.wait() and []  # type: ignore[method-assign, assignment, func-returns-value]
+        assert await find(store) == ()
+        await house.close()
+        goes_on.set()
+
+    async def test_a_body_that_comes_faster_than_the_disk_takes_it_is_given_up(self, house: House) -> None:
+        store = house.store(200 * MIB)
+        await settled(store)
+        goes_on = threading.Event()
+        store.write(goes_on.wait, 0)
+        keeping = store.begin(KEY, stored(), None)
+        assert keeping is not None
+        while not keeping.lost:
+            keeping.write(LARGE)
+        assert keeping.size < 10 * MIB
+        goes_on.set()
+        await keeping.caught_up()
+        await settled(store)
+        assert await find(store) == ()
+        assert house.files() == set()
+
+    async def test_answers_that_come_faster_than_the_disk_takes_them_are_not_taken(self, house: House) -> None:
+        store = house.store(200 * MIB)
+        await settled(store)
+        goes_on = threading.Event()
+        store.write(goes_on.wait, 0)
+        taken = 0
+        while keep(store, b"%d" % taken, LARGE[:60_000]) is not None:
+            taken += 1
+        assert 1000 < taken < 2000
+        goes_on.set()
+        await settled(store)
+        assert keep(store, KEY, b"hello") is not None
+
+    async def test_who_does_not_wait_any_more_is_left_alone(self, house: House) -> None:
+        store = house.store()
+        keep(store, KEY, b"hello")
+        asked = store.find(KEY)
+        assert not isinstance(asked, tuple)
+        asked.addErrback(lambda failure: None)
+        asked.cancel()
+        assert await bodies(store) == [b"hello"]
+
+
+@pytest.mark.deadline(sized(30, 300))
+async def test_a_very_large_body_goes_through_in_pieces(house: House) -> None:
+    """With what waits for the disk bounded, and read by another one while it comes."""
+    size = sized(64, 1024) * MIB
+    store = house.store(5 * size)
+    block = os.urandom(MIB)
+    keeping = store.begin(KEY, span(0, size), size)
+    assert keeping is not None
+    most = have = 0
+    while keeping.size < size:
+        for start in range(0, MIB, 65536):
+            keeping.write(block[start : start + 65536])
+        most = max(most, keeping.behind)
+        if keeping.behind > MIB:
+            await keeping.caught_up()
+        piece = await keeping.read(have, 256 * 1024)
+        assert piece == block[have % MIB : have % MIB + len(piece)]
+        have += len(piece)
+    assert most < 3 * MIB
+    keeping.commit()
+    await settled(store)
+    (kept,) = await find(store)
+    assert kept.size == size
+    for start in (0, size // 2 - 100, size - MIB):
+        assert await kept.read(start, 1000) == (block + block)[start % MIB : start % MIB + 1000]
+
+
+async def test_the_index_says_how_an_entry_is_found_without_a_scan(house: House) -> None:
+    store = house.store()
+    keep(store, KEY, b"hello")
+    await settled(store)
+    await house.close()
+    for question in (
+        "SELECT id FROM entry WHERE hash=1 AND key=x'00' ORDER BY id DESC",
+        "SELECT 1 FROM entry WHERE file='a' AND file != ''",
+        "SELECT id, uses, octets FROM place WHERE queue=0 ORDER BY turn LIMIT 16",
+        "DELETE FROM ghost WHERE hash=1",
+    ):
+        plan = " ".join(str(row[3]) for row in house.ask(f"EXPLAIN QUERY PLAN {question}"))
+        assert "USING" in plan, plan
+        assert "SCAN" not in plan, plan
+        assert "TEMP B-TREE" not in plan, plan
+    assert DiskIndex is not None
