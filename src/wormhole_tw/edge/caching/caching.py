@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.caching.cache import EdgeCache
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.interfaces import IKept
-    from wormhole_tw.http.caching import Answer, Stored
+    from wormhole_tw.http.caching import Answer, Question, Stored
     from wormhole_tw.http.events import RequestHead
 
 __all__ = ["Caching"]
@@ -237,7 +237,7 @@ class Caching:
                     if verdict is Verdict.STALE_SERVE:
                         self._revalidate_behind(reader, kept)
                     return
-                reader.why, after = Forwarded.PARTIAL, kept
+                reader.why, after = Forwarded.PARTIAL, self._beginning(question, kept, live)
         if question.only_if_cached(policy):
             reader.fail("not-cached", 504, _NOT_KEPT)
         elif question.head:
@@ -256,6 +256,16 @@ class Caching:
                 if answer is not None:
                     return one, answer
         return None
+
+    def _beginning(self, question: Question, kept: IKept, live: list[IKept]) -> IKept:
+        """The longest span of what is selected that begins where it does: what is missing can be put behind that."""
+        etag = kept.stored.etag
+        spans = [
+            one
+            for one in live
+            if not one.stored.first and etag and one.stored.etag == etag and selected_by(question, one.stored)
+        ]
+        return max(spans, key=lambda one: one.size, default=kept)
 
     # the origin
 
@@ -349,8 +359,11 @@ class Caching:
         )
         reader.give_kept(kept, answer, "revalidated", line)
 
-    def give_stale(self, reader: Reader, reason: str) -> bool:
-        """The origin has failed: answer with what is stale, where that may be (RFC 5861 §4)."""
+    def give_stale(self, reader: Reader, reason: str, status: int | None = None) -> bool:
+        """The origin has failed: answer with what is stale, where that may be (RFC 5861 §4).
+
+        :param status: of its answer; without any it counts as not asked (RFC 9211 §2.1)
+        """
         kept = reader.stale
         if kept is None:
             return False
@@ -361,7 +374,15 @@ class Caching:
         answer = serve(question, kept.stored, kept.size, now)
         if answer is None:
             return False
-        line = cache_status(self.settings.policy.name, hit=True, stored=kept.stored, now=now, detail=reason)
+        line = cache_status(
+            self.settings.policy.name,
+            hit=status is None,
+            forwarded=None if status is None else reader.why,
+            status=status,
+            stored=kept.stored,
+            now=now,
+            detail=reason if status is None else "",
+        )
         reader.give_kept(kept, answer, "stale", line)
         return True
 

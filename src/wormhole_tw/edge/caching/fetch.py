@@ -376,7 +376,7 @@ class Fetch:
         for reader in list(self._readers):
             if reader.stale is not None:
                 self._readers.remove(reader)
-                if not self._caching.give_stale(reader, f"status-{head.status}"):
+                if not self._caching.give_stale(reader, "", head.status):
                     self._readers.append(reader)
         if self._readers:
             return False
