@@ -37,6 +37,7 @@ def shop(house: House, origin: Origin) -> House:
     site = house.config["sites"][0]
     site["compress"] = True
     site["routes"].insert(0, {"path": "/plain", "backend": "app", "compress": False})
+    site["routes"].insert(0, {"path": "/shared", "backend": "app", "cache": True})
     house.write()
     house.start_edge()
     house.agent("agent", origin.port)
@@ -61,6 +62,7 @@ def test_what_curl_gets(shop: House, origin: Origin) -> None:
         curl_decodes_what_it_gets(shop, version)
     each_coding_is_that_coding(shop)
     a_page_that_curl_has_is_not_sent_again(shop, origin)
+    each_coding_is_kept_in_the_cache(shop, origin)
 
 
 def test_streams(shop: House, origin: Origin) -> None:
@@ -116,6 +118,19 @@ def a_page_that_curl_has_is_not_sent_again(shop: House, origin: Origin) -> None:
     assert said(shop, "--compressed", *saved, path="/kept")[1] == PAGE
     head, found = said(shop, "--compressed", "--write-out", "%{http_code}", *saved, path="/kept")
     assert (found, head["etag"]) == (b"304", 'W/"abc"')
+
+
+def each_coding_is_kept_in_the_cache(shop: House, origin: Origin) -> None:
+    origin.routes["/shared"] = lambda call: call.answer(
+        LARGE, headers={"Content-Type": "application/json", "ETag": '"abc"', "Cache-Control": "max-age=600"}
+    )
+    for turn in ("stored", "hit", "hit"):
+        for coding in GIVEN:
+            head, found = said(shop, "--header", f"Accept-Encoding: {coding}", path="/shared")
+            assert turn in head["cache-status"]
+            assert head["content-encoding"] == coding
+            assert decoded(coding.encode(), found) == LARGE
+    assert origin.calls["/shared"] == len(GIVEN)
 
 
 def events_are_with_the_visitor_before_the_next_one_is_thought_of(shop: House, origin: Origin) -> None:
@@ -192,7 +207,7 @@ def large_answers_at_once_are_right_and_small_ones_pass_them(shop: House) -> Non
 
 def a_reload_switches_it(shop: House) -> None:
     shop.config["sites"][0]["compress"] = {"codings": ["gzip"], "types": ["image/png"], "smallest": 100_000}
-    shop.config["sites"][0]["routes"][0] = {"path": "/plain", "backend": "app", "compress": {"types": ["text/*"]}}
+    shop.config["sites"][0]["routes"][1] = {"path": "/plain", "backend": "app", "compress": {"types": ["text/*"]}}
     shop.write()
     mark = shop.edge.mark()
     shop.edge.send(signal.SIGHUP)

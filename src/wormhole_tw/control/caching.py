@@ -73,6 +73,7 @@ _NOT_IN_SCOPE = frozenset(
         "allow",
         "basic_auth",
         "cache",
+        "compress",
         "deny",
         "jwt",
         "middleware",
@@ -254,6 +255,7 @@ def _scope(route: Route, written: RouteTable, backend: Backend, settings: CacheS
         ],
         settings.headers,
         settings.cookies,
+        route.compress and route.compress.said,
     )
     return blake2b(repr(what).encode(), digest_size=16).hexdigest().encode()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wormhole_tw.edge.answering import Answering
-from wormhole_tw.edge.compressing import Compressing
 from wormhole_tw.edge.interfaces import IUpstream, IUpstreamRequest
 from wormhole_tw.edge.states import State
 from wormhole_tw.errors import HttpError
@@ -110,10 +109,6 @@ class Asking(Answering):
         self._translation = None
         held, self._held = self._held, None
         self.move(State.SENDING)
-        if self.compress is not None and self.forward is not None:
-            compressing = Compressing(self, connection, self.compress)
-            compressing.request(self.forward, self)  # type: ignore[arg-type]
-            connection = compressing
         self._connection = connection
         for data in held or ():
             connection.send(Body(data))

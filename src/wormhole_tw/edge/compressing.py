@@ -17,14 +17,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstreamRequest
-from wormhole_tw.http.coding import Encoder, coded_head, coded_trailers, encoded, encoder, wanted_coding
-from wormhole_tw.http.coding.answers import Wanted
+from wormhole_tw.http.coding import Encoder, Wanted, coded_head, coded_trailers, encoded, encoder, wanted_coding
 from wormhole_tw.http.events import Body, End, Framing
 from wormhole_tw.net.threads import Workers
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
-    from wormhole_tw.edge.asking import Asking
+    from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.http.coding import CodingRules
     from wormhole_tw.http.events import Event, InformationalHead, Raw, RawEnd, RequestHead, ResponseHead
     from wormhole_tw.net.threads import Job
@@ -112,12 +111,12 @@ class Compressing:
         "coding",
     )
 
-    def __init__(self, exchange: Asking, connection: IUpstreamRequest, rules: CodingRules) -> None:
+    def __init__(self, exchange: Exchange, connection: IUpstreamRequest, rules: CodingRules) -> None:
         self._exchange = exchange
         self._connection = connection
         self._rules = rules
         self._shared: Compressors = exchange._context.compressors
-        self._handler: IAnswerHandler = exchange  # type: ignore[assignment]
+        self._handler: IAnswerHandler = exchange
         self._request: RequestHead | None = None
         self._method = b""
         self._wanted = Wanted(b"", False)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from wormhole_tw.http.coding import CodingRules, coded_head, coded_trailers, wanted_coding
+from wormhole_tw.http.coding import CodingRules, asking_for, coded_head, coded_trailers, wanted_coding
 from wormhole_tw.http.coding.answers import Wanted
 from wormhole_tw.http.events import Fields, Framing, RequestHead, ResponseHead
 from wormhole_tw.http.memo import MAX_HEADS
@@ -196,6 +196,11 @@ def test_a_304_that_tells_its_type_varies_with_it() -> None:
 
 
 # what is asked for
+
+
+def test_one_coding_is_asked_for_in_place_of_all() -> None:
+    lines = [(b"Accept", b"*/*"), (b"accept-encoding", b"br"), (b"Accept-Encoding", b"gzip"), (b"Cookie", b"a=b")]
+    assert asking_for(lines, b"zstd") == [lines[0], lines[3], (b"Accept-Encoding", b"zstd")]
 
 
 def test_lines_of_accept_encoding_are_one_list() -> None:

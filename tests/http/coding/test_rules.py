@@ -70,3 +70,6 @@ def test_what_is_no_type_is_refused_by_name(text: str) -> None:
 def test_what_says_the_same_is_equal() -> None:
     assert CodingRules() == CodingRules(CODINGS, MediaTypes.of(reversed(DEFAULT_TYPES)), SMALLEST)
     assert hash(CodingRules()) == hash(CodingRules())
+    assert repr(CodingRules().said) == repr(CodingRules(types=MediaTypes.of(reversed(DEFAULT_TYPES))).said)
+    others = (CodingRules((b"br",)), CodingRules(types=MediaTypes.of(["+xml"])), CodingRules(smallest=1))
+    assert len({repr(rules.said) for rules in (CodingRules(), *others)}) == 4

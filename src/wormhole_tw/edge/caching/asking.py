@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from wormhole_tw.http.caching import Question, question
 from wormhole_tw.http.caching.keying import keyed_values
+from wormhole_tw.http.coding import asking_for, wanted_coding
 from wormhole_tw.http.forwarding import at_authority, names_visitor
 from wormhole_tw.http.identity import alike
 from wormhole_tw.http.targets import normalise_host, normalise_target
@@ -179,13 +180,23 @@ class Asked:
     :ivar question: the same, read for the rules
     :ivar group: who may wait for the same fetch: the key, and whether the visitor shows who he is or has cookies; who
         has them can make an answer unstorable, which must not keep the others from the cache
+    :ivar accept: on a route that compresses: the one coding (or ``identity``) in which its visitor gets the answer, as
+        an ``Accept-Encoding``; else None
     """
 
-    __slots__ = ("forward", "group", "head", "key", "place", "question")
+    __slots__ = ("accept", "forward", "group", "head", "key", "place", "question")
 
     def __init__(
-        self, forward: RequestHead, head: RequestHead, question: Question, place: Place, key: bytes, group: bytes
+        self,
+        forward: RequestHead,
+        head: RequestHead,
+        question: Question,
+        place: Place,
+        key: bytes,
+        group: bytes,
+        accept: bytes | None,
     ) -> None:
+        self.accept = accept
         self.forward = forward
         self.head = head
         self.question = question
@@ -266,9 +277,24 @@ def ask(exchange: Exchange, settings: CacheSettings, *, personal: bool, rewritte
     )
     if key is None:
         return None
-    asked = question(head, personal=personal)
+    accept = None
+    rules = exchange.compress
+    if rules is None:
+        asked = question(head, personal=personal)
+    else:
+        # visitors differ by what they get, not by how they ask for it; a part is one of the answer as it is
+        ranged = any(name.lower() == b"range" for name, _ in head.fields)
+        accept = b"identity" if ranged else wanted_coding(seen, rules).coding or b"identity"
+        asked = question(replace(head, fields=asking_for(head.fields, accept), common=False), personal=personal)
+        if _asks(head) or not _asks(seen):
+            # where the route takes that away, the service hears nothing of it, and what is kept has a coding of ours
+            head = replace(head, fields=asking_for(head.fields, accept), common=False)
     with_cookie = b"cookie" in asked.fields
-    return Asked(forward, head, asked, place, key, b"%d%d%s" % (personal, with_cookie, key))
+    return Asked(forward, head, asked, place, key, b"%d%d%s" % (personal, with_cookie, key), accept)
+
+
+def _asks(head: RequestHead) -> bool:
+    return any(name.lower() == b"accept-encoding" for name, _ in head.fields)
 
 
 def _without(target: bytes, ignored: IgnoredQuery) -> bytes:

@@ -8,6 +8,7 @@ that cannot be stored is the first one's alone, at that one's pace; the others g
 
 from __future__ import annotations
 
+from dataclasses import replace as copied
 from typing import TYPE_CHECKING
 
 from zope.interface import implementer
@@ -19,6 +20,7 @@ from wormhole_tw.edge.interfaces import IKept, IVisitor
 from wormhole_tw.edge.states import State
 from wormhole_tw.errors import NextFailed
 from wormhole_tw.http.caching import Refusal, Stored, continues, selected_by, storable
+from wormhole_tw.http.coding import asking_for
 from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead, RequestHead, ResponseHead
 from wormhole_tw.structs import replace
 
@@ -141,6 +143,11 @@ class Fetch:
         """Ask the origin; there may be an answer when this returns."""
         self._cache.began(self)
         inner = self._inner = InnerExchange(self._cache.context, self, self, self.outer, self.forward)
+        accept, seen = self.asked.accept, self.outer.head
+        if accept is not None and seen is not None:
+            # what is kept has its coding already
+            inner.compress = self.outer.compress
+            inner.head = copied(seen, fields=asking_for(seen.fields, accept), common=False)
         if self.first is None:
             self._watch()
         inner.proceed()

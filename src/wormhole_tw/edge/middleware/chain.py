@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wormhole_tw.edge.compressing import Compressing
 from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstreamRequest
 from wormhole_tw.edge.middleware.call import Call, failed
 from wormhole_tw.edge.middleware.entry import driven
@@ -50,7 +51,14 @@ long for each, is nobody's neighbour for longer than who has them large."""
 def enter_chain(exchange: Exchange, stack: tuple[Entry, ...]) -> None:
     """Send a request through its middleware; it may have its answer when this returns."""
     chain = Chain(exchange, stack)
-    exchange.hand_to(chain)
+    if exchange.compress is None:
+        exchange.hand_to(chain)
+    else:
+        # what middleware answers, the service's or its own, gets its coding behind it
+        compressing = Compressing(exchange, chain, exchange.compress)
+        assert exchange.forward is not None
+        compressing.request(exchange.forward, exchange)
+        exchange.hand_to(compressing)
     chain.start()
 
 

@@ -1,7 +1,7 @@
 """Content codings (RFC 9110 §8.4) of answers: which one a visitor is given, which answers get one, and what their heads
 say then; and the encoders.  No IO, and no time."""
 
-from wormhole_tw.http.coding.answers import DIGESTS, coded_head, coded_trailers, wanted_coding
+from wormhole_tw.http.coding.answers import DIGESTS, Wanted, asking_for, coded_head, coded_trailers, wanted_coding
 from wormhole_tw.http.coding.encoders import AVAILABLE, GZIP, ZLIB, Encoder, encoded, encoder, zlib_encoder
 from wormhole_tw.http.coding.negotiation import preferred, refuses_identity
 from wormhole_tw.http.coding.rules import CODINGS, DEFAULT_TYPES, SMALLEST, CodingRules, MediaTypes
@@ -17,6 +17,8 @@ __all__ = [
     "CodingRules",
     "Encoder",
     "MediaTypes",
+    "Wanted",
+    "asking_for",
     "coded_head",
     "coded_trailers",
     "encoded",

@@ -16,7 +16,7 @@ from wormhole_tw.http.events import Fields, Framing, RequestHead, ResponseHead
 from wormhole_tw.http.grammar import list_members
 from wormhole_tw.http.memo import remember
 
-__all__ = ["DIGESTS", "Wanted", "coded_head", "coded_trailers", "wanted_coding"]
+__all__ = ["DIGESTS", "Wanted", "asking_for", "coded_head", "coded_trailers", "wanted_coding"]
 
 DIGESTS = frozenset({b"content-digest", b"content-md5", b"digest", b"repr-digest"})
 """What is said of the octets of a body, its coding among them (RFC 9530 §2, §3; RFC 3230; RFC 2616 §14.15).  They are
@@ -74,6 +74,11 @@ def _read_wanted(head: RequestHead, rules: CodingRules) -> Wanted:
     accept = b",".join(lines)
     coding = preferred(accept, rules.codings)
     return Wanted(coding, bool(coding) and refuses_identity(accept))
+
+
+def asking_for(fields: Fields, accept: bytes) -> Fields:
+    """The fields of a request with this ``Accept-Encoding`` and no other."""
+    return [*(line for line in fields if line[0].lower() != _ACCEPT_ENCODING), (b"Accept-Encoding", accept)]
 
 
 def coded_head(head: ResponseHead, asked: RequestHead, wanted: Wanted, rules: CodingRules) -> tuple[ResponseHead, bool]:

@@ -119,3 +119,9 @@ class CodingRules:
     codings: tuple[bytes, ...] = CODINGS
     types: MediaTypes = field(default_factory=lambda: MediaTypes.of(DEFAULT_TYPES))
     smallest: int = SMALLEST
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """The same for equal rules in every process, as octets of it are."""
+        types = self.types
+        return self.codings, *map(sorted, (types.exact, types.families, types.suffixes)), self.smallest
