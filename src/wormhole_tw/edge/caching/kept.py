@@ -84,7 +84,7 @@ class KeptAnswers:
         """
         self._use()
         written = [self._journal.purge(kind, site, value) for value in values]
-        self.purged[kind] += len(written)
+        self.purged[kind] += 1
         self._sweep()
         done: Deferred[Any] = gatherResults(written, consumeErrors=True)
         return done.addCallbacks(lambda _: None, lambda failure: failure.value.subFailure)
@@ -109,7 +109,7 @@ class KeptAnswers:
         purges = self.purges
 
         def gone(key: bytes, stored: Stored) -> bool:
-            site, _, host, target, _ = key.split(b"\0", 4)
+            site, _, host, target, _ = key.split(b"\0", 4)  # how every key begins, see edge/caching/asking
             return purges.covers(site.decode(), host, target, stored.tags, stored.born)
 
         self._sweeping = self.store.sweep(gone)
