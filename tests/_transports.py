@@ -39,6 +39,7 @@ ALIKE = frozenset(
         "end_to_end/test_browser.py",
         "end_to_end/test_cache_control.py",
         "end_to_end/test_cache_seen.py",
+        "end_to_end/test_cache_seen_document.py",
         "end_to_end/test_cache_seen_kept.py",
         "end_to_end/test_certificates.py",
         "end_to_end/test_compression.py",
