@@ -28,6 +28,9 @@ _WENT = (
 )
 
 
+_TWO = "two read one body at the same time"
+
+
 class Meter(Protocol):
     """Measures the time that a middleware takes itself."""
 
@@ -66,6 +69,9 @@ class Source(Protocol):
     begun: bool
     """Something of it was taken."""
 
+    gone: bool
+    """It goes to a service as it comes, so that nobody else can read it."""
+
     home: object
     """The request in whose life it can be read; None for any, or where that is not known yet."""
 
@@ -87,6 +93,7 @@ class Whole:
 
     __slots__ = ("_over", "begun", "data", "length", "trailers")
 
+    gone = False
     home: object = None
 
     def __init__(self, data: bytes, trailers: Headers | None = None) -> None:
@@ -112,18 +119,18 @@ class Pieces:
     :ivar running: its code is at work, or waits for something
     """
 
-    __slots__ = ("_claimed", "_iterator", "_over", "_owner", "begun", "home", "length", "running", "trailers")
+    __slots__ = ("_iterator", "_over", "_owner", "begun", "gone", "home", "length", "running", "trailers")
 
     def __init__(self, pieces: AsyncIterable[bytes], trailers: Headers | None = None) -> None:
         self.length: int | None = None
         self.begun = False
+        self.gone = False
         self.home: object = None
         self.running = False
         self.trailers = Headers() if trailers is None else trailers
         self._iterator: AsyncIterator[bytes] = aiter(pieces)
         self._owner: Owner | None = None
         self._over = False
-        self._claimed = False
 
     def own(self, owner: Owner) -> bool:
         """Say whose code it is; False where somebody was named before."""
@@ -135,6 +142,8 @@ class Pieces:
     async def pull(self) -> bytes:
         self.begun = True
         while not self._over:
+            if self.running:
+                raise MisuseError(_TWO)
             piece = await self._step()
             if piece:
                 return piece
@@ -171,9 +180,9 @@ class Pieces:
         return bytes(piece)
 
     def claim(self) -> None:
-        if self._claimed:
+        if self.gone:
             raise MisuseError(_WENT)
-        self._claimed = True
+        self.gone = True
 
     async def close(self) -> None:
         """Let the code that makes it come to its end; what runs just now was told so, and is left to itself."""
@@ -278,7 +287,7 @@ class Pipe:
             if self.over:
                 return b""
             if self._waiter is not None:
-                raise MisuseError("two read one body at the same time")
+                raise MisuseError(_TWO)
             waiter: Deferred[None] = Deferred()
             self._waiter = waiter
             if self._wanted is not None:
@@ -398,6 +407,8 @@ class Body:
         return HttpError(413, "body-too-large", "The body of the request is too large.")
 
     async def _pull(self) -> bytes:
+        if self._source.gone:
+            raise MisuseError(_WENT)
         meter = self._meter
         if meter is None:
             return await self._source.pull()

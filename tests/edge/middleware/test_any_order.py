@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel
 
 from tests._support import sized
 from tests.edge.h2_visitor import GET, POST, H2Visitor
 from tests.edge.middleware.house import MiddlewareHouse
-from wormhole_tw.errors import NextFailed
+from wormhole_tw.errors import MisuseError, NextFailed
 from wormhole_tw.middleware import Next, Request, Response
 
 HOST = b" / HTTP/1.1\r\nHost: app.test\r\n"
@@ -49,6 +50,11 @@ class Anything:
                 await self.wait()
             yield piece.upper()
 
+    async def cut(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            yield piece
+            raise ValueError("as it is meant to")
+
     async def __call__(self, request: Request, next: Next) -> Response:
         does = self.random.choice(
             [
@@ -63,6 +69,14 @@ class Anything:
                 "twice",
                 "read both",
                 "drop",
+                "forget",
+                "peek",
+                "peek and drop",
+                "peek at the request",
+                "ask besides",
+                "both at once",
+                "cut",
+                "read late",
             ]
         )
         if does == "answer":
@@ -73,6 +87,15 @@ class Anything:
             await self.wait()
         if does in ("read", "read both", "twice"):
             await request.body.read()
+        if does == "peek at the request":
+            await anext(request.body, b"")
+        if does == "forget":
+            next(request)
+            return Response(200, b"mine")
+        if does == "ask besides":
+            await next(Request("HEAD", "https://app.test/besides"))
+        if does == "both at once":
+            next(Request("GET", "https://app.test/besides"))
         if does == "change both":
             request.body = self.upper(request.body)
         if does == "twice":
@@ -83,11 +106,17 @@ class Anything:
             if does == "catch":
                 return Response(299, b"caught")
             raise
-        if does == "drop":
+        if does.startswith("peek") and does != "peek at the request":
+            await anext(response.body, b"")
+        if does in ("drop", "peek and drop"):
             return Response(200, b"another")
+        if does == "read late":
+            await request.body.read()
         if response.status != 101 and not response.bodiless:
             if does.startswith("change"):
                 response.body = self.upper(response.body)
+            elif does == "cut":
+                response.body = self.cut(response.body)
             elif does == "read both":
                 await response.body.read()
         return response
@@ -209,8 +238,10 @@ def converse(seed: int) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, sized(100, 4000), EACH_SEEDS))
-def test_nothing_crashes_and_nothing_is_left(first: int, logged_failures: Any) -> None:
+def test_nothing_crashes_and_nothing_is_left(first: int, logged_failures: Any, log_lines: Any) -> None:
     for seed in range(first, first + EACH_SEEDS):
         converse(seed)
         converse_by_http2(seed)
-        assert all(failure.check(ValueError) for failure in logged_failures.flush()), seed
+        assert all(failure.check(ValueError, MisuseError) for failure in logged_failures.flush()), seed
+        assert not [event for event in log_lines.events if event["log_level"] is LogLevel.critical], seed
+        assert "after its request was over" not in log_lines, seed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 
 from tests.edge.gates import asked
 from tests.edge.middleware.house import MiddlewareHouse
@@ -108,6 +108,40 @@ def test_reading_a_body_that_went_is_an_error_and_waits_for_nobody(
     house.stream.read()
     house.stream.deliver(OK)
     refused(house, visitor, logged_failures)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_one_who_reads_a_made_body_twice_is_named_and_not_who_makes_it(
+    through: Through, logged_failures: Any, log_lines: Any, together: bool
+) -> None:
+    pause: Deferred[None] = Deferred()
+
+    async def slow(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        await pause
+        async for piece in pieces:
+            yield piece
+
+    async def makes(request: Request, next: Next) -> Response:
+        request.body = slow(request.body)
+        return await next(request)
+
+    async def reads(request: Request, next: Next) -> Response:
+        if together:
+            await gatherResults([Deferred.fromCoroutine(request.body.read()) for _ in range(2)])
+        sending = next(request)
+        await request.body.read()
+        return await sending
+
+    house = through(makes, reads)
+    visitor = house.visitor()
+    visitor.says(POST)
+    pause.callback(None)
+    [(answer, _)] = visitor.answers([b"POST"])
+    assert answer.status_code == 500
+    for failure in logged_failures.flush():
+        assert failure.check(MisuseError, FirstError)
+    assert "middleware test:1 of site app failed" in log_lines
+    assert "test:0" not in log_lines
 
 
 def test_a_body_in_memory_is_whole_whoever_has_looked_at_it(through: Through) -> None:
