@@ -238,6 +238,14 @@ def test_nothing_is_served_stale_by_the_standards() -> None:
     assert windows("Cache-Control: max-age=60", policy=CachePolicy()) == (0, 0, 0)
 
 
+def test_no_cache_alone_is_no_reason_to_store_any_status() -> None:
+    """RFC 9111 §3, the last item."""
+    assert kept(TAG, "Cache-Control: no-cache", status=404).flags == NO_CACHE
+    assert refused(TAG, "Cache-Control: no-cache", status=302) == "not-fresh"
+    assert kept(TAG, "Cache-Control: no-cache, public", status=302).flags == NO_CACHE
+    assert kept(TAG, "Cache-Control: no-cache", f"Expires: {at(9)}", status=302).flags == NO_CACHE
+
+
 def test_no_cache_that_names_fields_is_no_such_thing() -> None:
     assert windows('Cache-Control: max-age=60, no-cache="a"')[2] == 0
     assert windows('Cache-Control: max-age=60, no-cache=""')[2] == NO_CACHE

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from wormhole_tw.http.caching.dates import read_date
 from wormhole_tw.http.caching.dictionaries import InvalidDictionary, read_dictionary
 from wormhole_tw.http.caching.directives import delta_seconds, read_directives
+from wormhole_tw.http.caching.policy import HEURISTIC_STATUSES
 from wormhole_tw.http.caching.records import IMMUTABLE, MUST_REVALIDATE, NO_CACHE
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ def freshness(
             until = _guessed(said, lines, policy, times, received, ours=ours) if guessing else None
     unqualified = b"no-cache" in said and not said[b"no-cache"]
     if until is None:
-        if not unqualified:
+        # what is never served unasked may be stored all the same, where any answer with that status may (§3)
+        if not unqualified or not (status in HEURISTIC_STATUSES or b"public" in said):
             return None
         until = received
     if policy.max_ttl is not None:
