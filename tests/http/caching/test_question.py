@@ -35,6 +35,7 @@ def test_lines_of_one_name_are_one_value() -> None:
 )
 def test_a_plain_one_asks_for_nothing_special(line: str, plain: bool) -> None:
     assert asked(line).plain is plain
+    assert asked(line).whole is (plain or line.startswith("Cache-Control"))
 
 
 def test_who_is_known_is_personal() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.http.caching.said import DATE, NOW, asked, at, kept, lines
 from wormhole_tw.http import memo
-from wormhole_tw.http.caching import CachePolicy, Stored, serve, wanted
+from wormhole_tw.http.caching import CachePolicy, Stored, begun, serve, wanted
 from wormhole_tw.http.events import Fields, Framing
 from wormhole_tw.structs import replace
 
@@ -88,6 +88,14 @@ def test_head_has_the_head_of_get() -> None:
 
 def test_a_body_of_unknown_length_is_as_long_as_it_is() -> None:
     assert served(stored=kept(FRESH, length=None)) == (200, BODY)
+
+
+def test_an_answer_that_still_comes() -> None:
+    stored = kept(FRESH, "Age: 3", length=None, policy=CachePolicy(browser_ttl=9))
+    head = begun(stored, NOW + 2)
+    assert (head.status, head.framing, head.length) == (200, Framing.CHUNKED, None)
+    assert head.fields == lower(DATE, "Cache-Control: max-age=14", "Age: 5")
+    assert begun(stored, NOW - 9).fields[-1] == (b"age", b"0")
 
 
 @pytest.mark.parametrize("status", [204, 205])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wormhole_tw.http.caching import Stored, serve, told, wanted
-from wormhole_tw.http.events import Framing, ResponseHead
+from wormhole_tw.http.caching import begun, serve, told, wanted
 
 if TYPE_CHECKING:
     from wormhole_tw.edge.caching.fetch import Fetch
     from wormhole_tw.edge.caching.reader import Reader
+    from wormhole_tw.http.events import ResponseHead
 
 __all__ = ["begin_for", "give_whole"]
 
@@ -35,7 +35,7 @@ def begin_for(fetch: Fetch, reader: Reader) -> None:
         reader.begin(answer.head, answer.start, answer.end)
     else:
         # nobody knows how long it will be: the whole, whatever part was asked for
-        reader.begin(_of_unknown_length(stored), 0, None)
+        reader.begin(begun(stored, now), 0, None)
 
 
 def give_whole(fetch: Fetch, reader: Reader, body: bytes) -> None:
@@ -60,10 +60,6 @@ def _own_head(fetch: Fetch, reader: Reader) -> ResponseHead | None:
     """The head as it came, for the one that the fetch began for: there may be more in it than others get."""
     question, head = reader.asked.question, fetch.head
     assert head is not None
-    if reader is fetch.first and fetch.after is None and not question.head and (question.plain or not fetch.shared):
+    if reader is fetch.first and fetch.after is None and not question.head and (question.whole or not fetch.shared):
         return told(head, reader.caching.settings.policy)
     return None
-
-
-def _of_unknown_length(stored: Stored) -> ResponseHead:
-    return ResponseHead(stored.status, stored.reason, list(stored.fields), framing=Framing.CHUNKED)

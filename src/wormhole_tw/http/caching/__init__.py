@@ -34,7 +34,7 @@ from wormhole_tw.http.caching.records import (
     Verdict,
 )
 from wormhole_tw.http.caching.selecting import normalised, select, selected_by
-from wormhole_tw.http.caching.serving import serve, wanted
+from wormhole_tw.http.caching.serving import begun, serve, wanted
 from wormhole_tw.http.caching.storing import freshen, storable, told
 from wormhole_tw.http.caching.telling import Forwarded, cache_status
 from wormhole_tw.http.caching.validating import completing, conditional, confirmed, continues
@@ -54,6 +54,7 @@ __all__ = [
     "Stored",
     "Target",
     "Verdict",
+    "begun",
     "cache_status",
     "completing",
     "conditional",

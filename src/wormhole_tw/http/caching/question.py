@@ -29,10 +29,11 @@ class Question:
     :ivar head: the method is HEAD
     :ivar directives: of its Cache-Control: lower-case name → value, None for none
     :ivar plain: neither directives nor conditions nor a range: the common case, for which nothing else is looked at
+    :ivar whole: neither conditions nor a range: all of the answer is asked for
     :ivar personal: it has ``Authorization``, or an access rule knows who asks (RFC 9111 §3.5 applies)
     """
 
-    __slots__ = ("_changed", "directives", "fields", "head", "personal", "plain")
+    __slots__ = ("_changed", "directives", "fields", "head", "personal", "plain", "whole")
 
     def __init__(self, fields: dict[bytes, bytes], *, head: bool, personal: bool) -> None:
         self.fields = fields
@@ -40,7 +41,8 @@ class Question:
         self.personal = personal or b"authorization" in fields
         control = fields.get(b"cache-control")
         self.directives = _NOTHING if control is None else read_directives((control,))
-        self.plain = not self.directives and not any(name in fields for name in _CONDITIONS)
+        self.whole = not any(name in fields for name in _CONDITIONS)
+        self.plain = self.whole and not self.directives
         self._changed: dict[tuple[bytes, bytes | None], Question] | None = None
 
     def changed(self, name: bytes, value: bytes | None) -> Question:

@@ -23,7 +23,7 @@ from wormhole_tw.http.memo import remember
 if TYPE_CHECKING:
     from wormhole_tw.http.caching.question import Question
 
-__all__ = ["serve", "wanted"]
+__all__ = ["begun", "serve", "wanted"]
 
 _LENGTH = Framing.LENGTH
 _NONE = Framing.NONE
@@ -72,6 +72,12 @@ def serve(asked: Question, stored: Stored, size: int, now: float) -> Answer | No
     if not asked.plain and stored.status == _OK:
         return _judged(asked, stored, size, age, now)
     return _whole(asked.head, stored, size, age)
+
+
+def begun(stored: Stored, now: float) -> ResponseHead:
+    """The head of a stored answer whose length nobody knows yet, for those who get it while it comes."""
+    fields = _fields(stored, max(0, int(now - stored.zero)))
+    return ResponseHead(stored.status, stored.reason, fields, framing=Framing.CHUNKED)
 
 
 def _whole(without_body: bool, stored: Stored, size: int, age: int) -> Answer | None:
