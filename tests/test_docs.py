@@ -174,3 +174,13 @@ def test_a_decision_says_what_why_instead_and_until_when(path: Path) -> None:
     assert re.fullmatch(r"\d{4}-[a-z0-9-]+\.md", path.name)
     assert text.startswith(f"# {path.name[:4]} ")
     assert re.findall(r"^- \*\*(.*?):\*\*", text, re.MULTILINE) == ["Choice", "Why", "Instead of", "Look again when"]
+
+
+def test_passwords_are_made_as_the_edge_takes_them() -> None:
+    """``htpasswd -B`` alone writes a cost of 5, which it refuses."""
+    commands = [text for page in DOCS.glob("*.md") for text in quoted(page.read_text()) if text.startswith("htpasswd")]
+    assert len(commands) >= 3
+    for command in commands:
+        cost = re.search(r" -C (\d+)\b", command)
+        assert cost is not None, command
+        assert 8 <= int(cost[1]) <= 14

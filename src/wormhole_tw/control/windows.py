@@ -157,7 +157,7 @@ class RetryBudget:
     :param share: of the requests of the last ten seconds
     :param least: that may in any case, in ten seconds
     :param now: when it begins
-    :param requests: all that had come then
+    :param requests: how many had been sent then
     """
 
     __slots__ = ("_at", "_seen", "_share", "_window", "least", "refused")
@@ -173,7 +173,7 @@ class RetryBudget:
     def take(self, now: float, requests: int) -> bool:
         """Whether one more may be sent again; then it is counted.
 
-        :param requests: all that ever came, a number that only rises
+        :param requests: how many were ever sent, those that were sent again among them: a number that only rises
         """
         window = self._window
         # of those that came since somebody asked last, the part of these ten seconds, on average
@@ -181,8 +181,9 @@ class RetryBudget:
         window.note(now, 0, came if elapsed <= REMEMBERED else int(came * REMEMBERED / elapsed))
         self._at, self._seen = now, requests
         window.look(now)
-        if window.failed >= max(self.least, self._share * window.total):
+        # a share of what came, not of what was made of it
+        if window.failed >= max(self.least, self._share * (window.total - window.failed)):
             self.refused += 1
             return False
-        window.note(now, 1, 0)
+        window.note(now, 1, 0)  # it is among the requests when it is sent
         return True
