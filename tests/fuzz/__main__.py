@@ -15,6 +15,25 @@ WORDS = (
     *("HTTP/1.1", "HTTP/1.0", "GET ", "HEAD ", "POST ", "OPTIONS ", "Host: a.test", "http://", "?", "%2e%2e", "/../"),
     *("PROXY TCP4 ", "PROXY TCP6 ", "PROXY UNKNOWN", "for=", "by=_x", "proto=https", "192.0.2.1", "[2001:db8::1]:1"),
     *("Content-Length: ", "Transfer-Encoding: ", "chunked", "gzip", "identity", "Connection: ", "close", "keep-alive"),
+    *(
+        "Cache-Control: ",
+        "max-age=",
+        "no-cache",
+        "private",
+        "s-maxage=",
+        "must-understand",
+        "Vary: ",
+        "ETag: ",
+        "Age: ",
+    ),
+    *(
+        "Content-Range: bytes ",
+        "Range: bytes=",
+        "If-None-Match: ",
+        "CDN-Cache-Control: ",
+        "Expires: ",
+        "Last-Modified: ",
+    ),
     *("Upgrade: ", "websocket", "h2c", "Expect: 100-continue", "TE: trailers", "Max-Forwards: ", "Trailer: ", "200 "),
     *(
         "100 ",
@@ -45,7 +64,7 @@ WORDS = (
 
 NAMES = (
     *("request", "answer", "chunks", "h2_visitor", "h2_service"),
-    *("target", "proxy", "hello", "forwarding", "frames", "session"),
+    *("target", "proxy", "hello", "forwarding", "caching", "frames", "session"),
 )
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import h11
 
 from tests.conformance.origin import ambiguities
+from tests.fuzz.cache_targets import caching
 from tests.fuzz.h2_targets import h2_service, h2_visitor
 from tests.fuzz.tls_targets import hello
 from tests.wire.links import HELLO, HTTP, Link
@@ -390,6 +391,9 @@ def session(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (request, answer, chunks, h2_visitor, h2_service, target, proxy, hello, forwarding, frames, session)
+    for function in (
+        *(request, answer, chunks, h2_visitor, h2_service),
+        *(target, proxy, hello, forwarding, caching, frames, session),
+    )
 }
 """Name, which is that of its folder of seeds too → what must hold."""
