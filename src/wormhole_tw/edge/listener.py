@@ -213,7 +213,12 @@ class VisitorConnection(Connection):
                 # as most requests come: alone, and without a body (an empty one has an end to be told)
                 self._stream, head = whole
                 self._begin(head)
-                if self._exchange is not None and not self._paused and codec.waits_for_answer:
+                if self._exchange is None:
+                    # answered at once: nothing came behind it
+                    self._feeding = False
+                    self.flush()
+                    return
+                if not self._paused and codec.waits_for_answer:
                     return
             while True:
                 for stream, event in events:

@@ -114,8 +114,11 @@ class Caching:
                         question.plain
                         and not question.head
                         and now < stored.fresh_until
-                        and not cache.is_void(asked.place, stored)
                         and (not stored.vary or selected_by(question, stored))
+                        and (
+                            (stored.born >= cache.purges.clock and not cache.voids)
+                            or not cache.is_void(asked.place, stored)
+                        )
                     ):
                         # as most come: what is popular is asked for again within the second
                         ready.head.common = True

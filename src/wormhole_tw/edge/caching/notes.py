@@ -78,6 +78,9 @@ class Voids:
         if len(self._since) > MOST_NOTES:
             self._since.popitem(last=False)
 
+    def __len__(self) -> int:
+        return len(self._since)
+
     def covers(self, site: str, host: str, target: bytes, requested: float) -> bool:
         """Whether an answer is void that was asked for then (epoch seconds)."""
         if not self._since:
