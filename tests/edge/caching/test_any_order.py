@@ -159,6 +159,11 @@ class World:
         target = line.split(" ")[1]
         assert line.startswith("GET ")
         kind = target.split("/")[1]
+        if "if-none-match" in fields and random.random() < 0.5:
+            etag = fields["if-none-match"]
+            lines = ["HTTP/1.1 304 Not Modified", "Cache-Control: max-age=9", f"ETag: {etag}", "", ""]
+            stream.deliver("\r\n".join(lines).encode())
+            return
         lang = {"vary": fields.get("accept-language", ""), "cookie": fields.get("cookie", "").removeprefix("lang=")}
         parts = PARTS if kind == "long" else 1
         self.nonce += 1

@@ -222,6 +222,19 @@ def test_members_of_the_query_that_make_no_difference_are_not_sent(keep: Callabl
     assert len(service.seen) == 1
 
 
+def test_codings_that_are_made_up_make_no_variants(cached: CachingHouse) -> None:
+    service = Reflector(cached, lambda head: f"{FRESH}\r\nVary: Accept-Encoding")
+    browser = service.ask("/page", "Accept-Encoding: gzip, deflate, br, zstd")
+    assert "accept-encoding: br, deflate, gzip, zstd" in browser
+    plain = service.ask("/page")
+    assert "accept-encoding" not in plain
+    for number in range(100):
+        assert EVIL not in service.ask("/page", f"Accept-Encoding: zstd;q=0.{number:03}1, br, gzip,deflate, {EVIL}")
+    assert service.ask("/page", "Accept-Encoding: br,zstd,gzip,deflate") == browser
+    assert service.ask("/page") == plain
+    assert len(service.seen) == 3  # one of them is of who takes no zstd
+
+
 def test_sites_and_tenants_have_nothing_in_common(service: Reflector) -> None:
     mine, theirs = service.ask("/page"), service.ask("/page", host="other.test")
     assert (mine[:4], theirs[:5]) == ("app\n", "other")

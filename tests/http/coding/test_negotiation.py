@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wormhole_tw.http.coding import CODINGS, preferred, refuses_identity
+from wormhole_tw.http.coding import CODINGS, acceptable, preferred, refuses_identity
 
 OURS = (b"zstd", b"br", b"gzip")
 
@@ -103,3 +103,21 @@ def test_nothing_weighs_more_than_what_it_gets(weights: dict[bytes, int]) -> Non
         assert best >= weights.get(b"identity", 0)
     else:
         assert best == 0 or best < weights.get(b"identity", 0)
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (b"gzip, deflate, br, zstd", b"br, deflate, gzip, zstd"),
+        (b"zstd,br , x-gzip;q=0.1,deflate;q=0", b"br, gzip, zstd"),
+        (b"gzip, made-up-12345", b"gzip"),
+        (b"*", b"br, deflate, gzip, zstd"),
+        (b"*, gzip;q=0", b"br, deflate, zstd"),
+        (b"identity", b"identity"),
+        (b"made-up", b"identity"),
+        (b"", b"identity"),
+    ],
+)
+def test_what_a_visitor_takes_has_few_forms(accept: bytes, form: bytes) -> None:
+    assert acceptable(accept) == form
+    assert acceptable(form) == form

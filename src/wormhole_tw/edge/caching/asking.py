@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from wormhole_tw.http.caching import Question, question
 from wormhole_tw.http.caching.keying import keyed_values
-from wormhole_tw.http.coding import asking_for, wanted_coding
+from wormhole_tw.http.coding import acceptable, asking_for, wanted_coding
 from wormhole_tw.http.forwarding import at_authority, names_visitor
 from wormhole_tw.http.identity import alike
 from wormhole_tw.http.targets import normalise_host, normalise_target
@@ -280,6 +280,10 @@ def ask(exchange: Exchange, settings: CacheSettings, *, personal: bool, rewritte
     accept = None
     rules = exchange.compress
     if rules is None:
+        accepts = [value for name, value in head.fields if name.lower() == b"accept-encoding"]
+        if accepts and accepts != [form := acceptable(b",".join(accepts))]:
+            # in one of few forms: who makes up others must not crowd out the variants that visitors ask for
+            head = replace(head, fields=asking_for(head.fields, form), common=False)
         asked = question(head, personal=personal)
     else:
         # visitors differ by what they get, not by how they ask for it; a part is one of the answer as it is

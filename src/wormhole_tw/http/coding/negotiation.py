@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-__all__ = ["preferred", "refuses_identity"]
+__all__ = ["acceptable", "preferred", "refuses_identity"]
 
 _MEMBER = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9a-z]+)(?:[ \t]*;[ \t]*q=(?:(0(?:\.[0-9]{0,3})?)|1(?:\.0{0,3})?))?",
@@ -18,6 +18,9 @@ _MOST_KEPT = 256
 
 _IDENTITY = b"identity"
 _ANY = b"*"
+
+COMMON = (b"br", b"deflate", b"gzip", b"zstd")
+"""The codings that services have answers in."""
 
 _ALIASES = {b"x-gzip": b"gzip"}
 """§8.4.1.3; the other old name, ``x-compress``, is of a coding that nobody has any more."""
@@ -44,6 +47,19 @@ def preferred(accept: bytes | None, codings: Iterable[bytes]) -> bytes:
         if weight > best:
             best, found = weight, coding
     return found if best >= weights.get(_IDENTITY, 0) else b""
+
+
+def acceptable(accept: bytes) -> bytes:
+    """What a visitor takes, in one of few forms: so many variants of an answer there are at most, however visitors say
+    it.
+
+    :param accept: the value of ``Accept-Encoding``, several lines joined by commas
+    :returns: another value, that allows nothing which the first does not: those of :data:`COMMON` that it allows, in
+        their order, or ``identity``
+    """
+    weights = _weights(accept)
+    rest = weights.get(_ANY, 0)
+    return b", ".join([coding for coding in COMMON if weights.get(coding, rest)]) or _IDENTITY
 
 
 def refuses_identity(accept: bytes | None) -> bool:
