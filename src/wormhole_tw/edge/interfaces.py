@@ -352,7 +352,8 @@ class ICacheStore(Interface):
 class IKept(Interface):
     """One answer that is kept, as :meth:`ICacheStore.find` gave it.
 
-    Good for as long as somebody holds it, also when it was forgotten meanwhile.
+    Good for as long as somebody holds it, also when it was forgotten meanwhile; but where hundreds of large ones are
+    read at once from a disk, the read of one that was forgotten may fail.
     """
 
     key: bytes = Attribute("what it was kept under")

@@ -15,28 +15,57 @@ from zlib import crc32
 
 from wormhole_tw.errors import CacheFault
 
-__all__ = ["PIECE", "BodyFile"]
+__all__ = ["PIECE", "BodyFile", "Descriptors"]
 
 PIECE = 64 * 1024
 """Octets that one checksum is of: what has to be read, at least, to give out an octet."""
 
 
-class BodyFile:
-    """One file, open.
+class Descriptors:
+    """Where descriptors go that nobody needs any more: the store's thread closes them, since closing the last one of a
+    file that was removed frees its blocks, which takes time."""
 
-    :param fd: its descriptor, which is this object's from now on
-    :param name: its path below the folder of the bodies
+    def __init__(self) -> None:
+        self._waiting: deque[int] = deque()
+        self._ended = False
+
+    def put(self, fd: int) -> None:
+        """One more; called in any thread, at any point of it."""
+        self._waiting.append(fd)
+        if self._ended:
+            self.close_all()
+
+    def close_all(self) -> None:
+        """Close those that wait."""
+        while self._waiting:
+            try:
+                os.close(self._waiting.popleft())
+            except IndexError:
+                return  # another thread was faster
+
+    def end(self) -> None:
+        """The thread ends: what comes now is closed at once."""
+        self._ended = True
+        self.close_all()
+
+
+class BodyFile:
+    """One file.
+
+    :param fd: its descriptor, which is this object's from now on; -1 for one that is opened for each read
+    :param folder: where it lies
+    :param name: its path below that
     :param size: octets that count
     :param checks: the checksum of each piece
     :ivar reserved: octets of room that were set aside for what still comes; its user's to write
-    :param closing: where the descriptor goes when nobody has this object any more; the store's thread closes it, since
-        the last one of a file that was removed frees its blocks, which takes time
+    :param closing: where the descriptor goes when nobody has this object any more
     """
 
-    __slots__ = ("__weakref__", "_closing", "_last", "checks", "fd", "name", "reserved", "size")
+    __slots__ = ("__weakref__", "_closing", "_folder", "_last", "checks", "fd", "name", "reserved", "size")
 
-    def __init__(self, fd: int, name: str, size: int, checks: bytes, closing: deque[int]) -> None:
+    def __init__(self, fd: int, folder: Path, name: str, size: int, checks: bytes, closing: Descriptors) -> None:
         self.fd = fd
+        self._folder = folder
         self.name = name
         self.size = size
         self.checks = array("I", checks)
@@ -45,24 +74,24 @@ class BodyFile:
         self._last = 0
 
     def __del__(self) -> None:
-        self._closing.append(self.fd)
+        if self.fd >= 0:
+            self._closing.put(self.fd)
 
-    @classmethod
-    def open(cls, folder: Path, name: str, size: int, checks: bytes, closing: deque[int]) -> BodyFile:
-        """One that is there, to read.
+    def open(self) -> None:
+        """Hold it, so that it can be read on when it was removed.
 
-        :raises OSError: it is not
+        :raises OSError: it is not there
         """
-        return cls(os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC), name, size, checks, closing)
+        self.fd = os.open(self._folder / self.name, os.O_RDONLY | os.O_CLOEXEC)
 
-    def to_grow(self, folder: Path) -> BodyFile:
+    def to_grow(self) -> BodyFile:
         """The same, for a writer who adds to it; what is behind the octets that count is overwritten.
 
         :raises OSError: it cannot be written
         :raises CacheFault: its last piece is damaged
         """
-        fd = os.open(folder / self.name, os.O_RDWR | os.O_CLOEXEC)
-        grown = BodyFile(fd, self.name, self.size, self.checks.tobytes(), self._closing)
+        fd = os.open(self._folder / self.name, os.O_RDWR | os.O_CLOEXEC)
+        grown = BodyFile(fd, self._folder, self.name, self.size, self.checks.tobytes(), self._closing)
         if self.size % PIECE:
             grown.read(self.size - self.size % PIECE, PIECE)
             grown._last = grown.checks.pop()
@@ -109,15 +138,23 @@ class BodyFile:
         last = min(end + -end % PIECE, self.size)
         if not checked:
             first, last = start, end
+        fd = self.fd if self.fd >= 0 else os.open(self._folder / self.name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            whole = self._read(fd, first, last, checked=checked)
+        finally:
+            if fd != self.fd:
+                os.close(fd)
+        return whole[start - first : end - first] if (first, last) != (start, end) else whole
+
+    def _read(self, fd: int, first: int, last: int, *, checked: bool) -> bytes:
         pieces = []
         at = first
         while at < last:
-            piece = os.pread(self.fd, min(PIECE, last - at), at)
+            piece = os.pread(fd, min(PIECE, last - at), at)
             if len(piece) != min(PIECE, last - at):
                 raise CacheFault(f"{self.name} ends too soon")
             if checked and crc32(piece, at // PIECE) != self.checks[at // PIECE]:
                 raise CacheFault(f"{self.name} is damaged at {at}")
             pieces.append(piece)
             at += len(piece)
-        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return whole[start - first : end - first] if (first, last) != (start, end) else whole
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -9,6 +9,7 @@ file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -22,7 +23,7 @@ from weakref import WeakValueDictionary
 
 from twisted.logger import Logger
 
-from wormhole_tw.edge.caching.body_file import BodyFile
+from wormhole_tw.edge.caching.body_file import BodyFile, Descriptors
 from wormhole_tw.edge.caching.disk_index import DiskIndex, Removed, Row, Unusable, is_corrupt, octets_of
 from wormhole_tw.edge.caching.weight import MOST_VARIANTS, superseded
 from wormhole_tw.errors import CacheFault
@@ -39,6 +40,10 @@ DRAFT_FOR = 60.0
 """Seconds after which a folder that never got its name was left by a process that was killed."""
 
 ASIDE = ".aside"
+MOST_OPEN = 256
+"""Files that are held open for those who read them; past that each read opens its file, and who reads one that was
+removed meanwhile gets no further."""
+
 FILES = 1024
 """Files in one folder."""
 
@@ -88,7 +93,7 @@ class DiskWork:
         self._writer = ""
         self._lock = -1
         self._next_file = 0
-        self._closing: deque[int] = deque()
+        self._closing = Descriptors()
         self._open: WeakValueDictionary[tuple[str, int], BodyFile] = WeakValueDictionary()
         self._growing: set[str] = set()
         self._unlink: list[str] = []
@@ -115,7 +120,7 @@ class DiskWork:
             try:
                 found.append(self._found(row))
                 self.touched.append(row.id)
-            except (OSError, MsgspecError):
+            except (FileNotFoundError, MsgspecError):
                 damaged.append(row.id)
         for number in damaged:
             self._damaged(number)
@@ -125,8 +130,12 @@ class DiskWork:
         """Octets of a large body."""
         try:
             return file.read(start, size)
-        except (OSError, CacheFault) as error:
+        except CacheFault:
             self._damaged(number)
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EIO):
+                self._damaged(number)
             raise CacheFault(str(error)) from error
 
     # what comes in
@@ -142,7 +151,7 @@ class DiskWork:
             path.parent.mkdir(exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._growing.add(name)
-        return BodyFile(fd, name, 0, b"", self._closing)
+        return BodyFile(fd, self._bodies, name, 0, b"", self._closing)
 
     def begin_after(self, file: BodyFile) -> BodyFile:
         """The file of a part, for what comes behind it.
@@ -152,7 +161,7 @@ class DiskWork:
         if file.name in self._growing:
             raise CacheFault("it grows already")
         try:
-            grown = file.to_grow(self._bodies)
+            grown = file.to_grow()
             fcntl.flock(grown.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise CacheFault(str(error)) from error
@@ -257,7 +266,7 @@ class DiskWork:
     def idle(self) -> bool:
         """See Work."""
         index = self.index()
-        self._close_files()
+        self._closing.close_all()
         if self.touched:
             self._touch(index)
             return True
@@ -288,7 +297,7 @@ class DiskWork:
         except (sqlite3.Error, OSError) as error:
             self.failed(error)
         self._let_go()
-        self._close_files()
+        self._closing.end()
 
     # the folder
 
@@ -403,17 +412,13 @@ class DiskWork:
         for name in self._unlink:
             self._remove_file(name)
         self._unlink.clear()
-        self._close_files()
+        self._closing.close_all()
 
     def _remove_file(self, name: str) -> None:
         try:
             (self._bodies / name).unlink(missing_ok=True)
         except OSError:
             self.faults += 1  # a later process finds it without a row, and tries again
-
-    def _close_files(self) -> None:
-        while self._closing:
-            os.close(self._closing.popleft())
 
     # entries
 
@@ -428,8 +433,10 @@ class DiskWork:
         if row.file:
             file = self._open.get((row.file, row.size))
             if file is None:
-                file = BodyFile.open(self._bodies, row.file, row.size, row.checks, self._closing)
-                self._open[row.file, row.size] = file
+                file = BodyFile(-1, self._bodies, row.file, row.size, row.checks, self._closing)
+                if len(self._open) < MOST_OPEN:
+                    file.open()
+                    self._open[row.file, row.size] = file
         return Found(row.id, self._decode(row.stored), row.size, row.body, file)
 
     def _damaged(self, number: int) -> None:

@@ -133,8 +133,6 @@ class MemoryStore:
         if gone is None:
             return None
         kept = MemoryKept(key, stored, body, beneath)
-        if kept.cost > self._limit // 2:
-            return None
         for other in gone:
             self._queues.discard(other)
         stays = [other for other in variants if other not in gone]
