@@ -192,3 +192,10 @@ def test_what_a_request_goes_through_is_said(config: str, capsys: pytest.Capture
     file.write_text(TOML.replace("strip_prefix = true", named))
     assert main(["route", "explain", "https://shop.test/api/x", "--config", config]) == 0
     assert "    through one.py, two:Thing\n" in capsys.readouterr().out
+
+
+def test_what_its_answers_are_compressed_with_is_said(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path(config)
+    file.write_text(TOML.replace("strip_prefix = true", 'strip_prefix = true\ncompress = { codings = ["gzip"] }'))
+    assert main(["route", "explain", "https://shop.test/api/x", "--config", config]) == 0
+    assert "    compressed with gzip\n" in capsys.readouterr().out

@@ -12,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
+from tests.edge.h2_service import Service
 from tests.edge.h2_visitor import GET as H2_GET
 from tests.edge.h2_visitor import H2Visitor
 from tests.edge.house import House, Visitor, judged
+from tests.edge.test_dispatch import Home
 from tests.http.coding.judges import GIVEN, decoded
+from wormhole_tw.control.balancing import Balance, Policy, RetriesTable
 from wormhole_tw.control.catalog import Catalog
-from wormhole_tw.control.model import LocalAnswer
+from wormhole_tw.control.model import H2C, LocalAnswer
 from wormhole_tw.edge import compressing
 from wormhole_tw.edge.compressing import INLINE, OWN_MOST, Compressors
 from wormhole_tw.http.coding import CodingRules
@@ -469,6 +472,20 @@ def test_a_visitor_who_leaves_ends_it(press: Any) -> None:
     assert hands.done == 0
 
 
+def test_of_a_body_that_is_said_to_be_long_nothing_is_coded_between_other_things(press: Any) -> None:
+    hands = Hands()
+    house = press(hands=hands)
+    visitor = house.ask(capacity=10**7)
+    house.stream.deliver(HEAD + b"Content-Length: %d\r\n\r\n" % (INLINE + 2))
+    for piece in (b"a", b"b" * INLINE, b"c"):
+        house.stream.deliver(piece)
+        assert len(hands.jobs) == 1
+        hands.work()
+    assert hands.done == 3
+    hands.work_off()
+    assert decoded(b"gzip", visitor.answers()[0][1]) == b"a" + b"b" * INLINE + b"c"
+
+
 def test_a_stream_may_say_much_in_the_end(press: Any) -> None:
     """What is little at a time is coded at once; what is much at a time in threads, whatever it was before."""
     hands = Hands()
@@ -554,6 +571,144 @@ def test_an_encoder_that_fails(press: Any, whole: bool, logged_failures: Any, mo
     else:
         assert visitor.disconnected
     assert house.context.compressors.running == 0
+
+
+# requests with a body
+
+
+def test_a_body_goes_the_other_way_as_it_is(press: Any) -> None:
+    house = press()
+    visitor = house.visitor()
+    visitor.says(get(method=b"POST", more=b"Content-Length: 300000\r\n"))
+    stream = house.stream
+    given = got = 0
+    while given < 300_000:
+        if visitor.paused:
+            got += len(stream.read())  # the service was full
+            continue
+        visitor.says(NOISE[given : given + 20_000])
+        given += 20_000
+    got += len(stream.read())
+    [(_, body, _)] = stream.requests()
+    assert body == NOISE
+    stream.deliver(sized(PAGE))
+    assert decoded(b"gzip", visitor.answers([b"POST"])[0][1]) == PAGE
+
+
+def test_an_early_answer_is_compressed_while_the_body_comes(press: Any) -> None:
+    house = press()
+    visitor = house.visitor()
+    visitor.says(get(method=b"POST", more=b"Transfer-Encoding: chunked\r\n") + chunk(b"some"))
+    house.stream.deliver(HEAD + CHUNKED + chunk(PAGE))
+    heard = visitor.hears()
+    visitor.says(chunk(b"more") + b"0\r\n\r\n")
+    house.stream.deliver(b"0\r\n\r\n")
+    [(_, body)] = judged(heard + visitor.hears(), [b"POST"])
+    assert decoded(b"gzip", body) == PAGE
+
+
+def test_both_ends_of_a_switched_connection_may_end_it(press: Any) -> None:
+    house = press()
+    for first in ("visitor", "service"):
+        visitor = house.ask(get(more=b"Connection: Upgrade\r\nUpgrade: thing\r\n"))
+        stream = house.stream
+        stream.deliver(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: thing\r\n\r\nhello")
+        (visitor if first == "visitor" else stream).end_reading()
+        visitor.hears()
+        (stream if first == "visitor" else visitor).end_reading()
+        visitor.hears()
+        stream.read()
+        assert len(house.done) == (1 if first == "visitor" else 2)
+
+
+# services that speak HTTP/2, and two that are asked at once
+
+
+def test_grpc_is_left_alone(press: Any) -> None:
+    house = press(protocol=H2C)
+    visitor = H2Visitor(house).hello()
+    grpc = [(":method", "POST"), *H2_GET[1:], ("te", "trailers"), ("content-type", "application/grpc+json")]
+    stream = visitor.ask(grpc, ("accept-encoding", "gzip"), ("grpc-accept-encoding", "gzip"))
+    service = Service(house.stream)
+    assert service[1].fields["accept-encoding"] == "gzip"
+    message = b"\0\0\0\x0f\xa0" + bytes(4000)
+    kind = ("content-type", "application/grpc+json")
+    service.answer(1, message, kind, trailers=[("grpc-status", "0"), ("digest", "x")])
+    answer = visitor[stream]
+    assert (answer.body, answer.trailers) == (message, [("grpc-status", "0"), ("digest", "x")])
+    assert not {"content-encoding", "vary"} & answer.fields.keys()
+
+
+@pytest.mark.parametrize("coding", GIVEN)
+def test_a_service_of_http_2(press: Any, coding: bytes) -> None:
+    house = press(protocol=H2C)
+    visitor = house.ask(get(coding))
+    Service(house.stream).answer(1, PAGE, ("content-type", "text/html"), ("etag", '"abc"'))
+    [(head, body)] = visitor.answers()
+    assert (fields(head)[b"content-encoding"], fields(head)[b"etag"]) == (coding, b'W/"abc"')
+    assert decoded(coding, body) == PAGE
+
+
+class PressedHome(Home):
+    """Two agents that are asked at once where the first takes its time, and whose answers are compressed."""
+
+    def catalog(self, protocol: str) -> Catalog:
+        usual = super().catalog(protocol)
+        sites = [
+            replace(site, routes=tuple(replace(route, compress=CodingRules()) for route in site.routes))
+            for site in usual.sites
+        ]
+        return Catalog(sites, usual.backends.values(), own_names=["edge.test"])
+
+
+HEDGED = Policy(
+    balance=Balance(method="round_robin"), retries=RetriesTable(hedge_after=0.2, hedge_budget=1.0, attempts=3)
+)
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+@pytest.mark.parametrize("whole", [True, False])
+def test_whoever_of_two_answers_first_is_compressed(winner: int, whole: bool) -> None:
+    house = PressedHome(HEDGED)
+    visitor, _, first = house.ask(request=get())
+    house.clock.advance(0.25)
+    [second] = [stream for _, stream in house.busy() if stream is not first]
+    stream = (first, second)[winner]
+    if whole:
+        stream.deliver(sized(PAGE))
+    else:
+        stream.deliver(HEAD + CHUNKED + chunk(PAGE))
+        stream.deliver(b"0\r\n\r\n")
+    [(_, body)] = visitor.answers()
+    assert decoded(b"gzip", body) == PAGE
+    assert (second, first)[winner].aborted
+    assert not stream.disconnected
+    house.close()
+    assert house.context.compressors.running == 0
+
+
+def test_both_of_two_may_fail() -> None:
+    house = PressedHome(HEDGED)
+    visitor, _, first = house.ask(request=get())
+    house.clock.advance(0.25)
+    [second] = [stream for _, stream in house.busy() if stream is not first]
+    for stream in (second, first):
+        stream.reset(ResetCode.SERVICE_FAILED, delivered=True)
+    while house.busy():
+        house.busy()[0][1].reset(ResetCode.SERVICE_FAILED, delivered=True)
+    assert visitor.answers()[0][0].status_code == 502
+    house.close()
+
+
+def test_a_visitor_may_leave_two() -> None:
+    house = PressedHome(HEDGED)
+    visitor, _, first = house.ask(request=get())
+    house.clock.advance(0.25)
+    assert len(house.busy()) == 2
+    visitor.lose()
+    assert house.busy() == []
+    assert first.aborted
+    house.close()
 
 
 # the edge's own

@@ -59,6 +59,18 @@ def test_what_else_its_caching_says_is_nothing_to_this() -> None:
     assert coded(answer(kept, HTML)) == ([kept, HTML, CODED, VARY], True)
 
 
+def test_of_a_head_that_is_shared_comes_one_that_is_shared() -> None:
+    head = replace(answer(HTML), common=True)
+    first, _ = coded_head(head, request(), NONE, RULES)
+    assert first.common
+    assert first.fields == [HTML, VARY]
+    assert coded_head(head, request(), NONE, RULES)[0] is first
+    others = [replace(answer(HTML), common=True) for _ in range(MAX_HEADS + 1)]
+    made = [coded_head(other, request(), NONE, RULES)[0] for other in others]
+    assert len({id(each) for each in made}) == len(others)
+    assert coded_head(head, request(), NONE, RULES)[0].fields == [HTML, VARY]
+
+
 def test_of_any_length_or_none_said() -> None:
     assert coded(answer(HTML, length=1024))[1]
     assert coded(answer(HTML, length=None))[1]

@@ -114,14 +114,14 @@ def coded_head(head: ResponseHead, asked: RequestHead, wanted: Wanted, rules: Co
     if not kind or not rules.types.take(kind):
         return head, False
     if status in _PARTS:
-        return _with(head, _varying(head.fields)), False
+        return _varied(head), False
     length = head.length
     if head.framing is Framing.NONE and asked.method != b"HEAD":
         return head, False
     if length is not None and (not length or (length < rules.smallest and not wanted.always)):
         return head, False
     if not wanted.coding:
-        return _with(head, _varying(head.fields)), False
+        return _varied(head), False
     fields = [
         (name, _weak(value)) if lower == b"etag" else (name, value)
         for name, value in head.fields
@@ -170,6 +170,21 @@ def _weak(tag: bytes) -> bytes:
 
 def _with(head: ResponseHead, fields: Fields) -> ResponseHead:
     return ResponseHead(head.status, head.reason, fields, head.version, head.framing, head.length, head.keep_alive)
+
+
+def _varied(head: ResponseHead) -> ResponseHead:
+    """It could have had a coding.  What comes of a head that is shared is shared, too."""
+    if not head.common:
+        return _with(head, _varying(head.fields))
+    known = _varieds.get(id(head))
+    if known is None or known[0] is not head:
+        known = (head, _with(head, _varying(head.fields)))
+        known[1].common = True
+        remember(_varieds, id(head), known)
+    return known[1]
+
+
+_varieds: dict[int, tuple[ResponseHead, ResponseHead]] = {}
 
 
 def _varying(fields: Fields) -> Fields:
