@@ -37,6 +37,10 @@ def test_a_line(values: tuple[bytes, ...], found: dict[bytes, bytes | None]) -> 
     assert read_directives(values) == found
 
 
+def test_a_long_line() -> None:
+    assert read_directives([b"a=" + b"x" * 300, b"max-age=5"]) == {b"a": b"x" * 300, b"max-age": b"5"}
+
+
 @given(st.binary(max_size=200))
 def test_any_line_is_read_in_one_pass(line: bytes) -> None:
     """No comma outside of quotes is in a member, and nothing but commas and white space is left out."""

@@ -118,9 +118,25 @@ def test_it_may_not_be_stored_any_more(directive: str) -> None:
 
 def test_who_is_known_confirms_for_others_only_with_leave() -> None:
     known = asked("Authorization: x")
-    assert confirmed(TAG, by=known) is None
+    assert confirmed(TAG, by=known) is STORED, "as old as it was"
     shared = kept(TAG, "Cache-Control: max-age=60, public")
     assert confirmed(TAG, stored=shared, by=known) is not None
+
+
+@pytest.mark.parametrize("shown", ["Cookie: a=b", "Authorization: x"])
+def test_nobody_has_an_answer_removed_by_showing_something(shown: str) -> None:
+    showing = asked(shown)
+    assert confirmed(TAG, "Cache-Control: private", by=showing) is STORED
+    guessed = kept(f"Last-Modified: {at(-100)}")
+    assert confirmed(stored=guessed, by=showing) is guessed
+    anew = confirmed(stored=guessed)
+    assert anew is not None
+    assert anew.fresh_until > guessed.fresh_until
+    assert confirmed('ETag: "b"', by=showing) is None, "what the origin speaks of is not what is kept"
+    by_head = asked(shown, method="HEAD")
+    for status, said, length in ((200, 'ETag: "b"', 10), (200, TAG, 11), (403, TAG, 10)):
+        head = answer(said, status=status, length=length)
+        assert freshen(STORED, head, by_head, STANDARD, LATER, LATER) is STORED
 
 
 def test_its_variant_stays_unless_it_varies_by_something_else() -> None:

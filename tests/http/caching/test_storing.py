@@ -147,7 +147,9 @@ def test_vary() -> None:
     assert stored.vary == ((b"foo", b"1,2,3"), (b"bar", None))
 
 
-@pytest.mark.parametrize("said", [["*"], ["*, *"], ["*", "*"], [", *"], ["", "*"], ["*, Foo"], ["Foo, *"]])
+@pytest.mark.parametrize(
+    "said", [['"Foo"'], ["Foo Bar"], ["*"], ["*, *"], ["*", "*"], [", *"], ["", "*"], ["*, Foo"], ["Foo, *"]]
+)
 def test_vary_by_whatever(said: list[str]) -> None:
     assert refused(FRESH, *(f"Vary: {value}" for value in said)) == "vary"
 

@@ -18,6 +18,9 @@ MAX_DELTA = 2147483648
 _LONGEST = 10
 """Digits of ``MAX_DELTA``: a number of more is not worked out."""
 
+_LONGEST_LEARNED = 256
+"""Octets of a line that is remembered as it was read: visitors write some of them."""
+
 _MEMBER = re.compile(rb"""[^",]*(?:"(?:[^"\\]|\\.)*(?:"|\\?\Z)[^",]*)*""", re.DOTALL)
 """One member of a list, whose commas in quotes do not end it; a quote that is not closed reaches to the end."""
 
@@ -33,8 +36,8 @@ def read_directives(values: Iterable[bytes]) -> dict[bytes, bytes | None]:
 
     :param values: of the lines of the field, in order
     """
-    lines = tuple(values)
-    return dict(_directives(lines[0] if len(lines) == 1 else b",".join(lines)))
+    line = b",".join(values)
+    return dict(_learned(line) if len(line) <= _LONGEST_LEARNED else _directives(line))
 
 
 def members(line: bytes) -> list[bytes]:
@@ -42,7 +45,6 @@ def members(line: bytes) -> list[bytes]:
     return [member for match in _MEMBER.finditer(line) if (member := match[0].strip(b" \t"))]
 
 
-@lru_cache(maxsize=512)
 def _directives(line: bytes) -> tuple[tuple[bytes, bytes | None], ...]:
     found: dict[bytes, bytes | None] = {}
     for member in members(line):
@@ -57,6 +59,9 @@ def _directives(line: bytes) -> tuple[tuple[bytes, bytes | None], ...]:
         else:
             found[lower] = _unquoted(value)
     return tuple(found.items())
+
+
+_learned = lru_cache(maxsize=512)(_directives)
 
 
 def _unquoted(value: bytes) -> bytes:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from wormhole_tw.http.caching.directives import members
+from wormhole_tw.http.grammar import is_token
 
 if TYPE_CHECKING:
     from wormhole_tw.http.caching.question import Question
@@ -69,12 +70,14 @@ def selected_by(asked: Question, stored: Stored) -> bool:
 
 def selecting_fields(values: Iterable[bytes]) -> tuple[bytes, ...] | None:
     """The names, lower-case, that ``Vary`` lists; None where no request can be known to select the answer (``*``,
-    RFC 9111 §4.1), or there are too many.
+    RFC 9111 §4.1, or what is no name), or there are too many.
 
     :param values: of the lines of ``Vary``
     """
     names = tuple(dict.fromkeys(name.lower() for value in values for name in members(value)))
-    return None if b"*" in names or len(names) > MAX_SELECTING else names
+    if b"*" in names or len(names) > MAX_SELECTING or not all(is_token(name) for name in names):
+        return None
+    return names
 
 
 def selecting_values(asked: Question, names: Iterable[bytes]) -> tuple[tuple[bytes, bytes | None], ...]:

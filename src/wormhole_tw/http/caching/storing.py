@@ -267,22 +267,26 @@ def freshen(
 
     Its fields are replaced by those that came, but for those that say what the body is (``Content-Length``,
     ``Content-Encoding``, ``Content-Range``, ``Content-MD5``, ``ETag`` …), and age and freshness are worked out anew.
-    A ``Set-Cookie`` in it is for one visitor, and dropped.  An error (5xx) to HEAD leaves the stored answer as it is.
+    A ``Set-Cookie`` in it is for one visitor, and dropped.
 
-    :returns: None where the stored answer can no longer be used: the 304 or the answer to HEAD is of another
-        representation (another status, validator or length), or it may not be stored any more.  It has to be removed
-        then
+    :returns: the very same record, which is as old as it was, where nothing can be concluded for others: an error (5xx)
+        to HEAD, and what may not be stored, or is said to HEAD of another representation, to somebody with ``Cookie``
+        or ``Authorization``: no visitor can have an answer removed by showing some.  A 304 still allows to serve it to
+        the one who asked.  None where it can no longer be used: the answer is of another representation (another
+        status, validator or length), or may not be stored any more.  It has to be removed then
     """
+    # what somebody is told of whom the origin may know says nothing about what others get
+    void = stored if asked.personal or b"cookie" in asked.fields else None
     if head.status != 304:
         if head.status >= 500 and stored.status < 500:
             return stored
         if head.status != stored.status or (
             head.length is not None and stored.length is not None and head.length != stored.length
         ):
-            return None
+            return void
     said = _answer_fields(head, policy)
     if not _same(stored, _lines(said), every=head.status != 304):
-        return None
+        return void if head.status != 304 else None
     update = [line for line in said if line[0] not in _OF_BODY and line[0] != b"set-cookie"]
     replaced = {name for name, _ in update} | {b"date"}
     fields = [line for line in stored.fields if line[0] not in replaced] + update
@@ -300,9 +304,7 @@ def freshen(
         born=stored.born,
         vary=stored.vary,
     )
-    if isinstance(made, Refusal):
-        return None
-    return made
+    return void if isinstance(made, Refusal) else made
 
 
 def _same(stored: Stored, lines: Lines, *, every: bool) -> bool:
