@@ -199,3 +199,119 @@ def test_what_its_answers_are_compressed_with_is_said(config: str, capsys: pytes
     file.write_text(TOML.replace("strip_prefix = true", 'strip_prefix = true\ncompress = { codings = ["gzip"] }'))
     assert main(["route", "explain", "https://shop.test/api/x", "--config", config]) == 0
     assert "    compressed with gzip\n" in capsys.readouterr().out
+
+
+CACHED = """
+[edge]
+https = ["tcp:8443"]
+[[backends]]
+name = "app"
+tokens = ["sha256:1111111111111111111111111111111111111111111111111111111111111111"]
+[[sites]]
+name = "shop"
+hostnames = ["shop.test"]
+cache = { ttl = 60, ignore_query = ["utm_*"], cookies = ["lang"], headers = ["X-Device"], bypass_cookies = ["sid"] }
+[[sites.routes]]
+path = "/api"
+backend = "app"
+cache = false
+[[sites.routes]]
+path = "/images"
+backend = "app"
+[sites.routes.cache]
+override_ttl = 3600
+max_ttl = 1800
+stale_while_revalidate = 30
+stale_if_error = 600
+strip = ["Set-Cookie", "X-Powered-By"]
+ignore_query = true
+cookies = []
+headers = []
+[[sites.routes]]
+path = "/inside"
+backend = "app"
+jwt = { secret_file = "secret", audience = "us", issuer = "us" }
+cache = { ttl = 5 }
+[[sites.routes]]
+backend = "app"
+"""
+
+KEPT = "cache: under https://shop.test/a?b=2, by cookie lang, by header x-device, and by what the answer names in Vary"
+TIMES = "cache: fresh as long as the answer says, 60 s where it says nothing"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "lines"),
+    [
+        ("/a?utm_x=1&b=2", (), [KEPT.replace("by header", "header"), TIMES, "backend app gets /a?b=2"]),
+        ("/api/", (), ["backend app gets /api/"]),
+        (
+            "/images/one.png?v=1",
+            (),
+            [
+                "cache: under https://shop.test/images/one.png, and by what the answer names in Vary",
+                "cache: fresh for 3600 s, whatever the answer says, at most 1800 s",
+                "cache: served stale for 30 s while it is asked for again and 600 s while the service fails, "
+                "where the answer says nothing else",
+                "cache: kept without set-cookie, x-powered-by",
+                "backend app gets /images/one.png",
+            ],
+        ),
+        (
+            "/a?utm_x=1",
+            ("-X", "POST"),
+            [
+                "cache: passed by, for POST is not kept; what is kept under its URL is void if it succeeds",
+                "backend app gets /a?utm_x=1",
+            ],
+        ),
+        ("/a", ("-H", "Cookie: sid=1"), ["cache: passed by, for a cookie of bypass_cookies", "backend app gets /a"]),
+        (
+            "/a",
+            ("-H", "Cache-Control: no-store"),
+            ["cache: passed by, for what its header fields ask for", "backend app gets /a"],
+        ),
+        (
+            "/a?b=2",
+            ("-H", "Authorization: Basic x"),
+            [
+                KEPT.replace("by header", "header"),
+                TIMES,
+                "cache: kept only where the answer says that it may be, for it is known who asks",
+                "backend app gets /a?b=2",
+            ],
+        ),
+        (
+            "/inside",
+            (),
+            [
+                "asked first: token",
+                "cache: under https://shop.test/inside, by cookie lang, header x-device, and by what the answer names "
+                "in Vary",
+                "cache: fresh as long as the answer says, 5 s where it says nothing",
+                "cache: kept only where the answer says that it may be, for it is known who asks",
+                "backend app gets /inside",
+            ],
+        ),
+    ],
+)
+def test_what_the_cache_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, options: tuple[str, ...], lines: list[str]
+) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(CACHED)
+    (tmp_path / "secret").write_text("s" * 32)
+    assert main(["route", "explain", "-c", str(file), f"https://shop.test{url}", *options]) == 0
+    out = capsys.readouterr().out.partition(": takes it\n")[2]
+    said = [line.strip() for line in out.splitlines()]
+    assert [line for line in said if line != "answer without surrogate-key"] == lines
+
+
+def test_an_answer_that_says_how_long_is_believed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(CACHED.replace("ttl = 60, ", "").replace('ignore_query = ["utm_*"], ', ""))
+    (tmp_path / "secret").write_text("s" * 32)
+    assert main(["route", "explain", "-c", str(file), "https://shop.test/a?utm_x=1"]) == 0
+    out = capsys.readouterr().out
+    assert "cache: fresh as long as the answer says\n" in out
+    assert "backend app gets /a?utm_x=1\n" in out

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from wormhole_tw.cli.cache_explained import cache_lines, fetched
 from wormhole_tw.control.edge_rules import import_rules, rules_in
 from wormhole_tw.control.held_back import HeldBack
 from wormhole_tw.control.model import LocalAnswer, Route, Site
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.config import EdgeConfig
     from wormhole_tw.control.model import Selection
     from wormhole_tw.http.edits import FieldEdits
+    from wormhole_tw.http.events import Fields
 
 __all__ = ["explain_route", "import_file"]
 
@@ -67,12 +69,13 @@ def explain_route(
     if site is None:
         print(f"{url}\n  404: no site has the host name {host}")
         return 1
+    fields = [(b"Host", split.netloc.encode()), *map(_field, headers)]
     asked = Asked(
         host,
         path.decode("ascii"),
         query,
         method=method.encode(),
-        fields=[(b"Host", split.netloc.encode()), *map(_field, headers)],
+        fields=fields,
         scheme=split.scheme,
         address=address,
         chance=lambda: _ALMOST_ONE,
@@ -80,7 +83,7 @@ def explain_route(
     )
     print(f"{method} {split.scheme}://{split.netloc}{path.decode()}{'' if query is None else '?' + query.decode()}")
     print(f"site {site.name}{_before(edge, site, split.scheme)}")
-    return _print_verdicts(site, asked)
+    return _print_verdicts(site, asked, fields)
 
 
 def _host(authority: str) -> str:
@@ -110,7 +113,7 @@ def _before(edge: EdgeConfig, site: Site, scheme: str) -> str:
     return ""
 
 
-def _print_verdicts(site: Site, asked: Asked) -> int:
+def _print_verdicts(site: Site, asked: Asked, fields: Fields) -> int:
     width = len(str(len(site.routes) - 1))
     for number, verdict in enumerate(explain(site.routes, asked)):
         route = verdict.route
@@ -119,14 +122,14 @@ def _print_verdicts(site: Site, asked: Asked) -> int:
             print(f"{label}: no, {verdict.why_not}")
             continue
         print(f"{label}: takes it")
-        for line in _done(route, asked):
+        for line in _done(route, asked, fields):
             print(f"{' ' * (width + 11)}{line}")
         return 0
     print("  404: no route takes it")
     return 1
 
 
-def _done(route: Route, asked: Asked) -> list[str]:
+def _done(route: Route, asked: Asked, fields: Fields) -> list[str]:
     """What becomes of a request that a route takes."""
     lines = []
     answer = route.answer
@@ -147,6 +150,10 @@ def _done(route: Route, asked: Asked) -> list[str]:
                 return [*lines, f"400: {error.message}"]
         if route.middleware:
             lines.append(f"through {', '.join(settings.shown for settings in route.middleware)}")
+        taken, told = cache_lines(route, asked, fields)
+        lines += told
+        if taken:
+            target = fetched(route, target)
         lines.append(f"backend {route.backend}{_selected(route.selection)} gets {target}")
         lines += _edits("request", route.request_edits)
         if route.compress is not None:

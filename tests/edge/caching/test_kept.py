@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from tests.edge.caching.house import CachingHouse
 from tests.edge.tenants import TOML, Premises
 from wormhole_tw.control.stores.file import FileStore
 from wormhole_tw.edge.caching.kept import KeptAnswers, journal_of
@@ -71,6 +72,22 @@ async def test_what_was_purged_stays_so_for_the_next_start(reactor: Any, tmp_pat
     await premises.close()
 
 
+async def test_a_site_that_goes_takes_what_was_kept_of_it_along(reactor: Any, tmp_path: Path) -> None:
+    """Another one of its name, and of the same backend, may be somebody else's."""
+    premises = Premises(reactor, tmp_path, CACHED)
+    premises.edge.startService()
+    purges = kept_of(premises).purges
+    born = purges.clock
+    # without its cache it is still there
+    for text, void in ((TOML, False), (CACHED.replace('name = "app"\ncache', 'name = "new"\ncache'), True)):
+        premises.write(text)
+        await premises.edge.reload()
+        assert purges.covers("app", b"app.example.test", b"/", (), born) is void
+        assert not purges.covers("new", b"app.example.test", b"/", (), born)
+    assert kept_of(premises).purged == {"site": 1}
+    await premises.close()
+
+
 class Slow:
     """A store of which a sweep takes its time."""
 
@@ -114,6 +131,42 @@ async def test_room_is_given_back_and_once_more_for_what_came_meanwhile(reactor:
     assert not gone(key, answer(kept.purges.clock))
     swept.callback(1)
     assert len(store.sweeps) == 2, "what it had gone past may be void since"
+    assert len(kept.purges) == 3, "what was purged in the last hour, another process may not have read yet"
     await kept.close()
     assert store.cancelled == 1
     assert len(store.sweeps) == 2
+
+
+async def test_purges_are_forgotten_when_nothing_that_they_cover_can_be_there(
+    reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wormhole_tw.edge.caching.journal.SETTLES_AFTER", 0.0)
+    store = Slow()
+    (tmp_path / "edge.toml").write_text(CACHED)
+    config, _ = FileStore(tmp_path / "edge.toml").load()
+    kept = KeptAnswers(reactor, config)
+    kept.store = store  # type: ignore[assignment]
+    await kept.purge("tag", "app", [b"one"])
+    first = kept.purges.clock
+    await kept.purge("tag", "app", [b"two"])
+    kept.oldest = lambda: first
+    store.sweeps[0][1].callback(0)
+    assert len(kept.purges) == 1, "a fetch that began before the second is on its way"
+    kept.oldest = lambda: kept.purges.clock
+    store.sweeps[1][1].callback(0)
+    assert len(kept.purges) == 0
+    await kept.close()
+
+
+def test_the_oldest_fetch_that_runs() -> None:
+    house = CachingHouse()
+    cache = house.context.cache
+    assert cache.oldest() == cache.purges.clock == 0
+    house.ask("/one")
+    purge = cache.purges.add("tag", "app", b"x", 1.0)
+    house.ask("/two")
+    assert cache.oldest() == 0
+    house.answer("Cache-Control: max-age=60", stream=house.streams[0])
+    assert cache.oldest() == purge.clock
+    house.answer("Cache-Control: max-age=60", stream=house.streams[1])
+    house.close()

@@ -73,6 +73,7 @@ class EdgeCache:
         kept = self.context.kept
         if kept is not None:
             self.store, self.purges = kept.store, kept.purges
+            kept.oldest = self.oldest
         self._of = {
             id(route): Caching(self, route, route.cache)
             for site in catalog.sites
@@ -113,6 +114,10 @@ class EdgeCache:
     def running_count(self) -> int:
         """How many run."""
         return len(self._running)
+
+    def oldest(self) -> int:
+        """The purge clock when the oldest of them began; that of now where none runs."""
+        return min((fetch.born for fetch in self._running), default=self.purges.clock)
 
     # what is void
 

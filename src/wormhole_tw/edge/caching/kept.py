@@ -6,7 +6,7 @@ It outlives reloads; which routes use it, and how, is the catalog's to say.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
@@ -43,6 +43,7 @@ class KeptAnswers:
     :ivar store: where they are
     :ivar purges: which of them are void
     :ivar purged: how many purges there were, by kind
+    :ivar oldest: gives the purge clock when the oldest fetch that runs began
     """
 
     def __init__(self, reactor: Any, config: EdgeConfig) -> None:
@@ -52,6 +53,8 @@ class KeptAnswers:
         self.purged: Counter[str] = Counter()
         self._journal = PurgeJournal(reactor, journal_of(config))
         self._in_use = False
+        self._sites: frozenset[str] = frozenset()
+        self.oldest: Callable[[], int] = lambda: self.purges.clock
         self.store: ICacheStore = make_store(settings, "disk" if stores.disk and not stores.memory else None)
         self._sweeping: Deferred[int] | None = None
         self._sweep_wanted = False
@@ -59,9 +62,18 @@ class KeptAnswers:
 
     def serve(self, catalog: Catalog) -> None:
         """Be ready for a catalog.  The journal is there from the first route with a cache on: an edge without any
-        writes nothing."""
-        if any(route.cache is not None for site in catalog.sites for route in site.routes):
+        writes nothing.
+
+        A site that is not there any more takes what was kept of it along: another one of that name may be somebody
+        else's.
+        """
+        sites = frozenset(site.name for site in catalog.sites if any(route.cache is not None for route in site.routes))
+        if sites:
             self._use()
+        there = {site.name for site in catalog.sites}
+        for name in sorted(self._sites - there):
+            self.purge("site", name, (b"",)).addErrback(lambda _: None)  # told by the journal
+        self._sites = (self._sites & there) | sites
 
     def _use(self) -> None:
         if not self._in_use:
@@ -107,16 +119,18 @@ class KeptAnswers:
             return
         self._sweep_wanted = False
         purges = self.purges
+        clock = purges.clock
 
         def gone(key: bytes, stored: Stored) -> bool:
             site, _, host, target, _ = key.split(b"\0", 4)  # how every key begins, see edge/caching/asking
             return purges.covers(site.decode(), host, target, stored.tags, stored.born)
 
         self._sweeping = self.store.sweep(gone)
-        self._sweeping.addBoth(self._swept)
+        self._sweeping.addCallbacks(self._swept, lambda _: None, callbackArgs=(clock,))
 
-    def _swept(self, count: object) -> None:
+    def _swept(self, count: int, clock: int) -> None:
         self._sweeping = None
         log.debug("{count} purged answers are gone", count=count)
+        self._journal.settle(min(clock, self.oldest()))
         if self._sweep_wanted and not self._closed:
             self._sweep()
