@@ -234,7 +234,7 @@ def test_what_comes_with_the_edge_works_together(house: House, origin: Origin) -
     assert plain.headers["Set-Cookie"].startswith("ab-t=")
     assert "Set-Cookie" not in coded.headers
     assert heard[1]["X-Ab-t"] == "a"
-    assert heard[1]["Accept-Encoding"] == "gzip"
+    assert heard[1]["Accept-Encoding"] == "gzip, br, zstd"
     assert heard[0]["X-Visitor-Address"] == "127.0.0.1"
     assert heard[0]["X-Visitor-Network"] == "loopback"
     # and the same by HTTP/2

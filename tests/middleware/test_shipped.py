@@ -8,7 +8,9 @@ from collections import Counter
 from random import Random
 from typing import Any
 
+import brotli
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,7 +62,7 @@ def test_a_page_gets_it() -> None:
         page(kind="text/html; charset=unheard-of"),
         page(status=206, Content_Range="bytes 0-9/99"),
         page(Cache_Control="public, no-transform"),
-        page(Content_Encoding="br"),
+        page(Content_Encoding="compress"),
         page(Content_Encoding="gzip, br"),
         Response(200, PAGE),
     ],
@@ -123,9 +125,9 @@ def test_the_html_is_in_the_pages_charset() -> None:
     [
         (None, "identity"),
         ("", "identity"),
-        ("gzip, deflate, br, zstd", "gzip, deflate"),
-        ("br;q=1, gzip;q=0.5, *;q=0.1", "gzip;q=0.5"),
-        ("br", "identity"),
+        ("gzip, deflate, br, zstd", "gzip, deflate, br, zstd"),
+        ("br;q=1, compress, gzip;q=0.5, *;q=0.1", "br;q=1, gzip;q=0.5"),
+        ("compress", "identity"),
         ("identity;q=1, GZIP", "identity;q=1, GZIP"),
     ],
 )
@@ -141,6 +143,8 @@ CODED = {
     "gzip": (gzip.compress, gzip.decompress),
     "x-gzip": (gzip.compress, gzip.decompress),
     "deflate": (zlib.compress, zlib.decompress),
+    "br": (brotli.compress, brotli.decompress),
+    "zstd": (zstandard.compress, lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data)),
 }
 
 
@@ -162,12 +166,14 @@ def test_what_is_decoded_in_steps_is_the_whole(data: bytes, repeats: int, cut: i
         "gzip": gzip.compress(whole) + gzip.compress(b"second"),
         "deflate": zlib.compress(whole),
         "x-gzip": gzip.compress(whole) + b"\0\0\0",
+        "br": brotli.compress(whole, quality=1),
+        "zstd": zstandard.compress(whole) + zstandard.compress(b"second"),
     }.items():
         found = decoder(coding)
         assert found is not None
         parts = [part for start in range(0, len(coded), cut) for part in found.decode(coded[start : start + cut])]
         found.finish()
-        assert b"".join(parts) == whole + (b"second" if coding == "gzip" else b"")
+        assert b"".join(parts) == whole + (b"second" if coding in ("gzip", "zstd") else b"")
         assert all(len(part) <= STEP for part in parts)
 
 
@@ -182,11 +188,33 @@ def test_a_bare_deflate_is_read_too() -> None:
         assert b"".join(parts) == PAGE
 
 
-@pytest.mark.parametrize("data", [b"no gzip at all", gzip.compress(PAGE)[:-9]])
-def test_what_is_not_of_its_coding_fails(data: bytes) -> None:
+@pytest.mark.parametrize("coding", CODED)
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_is_not_of_its_coding_fails(coding: str, cut: bool) -> None:
+    data = CODED[coding][0](PAGE)[:-9] if cut else b"\x0f\xffnot coded at all"
     with pytest.raises(HttpError, match="content coding") as caught:
-        got(page(data, Content_Encoding="gzip"))
+        got(page(data, Content_Encoding=coding))
     assert (caught.value.status, caught.value.reason) == (502, "bad-answer")
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_little_that_says_much_is_decoded_in_steps(coding: str) -> None:
+    whole = bytes(30_000_000)
+    coded = CODED[coding][0](whole)
+    found = decoder(coding)
+    assert found is not None
+    size = most = 0
+    for part in found.decode(coded):
+        size, most = size + len(part), max(most, len(part))
+    found.finish()
+    assert (size, most <= STEP) == (len(whole), True)
+
+
+def test_without_a_package_its_coding_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wormhole_tw.middleware.coding.CODINGS", ("gzip", "x-gzip", "deflate"))
+    assert narrowed("gzip, br, zstd") == "gzip"
+    answer = got(page(brotli.compress(PAGE), Content_Encoding="br"))
+    assert brotli.decompress(answer.content) == PAGE
 
 
 def test_what_is_coded_can_be_shown_as_it_comes() -> None:

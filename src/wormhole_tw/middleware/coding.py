@@ -7,16 +7,35 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from wormhole_tw.http.coding import GZIP, ZLIB, zlib_encoder
+from wormhole_tw.http import coding as codings
+from wormhole_tw.http.coding import BROTLI, GZIP, ZLIB, ZSTD, zlib_encoder
 
 __all__ = ["CODINGS", "Decoder", "Encoder", "decoder", "encoder", "narrowed"]
 
-CODINGS = ("gzip", "x-gzip", "deflate")
-"""Those that are read here.  Brotli and zstd are no part of Python that every edge has: services are not asked for
-them where an answer has to be read."""
+_BROTLI = BROTLI is not None and hasattr(BROTLI.Decompressor, "can_accept_more_data")
+"""Older ones give all that a piece says at once, which may be a thousand times as much."""
+
+CODINGS = (
+    "gzip",
+    "x-gzip",
+    "deflate",
+    *(("br",) if _BROTLI else ()),
+    *(("zstd",) if ZSTD is not None else ()),
+)
+"""Those that are read here; services are asked for no other where an answer has to be read.  Brotli and zstd are no
+part of Python that every edge has."""
 
 STEP = 64 * 1024
 """Octets that are decoded at once: a small piece of an answer may say a great deal."""
+
+
+_ZSTD_WINDOW = 8 << 20
+"""RFC 9659 §3: of content on the web no window is larger."""
+
+_ZSTD_SLICE = 64
+"""Octets that are decoded at once, as the package bounds no output: four say 128 KB at most (RFC 8878 §3.1.1.2.3)."""
+
+_CUT = "the answer ended before the end of its content coding"
 
 
 class Decoder(Protocol):
@@ -60,12 +79,19 @@ def decoder(coding: str) -> Decoder | None:
     name = coding.strip().lower()
     if name in ("gzip", "x-gzip"):
         return _Zlib(gzip=True)
-    return _Zlib(gzip=False) if name == "deflate" else None
+    if name not in CODINGS:
+        return None
+    if name == "br":
+        return _Brotli()
+    return _Zstd() if name == "zstd" else _Zlib(gzip=False)
 
 
 def encoder(coding: str) -> Encoder:
     """An encoder for a coding that has a decoder."""
-    return _Shown(GZIP if coding.strip().lower() != "deflate" else ZLIB)
+    name = coding.strip().lower()
+    if name in ("br", "zstd"):
+        return _Shown(codings.encoder(name.encode()))
+    return _Shown(zlib_encoder(GZIP if name != "deflate" else ZLIB))
 
 
 class _Zlib:
@@ -113,12 +139,69 @@ class _Zlib:
 
     def finish(self) -> None:
         if (self._begun or self._first) and not self._inner.eof:
-            raise ValueError("the answer ended before the end of its content coding")
+            raise ValueError(_CUT)
+
+
+class _Brotli:
+    """RFC 7932."""
+
+    def __init__(self) -> None:
+        assert BROTLI is not None
+        self._inner = BROTLI.Decompressor()
+        self._error: type[Exception] = BROTLI.error
+        self._begun = False
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        self._begun = self._begun or bool(data)
+        while not self._inner.is_finished():  # what stands behind the end belongs to nobody
+            try:
+                out = self._inner.process(data, output_buffer_limit=STEP)
+            except self._error as error:
+                raise ValueError(f"the answer is not of its content coding: {error}") from None
+            for start in range(0, len(out), STEP):
+                yield out[start : start + STEP]
+            if not out and self._inner.can_accept_more_data():
+                return
+            data = b""  # some may stand inside the decoder
+
+    def finish(self) -> None:
+        if self._begun and not self._inner.is_finished():
+            raise ValueError(_CUT)
+
+
+class _Zstd:
+    """RFC 8878: frames, one behind the other."""
+
+    def __init__(self) -> None:
+        assert ZSTD is not None
+        self._decompressor = ZSTD.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._error: type[Exception] = ZSTD.ZstdError
+        self._inner = self._decompressor.decompressobj()
+        self._begun = False
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        self._begun = self._begun or bool(data)
+        for start in range(0, len(data), _ZSTD_SLICE):
+            part = data[start : start + _ZSTD_SLICE]
+            while part:
+                if self._inner.eof:
+                    self._inner = self._decompressor.decompressobj()
+                try:
+                    out = self._inner.decompress(part)
+                except self._error as error:
+                    raise ValueError(f"the answer is not of its content coding: {error}") from None
+                for at in range(0, len(out), STEP):
+                    yield out[at : at + STEP]
+                part = self._inner.unused_data if self._inner.eof else b""
+
+    def finish(self) -> None:
+        if self._begun and not self._inner.eof:
+            raise ValueError(_CUT)
 
 
 class _Shown:
-    def __init__(self, bits: int) -> None:
-        self._inner = zlib_encoder(bits)
+    def __init__(self, inner: codings.Encoder) -> None:
+        self._inner = inner
 
     def encode(self, data: bytes) -> bytes:
         return self._inner.encode(data) + self._inner.flush()

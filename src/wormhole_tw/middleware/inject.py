@@ -35,8 +35,8 @@ class InjectHtml:
     HEAD (whose fields are, so that they are those of a GET), no 204, 206 or 304, and none that says ``no-transform``.
     A page without a head passes as it is.
 
-    The service is asked for gzip, deflate or no coding, never for brotli or zstd; a coded page is decoded and coded
-    again as it was.  One that is coded in another way all the same passes as it is.  Lengths and digests of changed
+    The service is asked for gzip, deflate, brotli, zstd or no coding; a coded page is decoded and coded again as it
+    was.  One that is coded in another way all the same passes as it is.  Lengths and digests of changed
     answers go, and ranges are not offered.  ETags become weak ones that name what was put there, so that a page in a
     browser's cache is asked for anew when that changes; a page without an ETag loses its ``Last-Modified``.
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
 
-__all__ = ["AVAILABLE", "GZIP", "ZLIB", "Encoder", "encoded", "encoder", "zlib_encoder"]
+__all__ = ["AVAILABLE", "BROTLI", "GZIP", "ZLIB", "ZSTD", "Encoder", "encoded", "encoder", "zlib_encoder"]
 
 GZIP = 16 + zlib.MAX_WBITS
 ZLIB = zlib.MAX_WBITS
@@ -99,11 +99,12 @@ def _module(*names: str) -> ModuleType | None:
     return None
 
 
-_BROTLI = _module("brotli", "brotlicffi")
-_ZSTD = _module("zstandard")
+BROTLI = _module("brotli", "brotlicffi")
+ZSTD = _module("zstandard")
+"""The packages, where they are there."""
 
 AVAILABLE = frozenset(
-    coding for coding, module in ((b"gzip", zlib), (b"br", _BROTLI), (b"zstd", _ZSTD)) if module is not None
+    coding for coding, module in ((b"gzip", zlib), (b"br", BROTLI), (b"zstd", ZSTD)) if module is not None
 )
 """The codings that there are encoders for."""
 
@@ -111,9 +112,9 @@ AVAILABLE = frozenset(
 def encoder(coding: bytes) -> Encoder:
     """An encoder for one of :data:`AVAILABLE`.  It is one thread's at a time."""
     if coding == b"zstd":
-        return _Zstd(_ZSTD)
+        return _Zstd(ZSTD)
     if coding == b"br":
-        return _Brotli(_BROTLI)
+        return _Brotli(BROTLI)
     return _Zlib(GZIP)
 
 
