@@ -1,7 +1,7 @@
 """Answers on disk: they survive a restart and a kill -9, and all reading and writing is done beside the reactor.
 
 Small bodies lie in an SQLite database beside what is said of them, large ones in files: see
-:mod:`~wormhole_tw.edge.caching.disk_work` for what is where, and docs/decisions/0019 for why.
+:mod:`~wormhole_tw.edge.caching.disk_work` for what is where, and docs/decisions/0020 for why.
 
 The disk may be slow, full, read-only or gone: then answers are not kept, or not found, which is logged once, and again
 when it works.  A disk that does not answer for :data:`LATE` has nothing, until it answers.
@@ -76,6 +76,8 @@ class DiskStore:
     :param largest: octets of the largest body; never more than a :data:`SHARE` of the limit
     :param late: see :data:`LATE`
     :param quiet: see :data:`QUIET`
+    :ivar limit: as above
+    :ivar waiting: octets that wait for the disk
     """
 
     name = "disk"
@@ -96,7 +98,7 @@ class DiskStore:
         self.waiting = 0
         self._reactor = reactor
         self._path = path
-        self._limit = limit
+        self.limit = limit
         self._late = late
         self._quiet = quiet
         self._work = DiskWork(path, limit, reactor.callFromThread)
@@ -190,7 +192,7 @@ class DiskStore:
     def usage(self) -> tuple[Usage, ...]:
         """See ICacheStore."""
         entries, octets, evicted, faults = self._work.figures
-        return (Usage(self.name, entries, octets, self._limit, evicted, faults),)
+        return (Usage(self.name, entries, octets, self.limit, evicted, faults),)
 
     def close(self) -> Deferred[None]:
         """See ICacheStore."""

@@ -40,8 +40,8 @@ REMEMBERED = 1024
 PIECE = 256 * 1024
 """Octets of a file that are read together on their way into memory."""
 
-TELL = 64
-"""Uses that are told to the disk together."""
+TURNS = 16
+"""What is used in memory is told to the disk so often while new answers fill it once."""
 
 
 def make(settings: StoreSettings) -> LayeredStore:
@@ -67,7 +67,7 @@ class _Look:
 class LayeredStore:
     """See ICacheStore.
 
-    :param front: its ``touched`` and ``left`` are this store's from now on
+    :param front: its ``touched``, ``turn`` and ``left`` are this store's from now on
     """
 
     name = "layered"
@@ -76,12 +76,11 @@ class LayeredStore:
         self.largest = max(front.largest, back.largest)
         self._front = front
         self._back = back
-        self._touched: list[IKept] = []
+        self._taken = 0
         self._partial: set[bytes] = set()
         self._looks: dict[bytes, _Look] = {}
         self._wanted: OrderedDict[bytes, None] = OrderedDict()
         self._loading: dict[bytes, _Look] = {}
-        front.touched = self._touched
         front.left = self._left
 
     def find(self, key: bytes) -> tuple[IKept, ...] | Deferred[tuple[IKept, ...]]:
@@ -149,13 +148,18 @@ class LayeredStore:
 
     def close(self) -> Deferred[None]:
         """See ICacheStore."""
-        self._tell(0)
+        self._tell()
         return self._back.close()
 
     def kept(self, key: bytes, front: MemoryKept | None, back: DiskKept | None) -> None:
         """Something new is under a key."""
         self._change(key)
-        self._tell(TELL)
+        self._tell()
+        if back is not None:
+            self._taken += back.size
+            if self._taken > self._back.limit // TURNS:
+                self._taken = 0
+                self._front.turn += 1
         there = self._front.under(key)
         if front is not None and front in there:
             front.beneath = back
@@ -167,7 +171,7 @@ class LayeredStore:
     def _found(self, found: tuple[IKept, ...], key: bytes, look: _Look) -> None:
         """The disk has said what it has."""
         del self._looks[key]
-        self._tell(TELL)
+        self._tell()
         result: tuple[IKept, ...] | Deferred[tuple[IKept, ...]]
         if look.unchanged:
             result = self._raise(key, found)
@@ -198,13 +202,15 @@ class LayeredStore:
                 if kept.body is None:
                     self._load(kept)
             result.append(above or kept)
+        result.reverse()
+        self._front.order(key, result)
         if whole:
             self._partial.discard(key)
         elif self._front.under(key):
             self._partial.add(key)
         known = {id(kept) for kept in result}
         only = [kept for kept in self._front.under(key) if id(kept) not in known and kept.beneath is None]
-        return (*only, *reversed(result))
+        return (*only, *result)
 
     def _load(self, kept: DiskKept) -> None:
         """Read a file into memory, beside its visitors."""
@@ -258,10 +264,9 @@ class LayeredStore:
         else:
             self._partial.discard(key)
 
-    def _tell(self, least: int) -> None:
-        if len(self._touched) > least:
-            used, self._touched = self._touched, []
-            self._front.touched = self._touched
+    def _tell(self) -> None:
+        if self._front.touched:
+            used, self._front.touched = self._front.touched, []
             self._back.used(used)
 
 

@@ -48,9 +48,23 @@ class MemoryKept:
     """See IKept.
 
     :ivar beneath: the same answer in the store under this one, where there is one
+    :ivar told: the turn in which its use was told to that one
     """
 
-    __slots__ = ("beneath", "body", "cost", "earlier", "key", "later", "prepared", "queue", "size", "stored", "uses")
+    __slots__ = (
+        "beneath",
+        "body",
+        "cost",
+        "earlier",
+        "key",
+        "later",
+        "prepared",
+        "queue",
+        "size",
+        "stored",
+        "told",
+        "uses",
+    )
 
     def __init__(self, key: bytes, stored: Stored, body: bytes, beneath: IKept | None = None) -> None:
         self.key = key
@@ -59,6 +73,7 @@ class MemoryKept:
         self.body = body
         self.prepared: object = None
         self.beneath = beneath
+        self.told = -1
         self.cost = weight(key, stored, self.size)
         self.uses = 0
         self.queue: Line | None = None
@@ -87,8 +102,10 @@ class MemoryStore:
     def __init__(self, limit: int, largest: int | None, reactor: object) -> None:
         share = limit // SHARE
         self.largest = share if largest is None else min(share, largest)
-        self.touched: list[IKept] | None = None
-        """What was used and has something beneath, for the store that does: it sets the list and empties it."""
+        self.turn = 0
+        self.touched: list[IKept] = []
+        """What was used, once a turn, as it lies in the store beneath: that one empties the list, and says when another
+        turn begins."""
         self.left: Callable[[bytes, bool], None] | None = None
         """Told of what had to make room for others: its key, and whether others under it are still there."""
         self._limit = limit
@@ -104,7 +121,9 @@ class MemoryStore:
         for kept in found:
             if kept.uses < MOST_USES:
                 kept.uses += 1
-                if self.touched is not None and kept.beneath is not None:
+            if kept.told != self.turn:
+                kept.told = self.turn
+                if kept.beneath is not None:
                     self.touched.append(kept.beneath)
         return found
 
@@ -159,6 +178,13 @@ class MemoryStore:
         if kept.queue is not None:
             self._queues.discard(kept)
             self._forget(kept)
+
+    def order(self, key: bytes, newest_first: list[IKept]) -> None:
+        """Say in which order the variants under a key came."""
+        places = {id(kept): place for place, kept in enumerate(newest_first)}
+        there = self._kept.get(key, ())
+        if len(there) > 1:
+            self._kept[key] = tuple(sorted(there, key=lambda kept: places.get(id(kept), -1)))
 
     def under(self, key: bytes) -> tuple[MemoryKept, ...]:
         """What is under a key, without having used it."""
