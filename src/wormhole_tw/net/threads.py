@@ -12,8 +12,6 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wormhole_tw.errors import MisuseError
-
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorFromThreads
 
@@ -126,13 +124,11 @@ class Workers:
         self._closed = False
 
     def run(self, call: Callable[[], T], done: Callable[[T | Failure], object]) -> Job:
-        """Run ``call`` in one of the threads, and then ``done`` in the reactor's, unless the job is cancelled.
-
-        :raises MisuseError: after :meth:`close`
-        """
-        if self._closed:
-            raise MisuseError("these workers were sent home")
+        """Run ``call`` in one of the threads, and then ``done`` in the reactor's, unless the job is cancelled.  After
+        :meth:`close` neither is run: whoever asks then is about to end, too."""
         job = Job(call, done)
+        if self._closed:
+            return job
         self._waiting += 1
         if self._waiting > len(self._threads) < self._most:
             thread = Thread(target=self._work, name="wormhole-tw worker", daemon=True)
