@@ -34,6 +34,9 @@ _TWO_DIGITS_AHEAD = 50
 _LAST_SECOND = 60
 """Of a minute that has a leap second."""
 
+_YEAR = 31556952
+"""Seconds, on the average: near enough to know the century by."""
+
 _LONGEST = 40
 """Octets: no form of a date is longer."""
 
@@ -45,7 +48,7 @@ def read_date(value: bytes, now: float) -> float | None:
     """
     if len(value) > _LONGEST:
         return None
-    return _read(value, time.gmtime(now).tm_year)
+    return _read(value, 1970 + int(now // _YEAR))
 
 
 @lru_cache(maxsize=256)

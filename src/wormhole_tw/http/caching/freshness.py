@@ -21,8 +21,7 @@ not; never with ``no-cache``, ``must-revalidate`` or ``proxy-revalidate``.  ``s-
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from wormhole_tw.http.caching.dates import read_date
 from wormhole_tw.http.caching.dictionaries import InvalidDictionary, read_dictionary
@@ -88,8 +87,7 @@ def _directive_value(name: bytes, value: int | bytes | str | None) -> bytes | No
     return text if name in _NAMING else b" " + text
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """When an answer was made, in epoch seconds.
 
     :ivar date: of its ``Date``, or ``received``
@@ -124,8 +122,7 @@ def age_of(lines: Lines) -> int | None:
     return None if match is None else delta_seconds(match[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
+class Freshness(NamedTuple):
     """Until when (epoch seconds) an answer may be served, as :class:`.Stored` has it, and its flags."""
 
     fresh_until: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -68,16 +68,26 @@ def selected_by(asked: Question, stored: Stored) -> bool:
     return True
 
 
-def selecting_fields(values: Iterable[bytes]) -> tuple[bytes, ...] | None:
+def selecting_fields(values: Sequence[bytes]) -> tuple[bytes, ...] | None:
     """The names, lower-case, that ``Vary`` lists; None where no request can be known to select the answer (``*``,
     RFC 9111 §4.1, or what is no name), or there are too many.
 
     :param values: of the lines of ``Vary``
     """
-    names = tuple(dict.fromkeys(name.lower() for value in values for name in members(value)))
+    if not values:
+        return ()
+    line = b",".join(values)
+    return _learned_names(line) if len(line) <= _LONGEST_LEARNED else _names(line)
+
+
+def _names(line: bytes) -> tuple[bytes, ...] | None:
+    names = tuple(dict.fromkeys(name.lower() for name in members(line)))
     if b"*" in names or len(names) > MAX_SELECTING or not all(is_token(name) for name in names):
         return None
     return names
+
+
+_learned_names = lru_cache(maxsize=256)(_names)
 
 
 def selecting_values(asked: Question, names: Iterable[bytes]) -> tuple[tuple[bytes, bytes | None], ...]:

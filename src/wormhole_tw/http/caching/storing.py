@@ -34,7 +34,7 @@ from wormhole_tw.http.caching.selecting import selecting_fields, selecting_value
 from wormhole_tw.http.forwarding import fields_of_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from wormhole_tw.http.caching.freshness import Directives
     from wormhole_tw.http.caching.policy import CachePolicy
@@ -81,6 +81,8 @@ _UNDERSTOOD = frozenset(
 _SHAREABLE = (b"public", b"s-maxage", b"must-revalidate")
 
 _CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
+
+_NO_NAMES: frozenset[bytes] = frozenset()
 
 _SEPARATORS = re.compile(rb"[ \t,]+")
 
@@ -176,7 +178,7 @@ def _record(
     named = _named(said)
     if named:
         kept = [line for line in kept if line[0] not in named]
-    if any(line[0] == b"set-cookie" for line in kept):
+    if b"set-cookie" in lines and b"set-cookie" not in named:
         return Refusal("set-cookie")
     names = selecting_fields(lines.get(b"vary", ()))
     if names is None:
@@ -238,6 +240,8 @@ def _refused(asked: Question, said: Directives, status: int) -> str | None:
 
 def _named(said: Directives) -> frozenset[bytes]:
     """The fields that ``no-cache="…"`` and ``private="…"`` keep out of the store (RFC 9111 §5.2.2.4, §5.2.2.7)."""
+    if b"no-cache" not in said and b"private" not in said:
+        return _NO_NAMES
     return field_names(said.get(b"no-cache") or b"") | field_names(said.get(b"private") or b"")
 
 
@@ -253,7 +257,9 @@ def _span(head: ResponseHead, lines: Lines) -> tuple[int, int] | None:
     return first, length
 
 
-def _tags(values: Iterable[bytes]) -> tuple[bytes, ...] | None:
+def _tags(values: Sequence[bytes]) -> tuple[bytes, ...] | None:
+    if not values:
+        return ()
     tags = dict.fromkeys(tag for value in values for tag in _SEPARATORS.split(value) if tag)
     if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in tags):
         return None
