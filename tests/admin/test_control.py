@@ -211,6 +211,22 @@ async def test_the_next_process_takes_it_over(premises: Controlled, reactor: Any
     first.start()  # for the fixture, which ends it
 
 
+async def test_a_file_system_without_links(
+    premises: Controlled, reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+) -> None:
+    def link(*args: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", link)
+    second = Controlled(reactor, tmp_path)
+    second.start()
+    assert "hears of purges a second later" in log_lines
+    await second.purge("tag", "x")
+    assert second.edge.context.kept is not None
+    await until(reactor, lambda: premises.covers(b"/", b"x"))
+    await second.close()
+
+
 async def test_one_that_was_killed_is_not_waited_for(premises: Controlled) -> None:
     folder = premises.edge.config.state
     dead = folder / "control-12345678.sock"

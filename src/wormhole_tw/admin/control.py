@@ -119,8 +119,11 @@ class ControlService(Service):
     def _keep_other(self) -> None:
         """Let the process that has the path be found beside it."""
         if is_alive(self.path):
-            other = self._folder / LEAVING.format(os.urandom(4).hex())
-            os.link(self.path, other)
+            try:
+                os.link(self.path, self._folder / LEAVING.format(os.urandom(4).hex()))
+            except OSError as error:
+                # a file system without links: it looks at the journal itself, once a second
+                log.info("the process before this one hears of purges a second later: {error}", error=error)
 
     def _others(self) -> list[Path]:
         """The sockets of other processes that serve with this state folder; those of dead ones are taken away."""
