@@ -60,21 +60,6 @@ def test_the_memo_is_bounded() -> None:
         assert question(head).fields == {b"x-number": b"%d" % number}
 
 
-def test_a_field_as_the_origin_will_be_asked() -> None:
-    visitor = asked("Accept-Encoding: gzip, br", "Accept: a", "Range: bytes=0-1")
-    ours = visitor.changed(b"accept-encoding", b"br")
-    assert ours.fields == {b"accept-encoding": b"br", b"accept": b"a", b"range": b"bytes=0-1"}
-    assert not ours.plain
-    assert visitor.changed(b"accept-encoding", b"br") is ours
-    assert visitor.changed(b"accept-encoding", b"gzip, br") is visitor
-    without = visitor.changed(b"accept-encoding", None)
-    assert b"accept-encoding" not in without.fields
-    assert without.changed(b"accept-encoding", None) is without
-    assert visitor.fields[b"accept-encoding"] == b"gzip, br"
-    assert asked(method="HEAD", personal=True).changed(b"accept", b"a").head
-    assert asked(personal=True).changed(b"accept", b"a").personal
-
-
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_what_reads_may_be_asked_of_the_cache(method: str) -> None:
     head = request("Accept: a", method=method)

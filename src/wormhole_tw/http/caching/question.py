@@ -33,7 +33,7 @@ class Question:
     :ivar personal: it has ``Authorization``, or an access rule knows who asks (RFC 9111 §3.5 applies)
     """
 
-    __slots__ = ("_changed", "directives", "fields", "head", "personal", "plain", "whole")
+    __slots__ = ("directives", "fields", "head", "personal", "plain", "whole")
 
     def __init__(self, fields: dict[bytes, bytes], *, head: bool, personal: bool) -> None:
         self.fields = fields
@@ -43,30 +43,6 @@ class Question:
         self.directives = _NOTHING if control is None else read_directives((control,))
         self.whole = not any(name in fields for name in _CONDITIONS)
         self.plain = self.whole and not self.directives
-        self._changed: dict[tuple[bytes, bytes | None], Question] | None = None
-
-    def changed(self, name: bytes, value: bytes | None) -> Question:
-        """The same question with another value of one field (None: without it), as the origin will be asked.
-
-        Asked again with the same value, it is the same object.
-
-        :param name: lower-case; none of those that conditions, ranges or directives stand in
-        """
-        if self.fields.get(name) == value:
-            return self
-        known = self._changed
-        if known is None:
-            known = self._changed = {}
-        made = known.get((name, value))
-        if made is None:
-            fields = dict(self.fields)
-            if value is None:
-                del fields[name]
-            else:
-                fields[name] = value
-            made = Question(fields, head=self.head, personal=self.personal)
-            remember(known, (name, value), made)
-        return made
 
     def only_if_cached(self, policy: CachePolicy) -> bool:
         """The visitor wants an answer from the cache or a 504 (RFC 9111 §5.2.1.7)."""

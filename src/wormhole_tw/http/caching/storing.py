@@ -99,7 +99,7 @@ def storable(
 
     An answer to HEAD is not stored by itself (Refusal ``request``); see :func:`freshen`.
 
-    :param asked: the visitor's request, with what the origin was really asked (:meth:`.Question.changed`), for Vary
+    :param asked: the visitor's request; its fields are what the origin was asked with, for Vary
     :param head: the origin's answer, as it came from its codec
     :param requested: epoch seconds when the request was sent
     :param received: epoch seconds when the head came
