@@ -224,3 +224,38 @@ def test_purges_hold_through_reload_restart_and_kill(shop: Shop) -> None:
         assert shop.changed(before) == {"/docs/one", "/docs/two?x=1", "/news"}
     finally:
         line.end()
+
+
+@pytest.mark.deadline(90)
+def test_what_a_site_and_its_routes_say_of_keys_and_times(shop: Shop) -> None:
+    shop.origin.routes["/plain"] = lambda call: call.answer(call.path.encode() + str(call.headers).encode())
+    shop.house.config["sites"][0] |= {
+        "cache": {"override_ttl": 300, "browser_ttl": 5, "cookies": ["lang"], "headers": ["X-Device"]},
+        "routes": [
+            {"exact": "/plain", "backend": "app", "cache": {"strip": ["Server"], "ignore_query": ["ref"]}},
+            {"path": "/", "backend": "app", "cache": False},
+        ],
+    }
+    shop.house.write()
+    shop.start()
+
+    def ask(path: str, *fields: str) -> str:
+        headers = [option for field in fields for option in ("--header", field)]
+        done = shop.house.curl("--include", *headers, shop.house.url(path))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode().lower()
+
+    first = ask("/plain?a=1&ref=x", "Cookie: other=1")
+    assert "fwd=uri-miss" in first
+    assert "\r\n\r\n/plain?a=1" in first, "what is ignored is not asked for either"
+    assert "ref=x" not in first
+    again = ask("/plain?ref=y&a=1", "Cookie: other=2")
+    assert "; hit" in again
+    assert "cache-control: max-age=5" in again
+    assert "server:" not in again.partition("\r\n\r\n")[0]
+    for fields in (["Cookie: lang=de"], ["X-Device: phone"], ["X-Device: phone", "Cookie: lang=de"]):
+        assert "fwd=uri-miss" in ask("/plain?a=1", *fields)
+        assert "; hit" in ask("/plain?a=1", *fields)
+    assert "; hit" in ask("/plain?a=1", "X_Device: phone")
+    assert "cache-status" not in ask("/a")
+    assert shop.origin.calls["/plain"] == 4

@@ -100,6 +100,22 @@ def test_what_a_route_sets_itself_is_sent(keep: Callable[..., CachingHouse]) -> 
     assert "x-script-name: /mine" in Reflector(house).ask("/page", f"X-Script-Name: {EVIL}")
 
 
+@pytest.mark.parametrize("name", ["X-Device", "X-Nextjs-Data"])
+def test_a_field_that_is_in_the_key_is_sent_and_what_looks_like_it_is_not(
+    keep: Callable[..., CachingHouse], name: str
+) -> None:
+    """CGI, WSGI and some servers take X_Device and X.Device for X-Device."""
+    service = Reflector(keep(settings={"headers": (name.lower().encode(),)}))
+    phone = service.ask("/page", f"{name}: phone")
+    assert f"{name.lower()}: phone" in phone.lower()
+    plain = service.ask("/page")
+    assert "phone" not in plain
+    for alike in (name.replace("-", "_"), name.replace("-", ".")):
+        assert service.ask("/page", f"{alike}: {EVIL}") == plain
+        assert EVIL not in service.ask(f"/{alike}", f"{alike}: {EVIL}")
+    assert service.ask("/page", f"{name.upper()}: phone") == phone
+
+
 def test_what_a_trusted_proxy_tells_is_in_the_key(service: Reflector) -> None:
     proxy = {"address": "192.0.2.9", "trust": Trust(Networks([ip_network("192.0.2.9/32")]))}
     plain = service.ask("/page", **proxy)

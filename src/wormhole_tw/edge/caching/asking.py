@@ -243,9 +243,15 @@ def ask(exchange: Exchange, settings: CacheSettings, *, personal: bool, rewritte
     fields: Fields = []
     told: list[bytes] = []
     personal = personal or bool(facts.certificate)
+    keyed = settings.headers
+    like_keyed = {alike(name) for name in keyed}
     for line in head.fields:
         kind = _kind(line[0])
-        if kind is _Kind.OVERRIDE and line not in own and line not in made:
+        stays_out = kind is _Kind.OVERRIDE
+        if keyed and alike(line[0]) in like_keyed:
+            # what is in the key goes on; what some services take for the same does not
+            stays_out = line[0].lower() not in keyed
+        if stays_out and line not in own and line not in made:
             continue
         if kind is _Kind.PERSONAL:
             personal = True
