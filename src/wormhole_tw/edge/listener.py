@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from wormhole_tw.edge.again import Again, again
 from wormhole_tw.edge.answers import head_timeout
 from wormhole_tw.edge.connection import IDLE_CLOSE, Connection, Phase
 from wormhole_tw.edge.exchange import Exchange
@@ -57,7 +58,7 @@ _CLOSING = Phase.CLOSING
 class VisitorConnection(Connection):
     """One connection of a visitor, with one request at a time."""
 
-    __slots__ = ("_body", "_codec", "_exchange", "_stream")
+    __slots__ = ("_again", "_body", "_codec", "_exchange", "_last", "_stream")
 
     hands_over = True
 
@@ -67,6 +68,8 @@ class VisitorConnection(Connection):
         self._exchange: Exchange | None = None
         self._stream = 0
         self._body: Pace | None = None  # how the body comes, once that is in question
+        self._last = b""  # the octets of its last request, where its route has a cache
+        self._again: Again | None = None
 
     # IProtocol
 
@@ -74,12 +77,43 @@ class VisitorConnection(Connection):
         if self._phase is _CLOSING:
             self._discard(data)
             return
+        if self._again is not None and self._again.request == data and self._answers_again(self._again):
+            return
         codec = self._codec
         whole = codec.receive_whole(data)
         if whole is not None:
             self._receive((), whole)
+            way = self.facts.way
+            if way is not None and way.caching is not None:
+                self._look_for_again(data)
         else:
             self._receive(codec.receive_data(data, self._context.timers.seconds()))
+
+    def _answers_again(self, known: Again) -> bool:
+        """The same request as before, and nothing else: whether it was answered."""
+        context = self._context
+        limit = context.limits.requests_per_connection
+        if (
+            self._phase is not _IDLE
+            or context.draining
+            or (limit and self.requests + 1 >= limit)
+            or not known.holds(context)
+        ):
+            self._again = None
+            return False
+        self.requests += 1
+        self._transport.write(known.octets)
+        known.count(context)
+        self._enter(_IDLE, context.idle_look)
+        if not self.writable:
+            self._look_whether_to_read()
+        return True
+
+    def _look_for_again(self, data: bytes) -> None:
+        """A request to a route with a cache has come: remember what answers it, where that may come again."""
+        if self._phase is _IDLE and self._last == data:
+            self._again = again(data, self._context, self.facts)
+        self._last = data
 
     def _read_over(self) -> None:
         if self.facts.secure and self._exchange is not None and self._phase is not Phase.RAW:

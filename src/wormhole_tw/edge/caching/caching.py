@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from wormhole_tw.http.caching import Answer, Question, Stored
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["Caching"]
+__all__ = ["Caching", "Ready"]
 
 FROM_THE_BEGINNING = 1024 * 1024
 """Octets before which a range has to begin so that the whole is fetched for it: who wants the middle of a film must not
@@ -59,7 +59,7 @@ _FAILURES = frozenset({500, 502, 503, 504})
 _NOT_KEPT = "Nothing that could be served is kept, and nobody was to be asked (only-if-cached)."
 
 
-class _Ready:
+class Ready:
     """An answer as it is given again within one second."""
 
     __slots__ = ("body", "caching", "head", "second", "stored")
@@ -107,7 +107,7 @@ class Caching:
                 kept = found[0]
                 ready = kept.prepared
                 now = cache.wall()
-                if type(ready) is _Ready and ready.caching is self and ready.second == int(now):
+                if type(ready) is Ready and ready.caching is self and ready.second == int(now):
                     stored = kept.stored
                     question = asked.question
                     if (
@@ -135,6 +135,42 @@ class Caching:
         else:
             reader.await_found(found)
         return True
+
+    def given(self, forward: RequestHead) -> tuple[Asked, Ready] | None:
+        """What answers this request once more within the second; None where it has to be looked at.
+
+        :param forward: a request of this route that came before
+        """
+        asked = self._known.get(id(forward))
+        if asked is None or asked.forward is not forward or not asked.question.plain or asked.question.head:
+            return None
+        found = self.cache.store.find(asked.key)
+        if isinstance(found, Deferred):
+            found.addErrback(lambda _: None)  # it left memory this moment
+            return None
+        ready = found[0].prepared if len(found) == 1 else None
+        return (asked, ready) if type(ready) is Ready and ready.caching is self else None
+
+    def gives_again(self, asked: Asked, ready: Ready) -> bool:
+        """Whether a request is answered by this, now: by what :meth:`take` looks at.
+
+        :param ready: of :meth:`given`, for the same request
+        """
+        cache = self.cache
+        now = cache.wall()
+        stored = ready.stored
+        if ready.second != int(now) or now >= stored.fresh_until:
+            return False
+        found = cache.store.find(asked.key)
+        if isinstance(found, Deferred):
+            found.addErrback(lambda _: None)
+            return False
+        return (
+            len(found) == 1
+            and found[0].prepared is ready
+            and not cache.is_void(asked.place, stored)
+            and (not stored.vary or selected_by(asked.question, stored))
+        )
 
     def heard(self, exchange: Exchange, head: ResponseHead) -> None:
         """An answer of middleware: what it comes of was heard where the service gave it."""
@@ -192,7 +228,7 @@ class Caching:
         fields = [*given.fields, (b"Cache-Status", line)]
         head = ResponseHead(given.status, given.reason, fields, given.version, given.framing, given.length)
         if not question.head:
-            kept.prepared = _Ready(self, stored, int(now), head, body)
+            kept.prepared = Ready(self, stored, int(now), head, body)
         cache.counters.hit += 1
         exchange.outer.cache = "hit"
         exchange.answer_kept(head, body)

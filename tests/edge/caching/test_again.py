@@ -1,0 +1,279 @@
+"""The same request once more on its connection: answered in one step while nothing has changed, else looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.edge.caching.house import CachingHouse
+from tests.edge.house import Visitor
+from wormhole_tw.control.access import AddressRule
+from wormhole_tw.edge.access_lines import combined_line, json_line
+
+FRESH = ("Cache-Control: max-age=60", "X-Kept: yes")
+REQUEST = b"GET /page HTTP/1.1\r\nHost: app.test\r\nUser-Agent: one\r\n\r\n"
+
+
+class Repeating:
+    """A visitor who asks the same again and again.
+
+    :ivar house: where
+    :ivar told: what it heard last
+    """
+
+    def __init__(self, house: CachingHouse, **facts: Any) -> None:
+        self.house = house
+        self.visitor: Visitor = house.visitor(**facts)
+        self.told = b""
+
+    @property
+    def known(self) -> Any:
+        """What answers the request once more; None where it is looked at."""
+        return self.visitor.protocol._again
+
+    def ask(self, request: bytes = REQUEST) -> bytes:
+        self.visitor.says(request)
+        self.told = self.visitor.hears()
+        return self.told
+
+    def asks_again(self) -> bool:
+        """Whether one more is answered without being looked at."""
+        before = self.known
+        self.ask()
+        return before is not None and self.known is before
+
+    def settle(self) -> None:
+        """Ask until it is."""
+        for _ in range(3):
+            self.ask()
+        assert self.asks_again()
+
+
+@pytest.fixture
+def house(keep: Callable[..., CachingHouse]) -> CachingHouse:
+    """One that counts nobody's requests in flight, as an edge does that was not told to; a page is kept."""
+    made = keep(requests_per_site=0, requests_per_address=0)
+    made.get("/page", reply=FRESH)
+    return made
+
+
+@pytest.fixture
+def poller(house: CachingHouse) -> Iterator[Repeating]:
+    poller = Repeating(house)
+    poller.settle()
+    yield poller
+    assert not poller.visitor.disconnected
+
+
+def test_it_is_the_same_answer(house: CachingHouse) -> None:
+    poller = Repeating(house)
+    answers = [poller.ask() for _ in range(3)]
+    assert poller.asks_again()
+    assert {*answers, poller.told} == {answers[0]}
+    assert b"\r\nCache-Status: wormhole; hit; ttl=60\r\n" in answers[0]
+    assert b"\r\nAge: 0\r\n" in answers[0].title() or b"\r\nage: 0\r\n" in answers[0]
+    assert house.asked == 1
+
+
+def test_it_is_counted_and_logged_like_any_other(house: CachingHouse) -> None:
+    poller = Repeating(house)
+    counters = house.context.counters
+    lines = []
+    for _ in range(5):
+        before = counters.requests, counters.answers[2], house.counters.hit
+        poller.ask()
+        assert (counters.requests, counters.answers[2], house.counters.hit) == tuple(n + 1 for n in before)
+        ended = house.done[-1]
+        for line in (json_line, combined_line):
+            lines.append(line(ended, house.timers.seconds(), house.clock.seconds()))
+    assert poller.known is not None
+    ids = {re.sub(rb'"request_id":"[^"]*"', b"", line) for line in lines}
+    assert len(ids) == 2  # one of each format
+    assert len({done.request_id for done in house.done[-5:]}) == 5
+
+
+def test_without_a_log_nothing_is_made_for_it(poller: Repeating) -> None:
+    poller.house.context.on_exchange_done = None
+    assert poller.asks_again()
+
+
+def test_a_hook_that_fails_takes_no_answer_away(poller: Repeating, logged_failures: Any) -> None:
+    def fail(exchange: object) -> None:
+        raise RuntimeError("a bug")
+
+    poller.house.context.on_exchange_done = fail
+    assert poller.asks_again()
+    assert poller.told.endswith(b"hello")
+    [failure] = logged_failures.flush(RuntimeError)
+    assert failure.value.args == ("a bug",)
+    poller.house.context.on_exchange_done = None
+
+
+def test_a_purge(poller: Repeating) -> None:
+    house = poller.house
+    house.context.cache.purges.add("url", "app", b"/page", house.clock.seconds())
+    house.get("/page", "User-Agent: one", reply=FRESH, body=b"new", visitor=poller.visitor)
+    poller.ask()
+    assert poller.told.endswith(b"new")
+
+
+def test_an_unsafe_request(poller: Repeating) -> None:
+    house = poller.house
+    house.clock.advance(1)
+    poller.settle()
+    house.get("/page", "Content-Length: 0", method="POST", reply=())
+    house.get("/page", "User-Agent: one", reply=FRESH, body=b"new", visitor=poller.visitor)
+
+
+def test_a_reload(poller: Repeating) -> None:
+    house = poller.house
+    house.catalogs.swap(house.catalog("http/1.1"))
+    assert not poller.asks_again()
+    assert poller.told.endswith(b"hello")
+    poller.settle()
+
+
+def test_another_second(poller: Repeating) -> None:
+    poller.house.clock.advance(1)
+    assert not poller.asks_again()
+    assert b"ttl=59\r\n" in poller.told
+    poller.settle()
+    assert b"ttl=59\r\n" in poller.told
+
+
+def test_the_end_of_its_time(keep: Callable[..., CachingHouse]) -> None:
+    house = keep(requests_per_site=0, requests_per_address=0)
+    house.clock.advance(0.25)
+    house.get("/page", reply=("Cache-Control: max-age=1",))
+    house.clock.advance(0.75)
+    poller = Repeating(house)
+    poller.settle()
+    house.clock.advance(0.25)  # the second is the same
+    house.get("/page", "User-Agent: one", reply=FRESH, body=b"new", visitor=poller.visitor)
+
+
+def test_another_answer_in_its_place(poller: Repeating) -> None:
+    house = poller.house
+    house.get("/page", "Cache-Control: no-cache", reply=FRESH, body=b"newer")
+    assert not poller.asks_again()
+    assert poller.told.endswith(b"newer")
+
+
+def test_what_it_varies_by(keep: Callable[..., CachingHouse]) -> None:
+    house = keep(requests_per_site=0, requests_per_address=0)
+    vary = (*FRESH, "Vary: User-Agent")
+    house.get("/page", "User-Agent: one", reply=vary, body=b"for one")
+    poller = Repeating(house)
+    poller.settle()
+    assert poller.told.endswith(b"for one")
+    house.get("/page", "User-Agent: two", reply=vary, body=b"for two")
+    poller.ask()
+    assert poller.told.endswith(b"for one")
+    poller.ask(REQUEST.replace(b"one", b"two"))
+    assert poller.told.endswith(b"for two")
+    poller.ask()
+    assert poller.told.endswith(b"for one")
+
+
+def test_another_request_in_between(poller: Repeating) -> None:
+    house = poller.house
+    house.get("/other", reply=FRESH, body=b"other", visitor=poller.visitor)
+    poller.ask()
+    assert poller.told.endswith(b"hello")
+    poller.settle()
+
+
+@pytest.mark.parametrize("split", [1, 20, len(REQUEST) - 1])
+def test_one_that_comes_in_two_reads(poller: Repeating, split: int) -> None:
+    """The second read of one request may be octet for octet what was a whole one, which it is not here."""
+    poller.visitor.says(REQUEST[:split])
+    assert poller.visitor.hears() == b""
+    assert poller.ask(REQUEST[split:]).endswith(b"hello")
+    poller.settle()
+
+
+def test_two_at_once(poller: Repeating) -> None:
+    poller.visitor.says(REQUEST + REQUEST)
+    assert [body for _, body in poller.visitor.answers()] == [b"hello", b"hello"]
+
+
+def test_the_body_of_a_request_that_looks_like_one(house: CachingHouse, poller: Repeating) -> None:
+    house.ask("/form", f"Content-Length: {len(REQUEST)}", method="POST", visitor=poller.visitor)
+    stream = house.stream
+    poller.visitor.says(REQUEST)
+    assert poller.visitor.hears() == b""
+    assert stream.read().endswith(REQUEST)
+    house.answer(stream=stream)
+    assert len(poller.visitor.answers([b"POST"])) == 1
+
+
+def test_the_last_request_of_a_connection(keep: Callable[..., CachingHouse]) -> None:
+    house = keep(requests_per_site=0, requests_per_address=0, requests_per_connection=6)
+    house.get("/page", reply=FRESH)
+    poller = Repeating(house)
+    told = [poller.ask() for _ in range(6)]
+    assert [b"Connection: close" in answer for answer in told] == [False] * 5 + [True]
+    assert poller.visitor.write_closed
+
+
+def test_an_edge_that_drains(house: CachingHouse) -> None:
+    poller = Repeating(house)
+    poller.settle()
+    house.context.linger()
+    assert b"Connection: close" in poller.ask()
+
+
+def test_a_visitor_that_does_not_read(house: CachingHouse) -> None:
+    """It is not read from either, until it has taken what waits for it."""
+    poller = Repeating(house, capacity=2000)
+    poller.settle()
+    count = 0
+    while not poller.visitor.paused:
+        assert count < 100
+        poller.visitor.says(REQUEST)
+        count += 1
+    assert poller.known is not None
+    assert len(poller.visitor.answers()) == count
+    assert not poller.visitor.paused
+    poller.settle()
+
+
+def test_who_has_to_be_looked_at_every_time(keep: Callable[..., CachingHouse]) -> None:
+    counting = keep()  # it has limits of what is in flight
+    counting.get("/page", reply=FRESH)
+    poller = Repeating(counting)
+    for _ in range(5):
+        assert poller.ask().endswith(b"hello")
+    assert poller.known is None
+
+
+def test_a_route_with_a_rule(keep: Callable[..., CachingHouse]) -> None:
+    house = keep(requests_per_site=0, requests_per_address=0, gates=(AddressRule(),))
+    house.get("/page", reply=FRESH)
+    poller = Repeating(house)
+    for _ in range(5):
+        assert poller.ask().endswith(b"hello")
+    assert poller.known is None
+
+
+@pytest.mark.parametrize(
+    "request_", [REQUEST.replace(b"GET", b"HEAD"), REQUEST.replace(b"\r\n\r\n", b"\r\nRange: bytes=0-1\r\n\r\n")]
+)
+def test_what_is_looked_at_every_time(house: CachingHouse, request_: bytes) -> None:
+    poller = Repeating(house)
+    told = {poller.ask(request_) for _ in range(5)}
+    assert len(told) == 1
+    assert poller.known is None
+
+
+def test_a_status_that_is_no_200(house: CachingHouse) -> None:
+    house.get("/gone", reply=FRESH, status="404 Not Found", body=b"gone")
+    poller = Repeating(house)
+    request = REQUEST.replace(b"/page", b"/gone")
+    for _ in range(5):
+        assert poller.ask(request).startswith(b"HTTP/1.1 404 ")
+    assert poller.known is None
+    assert house.context.counters.answers[4] >= 5
