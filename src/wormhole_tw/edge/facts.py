@@ -171,6 +171,15 @@ class ConnectionFacts:
         )
         return facts
 
+    def apart(self) -> ConnectionFacts:
+        """The same facts for a request that outlives this connection: what is dialled for it is nobody's afterwards."""
+        facts = ConnectionFacts.__new__(ConnectionFacts)
+        for name in ConnectionFacts.__slots__:
+            setattr(facts, name, getattr(self, name))
+        facts.exclusive = False
+        facts.way = None
+        return facts
+
     def visitor(self, host: str) -> Visitor:
         """The facts as OPEN of a dedicated stream carries them.
 

@@ -417,3 +417,90 @@ def test_a_disk_that_breaks_midway_is_a_visible_truncation(slow: tuple[CachingHo
     assert 0 < len(heard) < len(LONG)
     assert visitor.disconnected
     assert house.done[-1].reason == "cache-fault"
+
+
+def test_no_cache_where_only_a_part_is_kept(cached: CachingHouse) -> None:
+    cached.ask("/film")
+    serve(cached, head_of(len(LONG)) + LONG, upto=100_000)
+    cached.stream.lose()
+    got = cached.get(
+        "/film", "Cache-Control: no-cache", reply=("Cache-Control: max-age=60", 'ETag: "one"'), body=b"all"
+    )
+    assert got.body == b"all"
+
+
+def test_a_range_far_behind_is_asked_for_as_it_is(cached: CachingHouse) -> None:
+    start = 3 * 1024 * 1024
+    wanted = f"Range: bytes={start}-{start + 9}"
+    visitor = cached.ask("/film", wanted)
+    [*_, (request, _, _)] = cached.stream.requests()
+    assert dict(request.headers)[b"range"] == b"bytes=%d-%d" % (start, start + 9)
+    cached.answer(
+        "Cache-Control: max-age=60",
+        'ETag: "one"',
+        f"Content-Range: bytes {start}-{start + 9}/{start * 2}",
+        body=b"0123456789",
+        status="206 Partial Content",
+    )
+    [(head, body)] = visitor.answers()
+    assert (head.status_code, body) == (206, b"0123456789")
+    assert cached.get("/film", wanted).body == b"0123456789"
+    assert cached.get("/film", f"Range: bytes={start + 2}-{start + 3}").body == b"23"
+
+
+@pytest.mark.parametrize("who", ["first", "other"])
+def test_one_visitor_that_fails_harms_no_other(
+    cached: CachingHouse, who: str, monkeypatch: pytest.MonkeyPatch, logged_failures: Any
+) -> None:
+    first, other = cached.ask("/page"), cached.ask("/page")
+    broken, well = (first, other) if who == "first" else (other, first)
+    exchange = broken.protocol._exchange
+    kind = type(exchange)
+    on_answer = kind.on_answer
+
+    def fail(self: Any, head: Any, body: bytes) -> None:
+        if self is exchange:
+            raise RuntimeError("a bug")
+        on_answer(self, head, body)
+
+    monkeypatch.setattr(kind, "on_answer", fail)
+    cached.answer("Cache-Control: max-age=60")
+    assert well.answers()[0][1] == b"hello"
+    assert broken.answers()[0][0].status_code == 500
+    assert len(logged_failures.flush(RuntimeError)) == 1
+
+
+def test_the_service_sees_one_visitor_to_a_stream_and_the_first_leaves(keep: Callable[..., CachingHouse]) -> None:
+    """Each visitor has streams of its own towards such an agent; a fetch for several outlives the one it began for."""
+    house = keep(per_visitor=True)
+    first, second = house.ask("/film"), house.ask("/film")
+    stream = house.stream
+    sent = head_of(len(LONG) * 2) + LONG * 2
+    serve(house, sent, upto=100_000)
+    first.lose()
+    heard = b""
+    for at in range(100_000, len(sent), 16384):
+        stream.deliver(sent[at : at + 16384])
+        heard += second.hears()
+    assert (heard + all_of(second)).endswith(LONG * 2)
+    assert house.asked == 1
+    # nor is it left behind for a visitor who is gone
+    assert stream.disconnecting
+
+
+def test_who_keeps_others_waiting_where_nothing_is_stored_is_cut(keep: Callable[..., CachingHouse]) -> None:
+    house = keep(memory=1024 * 1024)
+    slow, fast = house.ask("/film"), house.ask("/film")
+    serve(house, head_of(None))
+    chunks = b"".join(b"%x\r\n%s\r\n" % (16384, LONG[at : at + 16384]) for at in range(0, len(LONG), 16384))
+    heard = b""
+    for at in range(0, len(chunks), 16384):
+        house.stream.deliver(chunks[at : at + 16384])
+        heard += fast.hears()
+    assert house.stream.paused
+    assert not slow.disconnected
+    house.pass_time(6)
+    assert slow.disconnected
+    heard += all_of(fast)
+    house.stream.deliver(b"0\r\n\r\n")
+    assert judged(heard + all_of(fast))[0][1] == LONG

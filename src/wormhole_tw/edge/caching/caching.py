@@ -264,11 +264,12 @@ class Caching:
                 reader.why = Forwarded.STALE
                 reader.fail("not-cached", 504, _NOT_KEPT)
                 return
+            given = self._of_spans(reader, kept, live, now)
             if verdict is Verdict.REVALIDATE:
                 reader.why = Forwarded.STALE if now >= stored.fresh_until else Forwarded.REQUEST
-                reader.stale = kept
+                # of a part that is not what is wanted the origin's word would be of no use
+                reader.stale = None if given is None else given[0]
             else:
-                given = self._of_spans(reader, kept, live, now)
                 if given is not None:
                     stored = given[0].stored
                     line = cache_status(policy.name, hit=True, stored=stored, now=now)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from wormhole_tw.edge.caching.coming import TAIL, Coming
+from wormhole_tw.edge.caching.crowd import Crowd
 from wormhole_tw.edge.caching.delivering import begin_for, give_whole
 from wormhole_tw.edge.inner import InnerExchange
 from wormhole_tw.edge.interfaces import IKept, IVisitor
@@ -25,14 +26,12 @@ from wormhole_tw.http.events import Body, End, Event, Framing, InformationalHead
 from wormhole_tw.structs import replace
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol
 
     from wormhole_tw.edge.caching.asking import Asked
     from wormhole_tw.edge.caching.caching import Caching
     from wormhole_tw.edge.caching.reader import Reader
     from wormhole_tw.edge.exchange import Exchange
-    from wormhole_tw.http.events import Fields
     from wormhole_tw.net.timers import Timer
 
 __all__ = ["ABANDONED", "LITTLE", "Fetch"]
@@ -45,7 +44,7 @@ ABANDONED = 60.0
 
 
 @implementer(IVisitor)
-class Fetch:
+class Fetch(Crowd):
     """See the module.
 
     :ivar facts: see IVisitor
@@ -54,7 +53,6 @@ class Fetch:
     :ivar forward: what is sent to the origin
     :ivar born: the purge clock when it began
     :ivar requested: epoch seconds when it began
-    :ivar first: the reader that it began for, whose answer it is where it cannot be stored; None where that has left
     :ivar shared: others may wait for it, too
     :ivar after: a span of it that is kept already
     :ivar head: of its answer, as it came; None before
@@ -65,23 +63,14 @@ class Fetch:
     hands_over = False
 
     __slots__ = (
-        "_cache",
         "_caching",
-        "_catching_up",
-        "_coming",
-        "_held_up",
-        "_inner",
-        "_over",
-        "_readers",
         "_settled",
         "_timer",
-        "_trailers",
         "after",
         "asked",
         "born",
         "complete",
         "facts",
-        "first",
         "forward",
         "head",
         "outer",
@@ -110,28 +99,20 @@ class Fetch:
         :param shared: others may wait for it
         """
         cache = caching.cache
+        super().__init__(cache, first)
         self._caching = caching
-        self._cache = cache
         self.asked = asked
         self.outer = outer
         self.facts = outer.facts
         self.forward = forward
-        self.first = first
         self.shared = shared
         self.stale = stale
         self.born = cache.purges.clock
         self.requested = cache.wall()
         self.stored: Stored | None = None
         self.complete = False
-        self._inner: InnerExchange | None = None
-        self._readers: list[Reader] = [] if first is None else [first]
         self.head: ResponseHead | None = None
         self.after = after
-        self._coming = Coming(None, 0)
-        self._held_up = False  # the origin has to wait for us
-        self._catching_up = False
-        self._trailers: Fields = []
-        self._over = False
         self._settled = False  # what came in was committed, or abandoned
         self._timer: Timer | None = None
         if first is not None:
@@ -143,6 +124,7 @@ class Fetch:
         """Ask the origin; there may be an answer when this returns."""
         self._cache.began(self)
         inner = self._inner = InnerExchange(self._cache.context, self, self, self.outer, self.forward)
+        inner.facts = self.outer.facts.apart()
         accept, seen = self.asked.accept, self.outer.head
         if accept is not None and seen is not None:
             # what is kept has its coding already
@@ -186,6 +168,9 @@ class Fetch:
             for reader in list(self._readers):
                 reader.fail("agent-lost", None, None)
 
+    def _lost_store(self) -> None:
+        self._cache.closed(self)
+
     # its end without anybody
 
     def _alone(self) -> None:
@@ -199,6 +184,8 @@ class Fetch:
         self._finish(part=True)
 
     def _watch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._cache.context.timers.start(ABANDONED, self._give_up)
 
     def _give_up(self) -> None:
@@ -214,6 +201,7 @@ class Fetch:
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
+        self._leave_slow()
         self._cache.ended(self)
         inner = self._inner
         if end and inner is not None and inner.state is not State.DONE:
@@ -257,20 +245,6 @@ class Fetch:
 
     # IVisitor
 
-    @property
-    def writable(self) -> bool:
-        """See IVisitor."""
-        coming = self._coming
-        room = coming.room
-        if not room and coming.stores and not self._catching_up:
-            keeping = coming.keeping
-            assert keeping is not None
-            self._catching_up = True
-            keeping.caught_up().addCallback(self._caught_up)
-        if not room:
-            self._held_up = True
-        return room
-
     def send(self, event: Event) -> None:
         """See IVisitor."""
         if self._over:
@@ -303,11 +277,6 @@ class Fetch:
         readers, self._readers = self._readers, []
         for reader in readers:
             reader.guarded(give_whole, self, reader, body)
-
-    def flush(self) -> None:
-        """See IVisitor."""
-        for reader in list(self._readers):
-            reader.poke()
 
     def consumed(self, n: int) -> None:
         """See IVisitor: there is no request's body."""
@@ -365,7 +334,7 @@ class Fetch:
         for reader in list(self._readers):
             if reader is not self.first and not selected_by(reader.asked.question, verdict):
                 self._readers.remove(reader)
-                reader.again()
+                reader.guarded(reader.again)
             elif body is None:
                 reader.guarded(begin_for, self, reader)
         return True
@@ -419,48 +388,8 @@ class Fetch:
         else:
             first.refused(head, refusal.reason)
         for reader in others:
-            reader.alone(refusal.reason)
+            reader.guarded(reader.alone, refusal.reason)
         return first is not None
-
-    # its octets
-
-    def _more(self, data: bytes) -> None:
-        coming = self._coming
-        if not coming.add(data):
-            self._cache.closed(self)
-            for reader in [reader for reader in self._readers if not coming.has(reader.position)]:
-                reader.fail("cache-fault", None, None)
-        self._trim()
-
-    def _trim(self) -> None:
-        coming = self._coming
-        if not coming.stores:
-            coming.trim(min([reader.position for reader in self._readers], default=coming.total))
-
-    def piece(self, position: int, most: int) -> bytes | Deferred[bytes] | None:
-        """See Coming."""
-        return self._coming.piece(position, most)
-
-    def moved(self) -> None:
-        """A reader has gone on, or left: there may be room for more."""
-        if self._held_up and not self._over:
-            self._trim()
-            self._go_on()
-
-    def _caught_up(self, _: None) -> None:
-        self._catching_up = False
-        if not self._over:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        if self._held_up and self.writable:
-            self._held_up = False
-            if self._inner is not None:
-                self._inner.visitor_resumed()
-
-    def trailers_for(self, reader: Reader) -> Fields:
-        """What stands behind the body: for the first one alone, for nothing of it is stored."""
-        return self._trailers if reader is self.first else []
 
     # its end
 
