@@ -37,6 +37,7 @@ ALIKE = frozenset(
         "end_to_end/test_agents_come_and_go.py",
         "end_to_end/test_balancing.py",
         "end_to_end/test_browser.py",
+        "end_to_end/test_cache_isolation.py",
         "end_to_end/test_cache_control.py",
         "end_to_end/test_cache_seen.py",
         "end_to_end/test_cache_seen_document.py",

@@ -428,3 +428,19 @@ def test_facts_of_a_plain_connection() -> None:
     assert not facts.secure
     assert facts.visitor("app.test").tls is None
     assert facts.forwarding.scheme == "http"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+def test_a_stream_that_had_a_body_on_get_takes_no_other_request(house: House, method: str, framing: str) -> None:
+    """A service that does not read the body takes it for a request, and answers that, too."""
+    visitor = house.visitor()
+    body = "a" * 5 if "Length" in framing else "5\r\naaaaa\r\n0\r\n\r\n"
+    visitor.says(f"{method} / HTTP/1.1\r\nHost: app.test\r\n{framing}\r\n\r\n{body}")
+    stream = house.stream
+    stream.read()
+    stream.deliver(OK if method == "GET" else b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert visitor.answers([method.encode()])[0][0].status_code in (200, 204)
+    assert stream.disconnected or stream.disconnecting
+    house.visitor().says(GET)
+    assert len(house.streams) == 2

@@ -42,6 +42,8 @@ __all__ = ["UpstreamConnection"]
 
 log = Logger()
 
+_BODILESS = (b"GET", b"HEAD")
+
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IUpstreamRequest)
 class UpstreamConnection:
@@ -157,6 +159,10 @@ class UpstreamConnection:
             self.flush()
         else:
             self._whole = False
+            if head.method in _BODILESS:
+                # RFC 9110 §9.3.1: a service that does not read it takes it for the next request, and its answer to that
+                # would be another visitor's
+                self.keep = False
             self._stream = self._codec.new_stream()
             self._codec.send(self._stream, head)
 
