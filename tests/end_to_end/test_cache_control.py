@@ -133,23 +133,13 @@ def test_a_purge_is_seen_at_the_next_request(shop: Shop) -> None:
     before = shop.warm()
     shop.purge("--site", "app")
     assert shop.changed(before) == set(PAGES)
-    before = shop.warm()
-    shop.purge("--all-sites")
-    assert shop.changed(before) == set(PAGES)
     assert shop.get("/a", OTHER)[1] == "", "a site without a cache"
 
     refused = shop.cache("purge", "--url", "https://ap.example.test/")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "wormhole-tw: no site has the host name ap.example.test; did you mean app.example.test?\n"
-    uncached = shop.cache("purge", "--site", "other")
-    assert (uncached.returncode, uncached.stdout) == (0, "purged: site other\n")
-    assert "it has no cache" in uncached.stderr
-
-    done = shop.cache("status")
-    assert done.returncode == 0
-    assert done.stdout.startswith("edge edge-1 keeps answers of 1 site: app\nmemory   5 answers, ")
     told = json.loads(shop.cache("status", "--json").stdout)
-    assert told["purges"] == {"url": 1, "prefix": 1, "tag": 3, "site": 3}
+    assert told["purges"] == {"url": 1, "prefix": 1, "tag": 3, "site": 1}
     samples = shop.samples()
     for word in ("hit", "miss"):
         assert samples[f"wormhole_cache_requests_total,{word},app"] == told["requests"][word] > 5
@@ -199,6 +189,8 @@ def test_purges_hold_through_reload_restart_and_kill(shop: Shop) -> None:
         shop.purge("--tag", "news")
         house.edge.wait_for("configuration reloaded", after=mark)
         assert shop.changed(before) == {"/news"}
+
+        assert "keeps answers of 1 site: app\nmemory   5 answers, " in shop.cache("status").stdout
 
         # who is still with the process that leaves gets nothing that was purged at its successor
         before = shop.warm()

@@ -20,8 +20,6 @@ from wormhole_tw.control.environment import environment_overrides
 from wormhole_tw.control.purging import Order, Wish, read_wish
 from wormhole_tw.control.sizes import show_size
 from wormhole_tw.control.stores.file import FileStore
-from wormhole_tw.edge.caching.journal import purge_offline
-from wormhole_tw.edge.caching.kept import journal_of
 from wormhole_tw.errors import WormholeError
 
 if TYPE_CHECKING:
@@ -149,6 +147,10 @@ def _offline(place: Place, wish: Wish, error: NoEdgeError) -> dict[str, Any]:
 
 
 def _write(config: EdgeConfig, order: Order) -> None:
+    # seldom needed, and a moment to import
+    from wormhole_tw.edge.caching.journal import purge_offline
+    from wormhole_tw.edge.caching.kept import journal_of
+
     path = journal_of(config)
     for value in order.values:
         purge_offline(path, order.kind, order.site, value, time.time())

@@ -14,10 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet import unix
-
-from wormhole_tw.net.listening import leave_open
-
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
     from twisted.internet.protocol import Factory
@@ -83,6 +79,11 @@ def listen_local(path: Path) -> socket.socket:
 
 def serve_local(reactor: Any, listening: socket.socket, factory: Factory) -> IListeningPort:
     """A port on such a socket, which stays the caller's to close; whose path it is, the port does not care."""
+    # a command that only asks has no reactor, and starts in half the time without
+    from twisted.internet import unix
+
+    from wormhole_tw.net.listening import leave_open
+
     port: Any = unix.Port._fromListeningDescriptor(reactor, listening.fileno(), factory)
     leave_open(port)  # Twisted would let everybody in, and take the path away at the end
     port.startListening()
