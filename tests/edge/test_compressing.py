@@ -515,6 +515,10 @@ def test_more_than_there_is_room_for_go_as_they_are(press: Any, monkeypatch: pyt
     heard = [visitor.hears() for visitor in visitors]
     assert [b"Content-Encoding" in each for each in heard] == [True, True, False]
     assert all(b"Vary: Accept-Encoding" in each for each in heard)
+    # what is whole takes no room
+    visitor = house.ask()
+    house.stream.deliver(sized(PAGE))
+    assert b"Content-Encoding" in visitor.hears()
     house.streams[0].deliver(b"0\r\n\r\n")
     visitor = house.ask()
     house.streams[0].deliver(sized(PAGE))
@@ -647,6 +651,22 @@ def test_a_service_of_http_2(press: Any, coding: bytes) -> None:
     [(head, body)] = visitor.answers()
     assert (fields(head)[b"content-encoding"], fields(head)[b"etag"]) == (coding, b'W/"abc"')
     assert decoded(coding, body) == PAGE
+
+
+def test_a_service_of_http_2_that_says_it_piece_by_piece(press: Any) -> None:
+    house = press(protocol=H2C)
+    visitor = house.ask()
+    service = Service(house.stream)
+    assert service[1].fields[":method"] == "GET"
+    service.head(1, ("content-type", "text/event-stream"))
+    body = judged_chunks(visitor.hears().partition(b"\r\n\r\n")[2])
+    for number in range(1, 30):
+        service.data(1, PAGE)
+        body += judged_chunks(visitor.hears())
+        assert decoded(b"gzip", body, cut=True) == PAGE * number
+    service.data(1, PAGE, end=True)
+    body += judged_chunks(visitor.hears().removesuffix(b"0\r\n\r\n"))
+    assert decoded(b"gzip", body) == PAGE * 30
 
 
 class PressedHome(Home):

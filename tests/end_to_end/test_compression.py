@@ -169,9 +169,9 @@ def an_answer_that_stops_is_not_taken_for_whole(shop: House, origin: Origin) -> 
         call.close_connection = True
 
     origin.routes["/stops"] = stops
-    done = shop.curl("--compressed", "--output", "got", shop.url("/stops"))
-    assert done.returncode in (18, 56)  # partial file, or the connection was reset
-    assert PAGE.startswith((shop.folder / "got").read_bytes())
+    done = shop.curl("--compressed", shop.url("/stops"))
+    assert done.returncode in (18, 52, 56)  # a part, nothing, or a connection that was reset before it was read
+    assert PAGE.startswith(done.stdout)
 
 
 def large_answers_at_once_are_right_and_small_ones_pass_them(shop: House) -> None:

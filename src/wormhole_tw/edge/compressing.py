@@ -51,6 +51,7 @@ OWN_MOST = 64 * 1024
 """Octets of an answer of the edge's own that is coded: once, and kept."""
 
 _NO_BODY = Framing.NONE
+_NOTHING = Wanted(b"", False)
 
 
 class Compressors:
@@ -119,7 +120,7 @@ class Compressing:
         self._handler: IAnswerHandler = exchange
         self._request: RequestHead | None = None
         self._method = b""
-        self._wanted = Wanted(b"", False)
+        self._wanted = _NOTHING
         self._live = True  # the connection is this one's
         self._encoder: Encoder | None = None
         self._waiting: list[bytes] = []  # what is not coded yet
@@ -214,7 +215,7 @@ class Compressing:
     def on_head(self, head: ResponseHead) -> None:
         """See IAnswerHandler."""
         length = head.length
-        head, given = self._judged(head)
+        head, given = self._judged(head, room=self._shared.running < MOST)
         if given and head.framing is not _NO_BODY and self._method != b"HEAD":
             self._encoder = encoder(self.coding)
             self._shared.running += 1
@@ -243,7 +244,7 @@ class Compressing:
     def on_answer(self, head: ResponseHead, body: bytes) -> None:
         """See IAnswerHandler."""
         self._live = False
-        head, given = self._judged(head)
+        head, given = self._judged(head, room=True)
         if not given or not body:
             self._handler.on_answer(head, body)
             return
@@ -292,11 +293,9 @@ class Compressing:
 
     # within
 
-    def _judged(self, head: ResponseHead) -> tuple[ResponseHead, bool]:
+    def _judged(self, head: ResponseHead, *, room: bool) -> tuple[ResponseHead, bool]:
         assert self._request is not None
-        wanted = self._wanted
-        if wanted.coding and self._shared.running >= MOST:
-            wanted = Wanted(b"", False)
+        wanted = self._wanted if room else _NOTHING
         head, given = coded_head(head, self._request, wanted, self._rules)
         if given:
             self.coding = wanted.coding
