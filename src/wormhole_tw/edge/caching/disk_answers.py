@@ -76,6 +76,7 @@ class DiskKeeping:
         self._file: BodyFile | None = None
         self._in_file = False
         self._base = 0
+        self._number = 0
         self._waiters: list[Deferred[None]] = []
         if after is not None and after.body is not None:
             self.write(after.body)
@@ -104,8 +105,9 @@ class DiskKeeping:
             self._flush()
         if not self.behind or self.lost:
             return succeed(None)
-        waiting: Deferred[None] = Deferred(self._waiters.remove)
+        waiting: Deferred[None] = Deferred()
         self._waiters.append(waiting)
+        self._store.watch(self)
         return waiting
 
     def read(self, start: int, size: int) -> Deferred[bytes]:
@@ -156,7 +158,8 @@ class DiskKeeping:
             if self._file is None:
                 return False
             kept.file = self._file
-            kept.id = self._store.work.insert(self._key, stored, self.size, None, self._file, self._base) or 0
+            self._number = self._store.work.insert(self._key, stored, self.size, None, self._file, self._base) or 0
+            kept.id = self._number
             return True
 
         self._store.change(self._key, insert).addCallback(self._check)
@@ -193,8 +196,10 @@ class DiskKeeping:
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
+        self._store.unwatch(self)
         for waiting in waiters:
-            waiting.callback(None)
+            if not waiting.called:  # else it was cancelled
+                waiting.callback(None)
 
     def _was_read(self, data: bytes | None) -> bytes:
         if data is None or self.lost:
@@ -221,7 +226,11 @@ class DiskKeeping:
     def _write(self, pieces: list[bytes]) -> None:
         if self._file is None:
             raise CacheFault("there is no file for it")
-        self._store.work.write(self._file, pieces, self._base)
+        try:
+            self._store.work.write(self._file, pieces, self._base)
+        except BaseException:
+            self._forget()  # what comes behind a hole is in the wrong place: nobody reads or keeps it
+            raise
 
     def _read(self, start: int, size: int) -> bytes:
         if self._file is None:
@@ -230,5 +239,7 @@ class DiskKeeping:
 
     def _forget(self) -> None:
         file, self._file = self._file, None
-        if file is not None:
+        if self._number:
+            self._store.work.remove([self._number])
+        elif file is not None:
             self._store.work.abandon(file, self._base)

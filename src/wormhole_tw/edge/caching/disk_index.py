@@ -45,7 +45,7 @@ LOG_LIMIT = 16 * 1024 * 1024
 
 SCHEMA = """
 CREATE TABLE entry (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, hash INTEGER NOT NULL, key BLOB NOT NULL, stored BLOB NOT NULL,
+    id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, key BLOB NOT NULL, stored BLOB NOT NULL,
     size INTEGER NOT NULL, file TEXT NOT NULL, checks BLOB NOT NULL, body INTEGER NOT NULL, row INTEGER NOT NULL);
 CREATE INDEX entry_hash ON entry (hash);
 CREATE INDEX entry_file ON entry (file) WHERE file != '';
@@ -155,6 +155,7 @@ class DiskIndex:
                 ask(f"PRAGMA user_version={FORMAT}")
             ask("COMMIT")
         self._load()
+        self._turn = self.last()
 
     def close(self) -> None:
         """Let go of it."""
@@ -242,16 +243,16 @@ class DiskIndex:
         """Add one; room was made before.
 
         :return: its id, higher than any before
+        :raises sqlite3.Error: the disk does not take it
         """
         self.write()
         number = hash_of(key)
         check = 0 if body is None else crc32(body)
-        cursor = self._db.execute(
-            "INSERT INTO entry (hash, key, stored, size, file, checks, body, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, key, stored, size, file, checks, check, _check(key, stored, size, file, checks, check)),
+        added = self._next()  # never used again, not even where this is taken back: somebody may have it in his hand
+        self._db.execute(
+            "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (added, number, key, stored, size, file, checks, check, _check(key, stored, size, file, checks, check)),
         )
-        added = cursor.lastrowid
-        assert added is not None
         if body is not None:
             self._db.execute("INSERT INTO body VALUES (?, ?)", (added, body))
         octets = octets_of(key, stored, size, checks, inline=body is not None)

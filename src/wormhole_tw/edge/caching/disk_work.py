@@ -122,6 +122,8 @@ class DiskWork:
                 self.touched.append(row.id)
             except (FileNotFoundError, MsgspecError):
                 damaged.append(row.id)
+            except OSError:
+                self.faults += 1  # too many files are open, or the like: it is there another time
         for number in damaged:
             self._damaged(number)
         return found
@@ -202,6 +204,8 @@ class DiskWork:
         if file is not None:
             checks = file.end()
             self._done(file)
+            if file.size != size:
+                raise CacheFault("not all of it was written")
             os.ftruncate(file.fd, file.size)
             # another index began meanwhile, or the part that it goes on from had to go, and its file with it
             if not os.fstat(file.fd).st_nlink or not (index.names(file.name) if base else self._is_ours(file)):

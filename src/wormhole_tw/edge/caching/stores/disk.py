@@ -9,6 +9,7 @@ when it works.  A disk that does not answer for :data:`LATE` has nothing, until 
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,7 @@ from zope.interface import implementer
 
 from wormhole_tw.edge.caching.disk_answers import DiskKeeping, DiskKept
 from wormhole_tw.edge.caching.disk_work import DiskWork, Found
+from wormhole_tw.edge.caching.sweeping import is_gone
 from wormhole_tw.edge.caching.usage import Usage
 from wormhole_tw.edge.caching.worker import Worker
 from wormhole_tw.edge.interfaces import ICacheStore, IKept
@@ -43,11 +45,17 @@ SHARE = 4
 MOST_WAITING = 64 * 1024 * 1024
 """Octets of all that wait for the disk: past that nothing new is taken, for the disk does not keep up."""
 
+CALL = 1024
+"""Octets of one call that waits, beside what it writes."""
+
 MOST_ASKED = 4096
 """Questions that wait for the disk: past that it has nothing for new ones."""
 
 LATE = 2.0
 """Seconds in which the disk answers, or has nothing."""
+
+ENDINGS = 5
+"""Times :data:`LATE` for what waits to be written when the store is closed."""
 
 QUIET = 30.0
 """Seconds for which nothing is written to a disk that did not take something."""
@@ -77,6 +85,7 @@ class DiskStore:
     :param late: see :data:`LATE`
     :param quiet: see :data:`QUIET`
     :ivar limit: as above
+    :ivar late: as above
     :ivar waiting: octets that wait for the disk
     """
 
@@ -99,17 +108,18 @@ class DiskStore:
         self._reactor = reactor
         self._path = path
         self.limit = limit
-        self._late = late
+        self.late = late
         self._quiet = quiet
         self._work = DiskWork(path, limit, reactor.callFromThread)
         self._worker = Worker(reactor, self._work)
         self._changing: Counter[bytes] = Counter()
-        self._asked: dict[Deferred[Any], float] = {}
+        self._asked: dict[Deferred[Any] | DiskKeeping, float] = {}
         self._timer: IDelayedCall | None = None
         self._stuck = False
         self._quiet_until = 0.0
         self._told = False
         self._closed: Deferred[None] | None = None
+        self._close_by = 0.0
 
     # what visitors wait for
 
@@ -177,12 +187,10 @@ class DiskStore:
             while last is None or after < last:
                 try:
                     page, after, last = await self._worker.ask(partial(self._work.page, after, last, SWEEP))
-                    numbers = [number for number, key, stored in page if gone(key, stored)]
+                    numbers = [number for number, key, stored in page if is_gone(gone, key, stored)]
                     if numbers:
                         found += await self._worker.ask(partial(self._work.remove, numbers))
-                except CacheFault:
-                    break
-                except Exception as error:  # noqa: BLE001 - a disk has many ways to fail, and this one waits for nobody
+                except (CacheFault, OSError, sqlite3.Error) as error:
                     self._trouble(error)
                     break
             return found
@@ -198,6 +206,7 @@ class DiskStore:
         """See ICacheStore."""
         closed = self._closed = self._worker.close()
         if not closed.called:
+            self._close_by = self._reactor.seconds() + ENDINGS * self.late
             self._arm()
         return closed.addBoth(self._end)
 
@@ -206,9 +215,10 @@ class DiskStore:
     def insert(self, kept: DiskKept, base: int) -> Deferred[Any]:
         """Write an entry, whose file is whole; ``kept`` has its id when that is done."""
 
-        def insert() -> None:
+        def insert() -> bool:
             number = self._work.insert(kept.key, kept.stored, kept.size, kept.body, kept.file, base)
             kept.id = number or 0
+            return True
 
         return self.change(kept.key, insert, len(kept.body or b""))
 
@@ -218,11 +228,16 @@ class DiskStore:
         return self.write(call, octets).addBoth(self._changed, key)
 
     def write(self, call: Callable[[], T], octets: int) -> Deferred[T | None]:
-        """Let the thread write something; None where it did not go."""
+        """Let the thread write something; None where it did not go.
+
+        :param call: gives True where it has really written
+        """
+        octets += CALL
         self.waiting += octets
 
         def done(result: Any) -> Any:
             self.waiting -= octets
+            self._alive()
             return self._written(result)
 
         return self._worker.ask(call).addBoth(done)
@@ -272,7 +287,7 @@ class DiskStore:
             self._trouble(error)
             self._quiet_until = self._reactor.seconds() + self._quiet
             return None
-        if self._told and self._reactor.seconds() >= self._quiet_until:
+        if result is True and self._told and self._reactor.seconds() >= self._quiet_until:
             self._told = False
             self.log.info("answers are kept in {path} again", path=str(self._path))
         return result
@@ -289,15 +304,27 @@ class DiskStore:
     def _ask(self, call: Callable[[], T], *, urgent: bool) -> Deferred[T]:
         answer = self._worker.ask(call, urgent=urgent)
         waiting: Deferred[T] = Deferred(self._gave_up)
-        self._asked[waiting] = self._reactor.seconds() + self._late
+        self._asked[waiting] = self._reactor.seconds() + self.late
         self._arm()
         answer.addBoth(self._answered, waiting)
         return waiting
 
-    def _answered(self, result: Any, waiting: Deferred[Any]) -> None:
+    def watch(self, keeping: DiskKeeping) -> None:
+        """Somebody waits for what comes in to be written: give it up where it is late."""
+        self._asked.setdefault(keeping, self._reactor.seconds() + self.late)
+        self._arm()
+
+    def unwatch(self, keeping: DiskKeeping) -> None:
+        """Nobody does any more."""
+        self._asked.pop(keeping, None)
+
+    def _alive(self) -> None:
         if self._stuck:
             self._stuck = False
             self.log.info("the disk of {path} answers again", path=str(self._path))
+
+    def _answered(self, result: Any, waiting: Deferred[Any]) -> None:
+        self._alive()
         if self._asked.pop(waiting, None) is not None:
             waiting.callback(result)
 
@@ -306,7 +333,7 @@ class DiskStore:
 
     def _arm(self) -> None:
         if self._timer is None:
-            self._timer = self._reactor.callLater(self._late, self._look)
+            self._timer = self._reactor.callLater(self.late, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -317,14 +344,19 @@ class DiskStore:
             self.log.error(
                 "the disk of {path} has not answered for {late} s; requests go on without",
                 path=str(self._path),
-                late=self._late,
+                late=self.late,
             )
         for waiting in late:
-            if self._asked.pop(waiting, None) is not None:
+            if self._asked.pop(waiting, None) is None:
+                continue
+            if isinstance(waiting, DiskKeeping):
+                waiting.abandon()
+            else:
                 waiting.errback(CacheFault("the disk does not answer"))
-        if self._closed is not None and not self._closed.called:
-            self._closed.callback(None)  # it never answers: its thread ends with the process
-        elif self._asked:
+        closed = self._closed
+        if closed is not None and not closed.called and now >= self._close_by:
+            closed.callback(None)  # it never answers: its thread ends with the process
+        elif self._asked or closed is not None:
             self._arm()
 
     def _end(self, result: Any) -> None:

@@ -177,14 +177,14 @@ class LayeredStore:
             result = self._raise(key, found)
         else:
             result = self.find(key)
-        for waiting in look.waiting:
-            if isinstance(result, tuple):
-                waiting.callback(result)
-            else:
+        for waiting in list(look.waiting):
+            if isinstance(result, Deferred):
                 result.addCallback(self._pass_on, waiting)
+            else:
+                self._pass_on(result, waiting)
 
     def _pass_on(self, found: tuple[IKept, ...], waiting: Deferred[tuple[IKept, ...]]) -> tuple[IKept, ...]:
-        if not waiting.called:
+        if not waiting.called:  # else it was cancelled
             waiting.callback(found)
         return found
 

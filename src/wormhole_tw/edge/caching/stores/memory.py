@@ -16,6 +16,7 @@ from twisted.internet.task import Cooperator
 from zope.interface import implementer
 
 from wormhole_tw.edge.caching.queues import MOST_USES, Line, Queues
+from wormhole_tw.edge.caching.sweeping import is_gone
 from wormhole_tw.edge.caching.usage import Usage
 from wormhole_tw.edge.caching.weight import MOST_VARIANTS, ROUND, superseded, weight
 from wormhole_tw.edge.interfaces import ICacheStore, IKeeping, IKept
@@ -198,7 +199,7 @@ class MemoryStore:
             nonlocal found
             for number, key in enumerate(list(self._kept)):
                 for kept in self._kept.get(key, ()):
-                    if gone(key, kept.stored):
+                    if is_gone(gone, key, kept.stored):
                         self.remove(kept)
                         found += 1
                 if number % AT_ONCE == AT_ONCE - 1:
