@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.router import Way
+    from wormhole_tw.http.events import RequestHead
 
 __all__ = ["Again", "again"]
 
@@ -96,14 +97,18 @@ class Again:
 _new = Exchange.__new__
 
 
-def again(request: bytes, context: EdgeContext, facts: ConnectionFacts) -> Again | None:
+def again(request: bytes, head: RequestHead, context: EdgeContext, facts: ConnectionFacts) -> Again | None:
     """What answers a request that came before and was just answered; None where it has to be looked at every time.
 
     :param request: its octets: one head, whole
-    :param facts: of its connection, whose last way is that of this request
+    :param head: the same, read
+    :param facts: of its connection
     """
     way = facts.way
-    if way is None or way.caching is None or way.forward is None or way.gates is not None or facts.trusted:
+    if way is None or way.head is not head:
+        # it has none that lasts: what is remembered is that of another request, maybe of another site
+        return None
+    if way.caching is None or way.forward is None or way.gates is not None or facts.trusted:
         return None
     limits = way.limits
     if way.answer is not None or limits.requests_per_site or limits.requests_per_address:

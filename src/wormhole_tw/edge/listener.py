@@ -85,7 +85,7 @@ class VisitorConnection(Connection):
             self._receive((), whole)
             way = self.facts.way
             if way is not None and way.caching is not None:
-                self._look_for_again(data)
+                self._look_for_again(data, whole[1])
         else:
             self._receive(codec.receive_data(data, self._context.timers.seconds()))
 
@@ -109,10 +109,11 @@ class VisitorConnection(Connection):
             self._look_whether_to_read()
         return True
 
-    def _look_for_again(self, data: bytes) -> None:
-        """A request to a route with a cache has come: remember what answers it, where that may come again."""
+    def _look_for_again(self, data: bytes, head: RequestHead) -> None:
+        """A request has come where a route with a cache was asked: remember what answers it, where that may come
+        again."""
         if self._phase is _IDLE and self._last == data:
-            self._again = again(data, self._context, self.facts)
+            self._again = again(data, head, self._context, self.facts)
         self._last = data
 
     def _read_over(self) -> None:

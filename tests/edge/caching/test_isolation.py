@@ -408,3 +408,31 @@ def test_parts_with_delimiters_make_no_key() -> None:
     assert key_of((b"a", b"b")) == b"a\0b"
     assert key_of((b"a\0b", b"c")) is None
     assert key_of((b"a", b"b\0c")) is None
+
+
+def test_sites_that_take_turns_on_one_connection(keep: Callable[..., CachingHouse]) -> None:
+    """One whose ways do not last, beside one whose answers are said again in one step."""
+    house = keep(requests_per_site=0, requests_per_address=0)
+    lead(
+        house,
+        {"name": "app", "hostnames": ["app.test"], "cache": True, "routes": [{"backend": "app"}]},
+        {
+            "name": "other",
+            "hostnames": ["other.test"],
+            "cache": True,
+            "routes": [{"path": "/", "backend": "other", "percent": 99.9}, {"backend": "other"}],
+        },
+    )
+    service = Reflector(house)
+    visitor = house.visitor()
+
+    def ask(host: str) -> str:
+        visitor.says(f"GET /page HTTP/1.1\r\nHost: {host}\r\n\r\n")
+        service.serve()
+        [(_, body)] = visitor.answers()
+        return body.decode()
+
+    for order in ("aaaaoooo", "aoaoao", "ooaaoo"):
+        for one in order:
+            name = {"a": "app", "o": "other"}[one]
+            assert ask(f"{name}.test").startswith(name + "\n")
