@@ -661,7 +661,8 @@ def test_a_service_of_http_2_that_says_it_piece_by_piece(press: Any) -> None:
     service.head(1, ("content-type", "text/event-stream"))
     body = judged_chunks(visitor.hears().partition(b"\r\n\r\n")[2])
     for number in range(1, 30):
-        service.data(1, PAGE)
+        service.hear()  # what its windows are
+        assert service.data(1, PAGE) == len(PAGE)
         body += judged_chunks(visitor.hears())
         assert decoded(b"gzip", body, cut=True) == PAGE * number
     service.data(1, PAGE, end=True)
