@@ -377,11 +377,13 @@ class Caching:
             cache.store.remove(kept)
             self.ask_plainly(fetch, readers)
             return
-        cache.store.refresh(kept, fresh)
+        renewed = fresh is not stored
+        if renewed:
+            cache.store.refresh(kept, fresh)
         for reader in readers:
-            reader.guarded(self._give_confirmed, reader, kept, fresh)
+            reader.guarded(self._give_confirmed, reader, kept, fresh, renewed)
 
-    def _give_confirmed(self, reader: Reader, kept: IKept, stored: Stored) -> None:
+    def _give_confirmed(self, reader: Reader, kept: IKept, stored: Stored, renewed: bool) -> None:
         now = self.cache.wall()
         question = reader.asked.question
         answer = serve(question, stored, kept.size, now) if selected_by(question, stored) else None
@@ -394,7 +396,7 @@ class Caching:
             status=304,
             stored=stored,
             now=now,
-            kept=True,
+            kept=renewed,
             collapsed=reader.collapsed,
         )
         reader.give_kept(kept, answer, "revalidated", line)

@@ -263,6 +263,12 @@ class Fetch(Crowd):
         """See IVisitor."""
         if self._over:
             return
+        if self.after is not None:
+            # the rest of something: who waits reads what was kept before it, too
+            for event in (head, Body(body), End()) if body else (head, End()):
+                self.send(event)
+            self.flush()
+            return
         if not self._begun(head, body):
             return
         if not self._coming.stores:
