@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,7 +166,15 @@ def test_what_the_log_calls_it(shop: Shop) -> None:
             return
         call.answer(b"x", headers={"ETag": '"1"', "Cache-Control": control})
 
-    shop.origin.routes["/confirmed"] = shop.origin.routes["/behind"] = etag
+    def long(call: Call) -> None:
+        call.begin_chunks({"Cache-Control": "max-age=60"})
+        call.chunk(b"first ")
+        both.wait(30)
+        call.chunk(b"last")
+        call.chunk(b"")
+
+    both = threading.Event()
+    shop.origin.routes |= {"/confirmed": etag, "/behind": etag, "/long": long}
     shop.start()
     control = "max-age=0"
     shop.get("/confirmed")
@@ -174,7 +183,20 @@ def test_what_the_log_calls_it(shop: Shop) -> None:
     shop.get("/behind")
     shop.get("/behind")
     shop.house.curl("--cookie", "session=1", shop.house.url("/confirmed"))
-    wait_until(lambda: shop.words() == ["miss", "revalidated", "miss", "stale", "bypass"])
+    with shop.house.visitor() as one, shop.house.visitor() as two:
+        answers = []
+        for visitor in (one, two):
+            visitor.request("GET", "/long")
+            answers.append(visitor.getresponse())
+        both.set()
+        assert [answer.read() for answer in answers] == [b"first last"] * 2
+    assert shop.origin.calls["/long"] == 1
+    words = ["miss", "revalidated", "miss", "stale", "bypass", "collapsed", "miss"]
+    wait_until(lambda: sorted(shop.words()) == sorted(words))
+    assert shop.words()[:5] == words[:5]
+    samples = shop.samples()
+    for word in words:
+        assert samples[f"wormhole_cache_requests_total,{word},app"] == words.count(word)
 
 
 @pytest.mark.deadline(90)
