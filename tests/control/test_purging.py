@@ -112,6 +112,7 @@ def test_a_whole_site() -> None:
         (("url", "https://"), {}, "is no URL of a site"),
         (("url", "https://a b/"), {}, "is no URL of a site"),
         (("url", "?a"), {}, "is no URL of a site"),
+        (("prefix", "https://*.blog.test/"), {}, "one host name, or --site with a path"),
         (("url", "https://" + "ö" * 70 + ".test/"), {}, "is no URL of a site"),
         (("url", "https://user@blog.test/"), {}, "is no URL of a site"),
         (("url", "https://blog.test/../a"), {}, "climbs above"),

@@ -170,6 +170,8 @@ def _of_host(catalog: Catalog, text: str) -> tuple[Site, str, str]:
             raise ValueError
         host, _ = normalise_host(url[1].encode("ascii" if url[1].isascii() else "idna"))
     except (ValueError, HttpError):
+        if url is not None and url[1].startswith("*."):
+            raise PurgeRefused(f"{text}: one host name, or --site with a path, for all of a site's") from None
         raise PurgeRefused(f"{text} is no URL of a site: https://host/path") from None
     name = host.strip("[]")
     site = catalog.site_for(name)
