@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -12,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests._support import sized
+from tests._support import program_environment, sized
 from tests.end_to_end.cable import Cable
 from tests.end_to_end.house import OTHER, House, with_tests
 from tests.end_to_end.origin import Call, Origin
@@ -35,15 +37,25 @@ def grace_is_over(house: House) -> None:
     assert (answer.status, answer.reason) == (503, "no-agent")
 
 
-@pytest.mark.deadline(60)
+def start_of_a_program() -> float:
+    """The seconds that this machine takes now until an agent's code is there; half a second where it is idle."""
+    began = time.monotonic()
+    argv = [sys.executable, "-c", "import wormhole_tw.cli.agent_tap, wormhole_tw.agent.service"]
+    subprocess.run(argv, env=program_environment(), check=True, timeout=60)
+    return time.monotonic() - began
+
+
+@pytest.mark.deadline(120)
 def test_killed_503_at_once_and_served_again_when_it_is_back(house: House, origin: Origin) -> None:
     origin.text("/", b"served")
     edge = house.start_edge()
     agent = house.agent("agent", origin.port)
     grace_is_over(house)
     took: list[float] = []
-    # The best of three: the agent's start is half a second of this machine's time alone, and more where it is busy.
-    while len(took) < 6 and not any(seconds <= 2.0 for seconds in took):
+    # The best of six: most of it is the agent's start, which takes longer where the machine is busy.
+    allowed = 0.0
+    while len(took) < 6 and not any(seconds <= allowed for seconds in took):
+        allowed = max(allowed, 2.0, 4 * start_of_a_program())
         assert house.get("/").body == b"served"
         mark = edge.mark()
         killed = time.monotonic()
@@ -58,7 +70,7 @@ def test_killed_503_at_once_and_served_again_when_it_is_back(house: House, origi
         agent = house.launch_agent("agent", origin.port)
         took.append(wait_until(lambda: house.get("/").status == 200, 20, every=0))
         house.wait_ready(agent)
-    assert min(took) <= 2.0, took
+    assert min(took) <= allowed, took
 
 
 @pytest.mark.deadline(60)
