@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from wormhole_tw.control.config import AccessLogConfig
+    from wormhole_tw.edge.again import Again
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.net.timers import Timer, TimerWheel
 
@@ -74,7 +75,7 @@ class AccessLog:
         self._wall = wall
         self._in_thread = in_thread
         self._source = source
-        self._waiting: list[tuple[Exchange | Passage, float, float]] = []
+        self._waiting: list[tuple[Exchange | Passage | bytes, float, float]] = []
         self._timer: Timer | None = None
         self._writing: Deferred[None] | None = None
         self._descriptor: int | None = None
@@ -95,9 +96,14 @@ class AccessLog:
             reason = f"{self._path} cannot be opened: {error.strerror}"
             raise ConfigError(self._source, "$.access_log.path", reason) from error
 
-    def record(self, over: Exchange | Passage, now: float) -> None:
+    def again(self, repeated: Again, request_id: bytes) -> None:
+        """Take an answer that was given again."""
+        self.record(repeated.line(self._line, request_id, self._wall()), 0.0)
+
+    def record(self, over: Exchange | Passage | bytes, now: float) -> None:
         """Take what has ended.
 
+        :param over: that, or its line
         :param now: the wheel's clock
         """
         waiting = self._waiting
@@ -144,7 +150,11 @@ class AccessLog:
             line, passage_line = self._line, self._passage_line
             data = b"".join(
                 [
-                    passage_line(over, now, wall) if isinstance(over, Passage) else line(over, now, wall)
+                    over
+                    if isinstance(over, bytes)
+                    else passage_line(over, now, wall)
+                    if isinstance(over, Passage)
+                    else line(over, now, wall)
                     for over, now, wall in waiting
                 ]
             )

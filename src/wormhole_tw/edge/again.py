@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from wormhole_tw.edge.access_lines import json_line, shown_second
 from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.http.forwarding import answer_towards_visitor
 from wormhole_tw.http.h1.writer import plain_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wormhole_tw.edge.caching.asking import Asked
     from wormhole_tw.edge.caching.caching import Caching, Ready
     from wormhole_tw.edge.context import EdgeContext
@@ -41,22 +44,23 @@ class Again:
 
     :ivar request: the octets of the one
     :ivar octets: those of the other
+    :ivar model: an exchange that never ran, as those would be that have this answer
     """
 
-    __slots__ = ("_asked", "_caching", "_catalog", "_length", "_model", "_ready", "octets", "request")
+    __slots__ = ("_asked", "_caching", "_catalog", "_ready", "_rest", "model", "octets", "request")
 
     def __init__(
-        self, request: bytes, octets: bytes, length: int, way: Way, caching: Caching, asked: Asked, ready: Ready,
+        self, request: bytes, octets: bytes, way: Way, caching: Caching, asked: Asked, ready: Ready,
         model: Exchange,
     ) -> None:  # fmt: skip
         self.request = request
         self.octets = octets
-        self._length = length
         self._catalog = way.catalog
         self._caching = caching
         self._asked = asked
         self._ready = ready
-        self._model = model
+        self._rest = b""
+        self.model = model
 
     def holds(self, context: EdgeContext) -> bool:
         """Whether it is still the answer, now."""
@@ -68,31 +72,36 @@ class Again:
         counters.requests += 1
         counters.answers[_HIT] += 1
         self._caching.cache.counters.hit += 1
-        done = context.on_exchange_done
-        if done is None:
-            return
-        model = self._model
-        made = _new(Exchange)
-        made.head = model.head
-        made.facts = model.facts
-        made.host = model.host
-        made.site = model.site
-        made.route = model.route
-        made.backend = model.backend
-        made.status = model.status
-        made.reason = ""
-        made.cache = "hit"
-        made.upstream = None
-        made.attempts = 0
-        made.received = 0
-        made.sent = self._length
-        made.request_id = context.request_ids()
-        made.began = made.first_byte = context.timers.seconds()
-        try:
-            done(made)
-        except Exception:  # noqa: BLE001 - the visitor has its answer, whatever becomes of the record of it
-            log.failure("the hook for finished exchanges failed")
+        if context.on_answered_again is not None:
+            try:
+                context.on_answered_again(self, context.request_ids())
+            except Exception:  # noqa: BLE001 - the visitor has its answer, whatever becomes of the record of it
+                log.failure("the hook for answers that were given again failed")
 
+    def line(self, form: Callable[[Exchange, float, float], bytes], request_id: bytes, wall: float) -> bytes:
+        """Its line for a log: what is the same of all of them is written once.
+
+        :param form: of :data:`wormhole_tw.edge.access_lines.LINES`
+        :param wall: seconds since 1970 at its end
+        """
+        second = int(wall)
+        if form is not json_line:
+            return form(self.model, self.model.began, wall)
+        if not self._rest:
+            model = self.model
+            model.request_id = _NAME
+            model.began = model.first_byte = 1.0
+            self._rest = json_line(model, 1.0, wall).partition(_NAME)[2]
+        return b'{"time":"%s.%03dZ","request_id":"%s%s' % (
+            shown_second(second),
+            (wall - second) * 1000,
+            request_id,
+            self._rest,
+        )
+
+
+_NAME = b"the-name-of-the-request"
+"""Where it stands in the line that others are made of."""
 
 _new = Exchange.__new__
 
@@ -126,6 +135,13 @@ def again(request: bytes, head: RequestHead, context: EdgeContext, facts: Connec
     model.route = route.label
     model.backend = route.backend
     model.status = ready.head.status
+    model.reason = ""
+    model.cache = "hit"
+    model.upstream = None
+    model.attempts = 0
+    model.received = 0
+    model.sent = len(ready.body)
+    model.began = model.first_byte = 0.0
     model.edits = route.response_edits
     model.besides = way.besides
     model.added = way.added
@@ -134,4 +150,4 @@ def again(request: bytes, head: RequestHead, context: EdgeContext, facts: Connec
     octets = plain_answer(way.head, answer, ready.body)
     if octets is None or model.status // 100 != _HIT:
         return None
-    return Again(request, octets, len(ready.body), way, way.caching, asked, ready, model)
+    return Again(request, octets, way, way.caching, asked, ready, model)

@@ -13,6 +13,7 @@ from wormhole_tw.net.loop_delay import LoopDelay
 
 if TYPE_CHECKING:
     from wormhole_tw.control.config import EdgeConfig
+    from wormhole_tw.edge.again import Again
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.edge.passage import Passage
@@ -53,6 +54,7 @@ class Observer:
             self.metrics = EdgeMetrics()
         if self.metrics is not None or self.access_log is not None:
             context.on_exchange_done = self.exchange_done
+            context.on_answered_again = self.answered_again
 
     def start(self) -> None:
         """The edge serves."""
@@ -66,6 +68,15 @@ class Observer:
             self.metrics.record(exchange, now)
         if self.access_log is not None:
             self.access_log.record(exchange, now)
+
+    def answered_again(self, repeated: Again, request_id: bytes) -> None:
+        """Take an answer that was given again."""
+        if self.metrics is not None:
+            model = repeated.model
+            now = model.began = model.first_byte = self._timers.seconds()
+            self.metrics.record(model, now)
+        if self.access_log is not None:
+            self.access_log.again(repeated, request_id)
 
     def passage_done(self, passage: Passage) -> None:
         """Take a connection that led through the tunnel as it was, and is over."""

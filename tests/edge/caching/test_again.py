@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import maybeDeferred
 
 from tests.edge.caching.house import CachingHouse
 from tests.edge.house import Visitor
 from wormhole_tw.control.access import AddressRule
-from wormhole_tw.edge.access_lines import combined_line, json_line
+from wormhole_tw.control.config import AccessLogConfig
+from wormhole_tw.edge.access_lines import LINES
+from wormhole_tw.edge.access_log import AccessLog
+from wormhole_tw.edge.metrics import EdgeMetrics
+from wormhole_tw.edge.observer import Observer
 
 FRESH = ("Cache-Control: max-age=60", "X-Kept: yes")
 REQUEST = b"GET /page HTTP/1.1\r\nHost: app.test\r\nUser-Agent: one\r\n\r\n"
@@ -78,38 +85,70 @@ def test_it_is_the_same_answer(house: CachingHouse) -> None:
     assert house.asked == 1
 
 
-def test_it_is_counted_and_logged_like_any_other(house: CachingHouse) -> None:
+def test_it_is_counted_like_any_other(house: CachingHouse) -> None:
     poller = Repeating(house)
+    metrics = EdgeMetrics()
+    house.context.on_exchange_done = lambda exchange: metrics.record(exchange, house.timers.seconds())
+    observer = an_observer(house, metrics)
     counters = house.context.counters
-    lines = []
-    for _ in range(5):
+    for count in range(1, 6):
         before = counters.requests, counters.answers[2], house.counters.hit
         poller.ask()
         assert (counters.requests, counters.answers[2], house.counters.hit) == tuple(n + 1 for n in before)
-        ended = house.done[-1]
-        for line in (json_line, combined_line):
-            lines.append(line(ended, house.timers.seconds(), house.clock.seconds()))
+        traffic = metrics.traffic["app", "app"]
+        assert (traffic.requests, traffic.sent) == ({("GET", 2): count}, count * len(b"hello"))
+        assert sum(traffic.duration.counts) == sum(traffic.first_byte.counts) == count
+        assert metrics.cache == {("app", "hit"): count}
     assert poller.known is not None
-    ids = {re.sub(rb'"request_id":"[^"]*"', b"", line) for line in lines}
-    assert len(ids) == 2  # one of each format
-    assert len({done.request_id for done in house.done[-5:]}) == 5
+    assert observer.access_log is None
 
 
-def test_without_a_log_nothing_is_made_for_it(poller: Repeating) -> None:
-    poller.house.context.on_exchange_done = None
-    assert poller.asks_again()
+@pytest.mark.parametrize("form", LINES)
+def test_it_is_logged_like_any_other(house: CachingHouse, form: str, tmp_path: Path) -> None:
+    poller = Repeating(house)
+    file = tmp_path / "access.log"
+    observer = an_observer(house, None)
+    # a thread of its own is not needed here
+    journal = AccessLog(
+        AccessLogConfig(str(file), "combined" if form == "combined" else "json"),
+        house.timers,
+        house.clock.seconds,
+        maybeDeferred,
+    )
+    journal.open()
+    observer.access_log = journal
+    for _ in range(6):
+        poller.ask()
+    assert poller.known is not None
+    journal.close()
+    lines = file.read_bytes().splitlines()
+    assert len(lines) == 6
+    assert len({re.sub(rb'"request_id":"[^"]*"', b"", line) for line in lines}) == 1
+    if form == "json":
+        assert len({json.loads(line)["request_id"] for line in lines}) == 6
+        assert json.loads(lines[-1])["cache"] == "hit"
+
+
+def an_observer(house: CachingHouse, metrics: EdgeMetrics | None) -> Observer:
+    """What an edge has that keeps this of requests."""
+    observer = Observer.__new__(Observer)
+    observer._timers = house.timers
+    observer.metrics, observer.access_log = metrics, None
+    house.context.on_answered_again = observer.answered_again
+    if metrics is None:
+        house.context.on_exchange_done = observer.exchange_done
+    return observer
 
 
 def test_a_hook_that_fails_takes_no_answer_away(poller: Repeating, logged_failures: Any) -> None:
-    def fail(exchange: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    poller.house.context.on_exchange_done = fail
+    poller.house.context.on_answered_again = fail
     assert poller.asks_again()
     assert poller.told.endswith(b"hello")
     [failure] = logged_failures.flush(RuntimeError)
     assert failure.value.args == ("a bug",)
-    poller.house.context.on_exchange_done = None
 
 
 def test_a_purge(poller: Repeating) -> None:
