@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import pytest
 
+from tests._support import ROOT
 from tests.control._sample import make, sample
 from wormhole_tw.control import compression
+from wormhole_tw.control.tokens import digest_line
 from wormhole_tw.errors import ConfigError
 from wormhole_tw.http.coding import AVAILABLE, CODINGS, SMALLEST, CodingRules, MediaTypes
 
+DIGEST = digest_line("app-token")
 HERE = tuple(coding for coding in CODINGS if coding in AVAILABLE)
 
 
@@ -100,6 +104,27 @@ def test_two_who_say_the_coding_are_refused(edits: Any) -> None:
         make(sample(**{"sites.0.compress": True, "sites.0.routes.0.response_headers": edits}))
     assert str(caught.value).startswith("edge.toml: $.sites[0].routes[0].response_headers: Content-Encoding is")
     make(sample(**{"sites.0.routes.0.response_headers": edits}))
+
+
+def test_what_is_kept_of_answers_belongs_to_what_they_are_compressed_with() -> None:
+    def scopes(site: Any, route: Any = None) -> list[bytes]:
+        said = {"sites.0.cache": True, "sites.0.compress": site, "sites.0.routes.0.compress": route}
+        config = make(sample(**{name: value for name, value in said.items() if value is not None}))
+        return [found.cache.scope for found in config.sites[0].routes if found.cache is not None]
+
+    assert scopes(True) == scopes({}) == scopes(None, True)[:1] + scopes(True, True)[1:]
+    assert all(on != off for on, off in zip(scopes(True), scopes(None), strict=True))
+    assert scopes(None) == scopes(False)
+    assert scopes(True)[0] != scopes(True, {"smallest": 1})[0]
+
+
+def test_the_example_of_the_documentation_loads() -> None:
+    text = (ROOT / "docs" / "compression.md").read_text().split("```toml\n")[1].partition("```")[0]
+    raw = {**tomllib.loads(text), "edge": {"https": ["tcp:443"]}, "backends": [{"name": "app", "tokens": [DIGEST]}]}
+    account, api, rest = make(raw).sites[0].routes
+    assert (account.path, account.compress) == ("/account", None)
+    assert api.compress == CodingRules((b"gzip",), MediaTypes.of(["application/json"]))
+    assert rest.compress == CodingRules(HERE)
 
 
 def test_a_site_that_is_passed_through_has_none() -> None:
