@@ -11,6 +11,9 @@ from wormhole_tw.http.caching.records import Stored
 
 KEY = b"example\0https\0app.example.test\0/"
 TIME = 1_790_000_000.0
+PATIENCE = 60.0
+"""Seconds for a disk in tests that are not about its being late: the machine may have other things to do."""
+
 HTML = (b"content-type", b"text/html; charset=utf-8")
 
 

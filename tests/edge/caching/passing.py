@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import react
 
-from tests.edge.caching.answers import settled, stored
+from tests.edge.caching.answers import PATIENCE, settled, stored
 from wormhole_tw.cli.process import keep_freed_memory
 from wormhole_tw.edge.caching.stores import StoreSettings, make_store
 
@@ -34,7 +34,7 @@ def on_disk(folder: Path) -> int:
 
 
 async def go(reactor: Any, name: str, folder: Path, memory: int, disk: int, count: int, median: float) -> None:
-    store = make_store(StoreSettings(reactor, memory, disk, folder), name)
+    store = make_store(StoreSettings(reactor, memory, disk, folder, late=PATIENCE), name)
     keep_freed_memory()  # as an edge does
     random = Random(3)
     noise = random.randbytes(8 * MIB)

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
 
 from tests._support import ROOT, program_environment, sized
-from tests.edge.caching.answers import KEY, bodies, body_of, find, keep, settled, span, stored
+from tests.edge.caching.answers import KEY, PATIENCE, bodies, body_of, find, keep, settled, span, stored
 from tests.edge.caching.writer import body
 from wormhole_tw.edge.caching.disk_index import DiskIndex
 from wormhole_tw.edge.caching.stores.disk import DiskStore
@@ -34,16 +35,37 @@ LOGS = 20 * MIB
 LARGE = os.urandom(700_000)
 
 
+class StoppedClock(Clock):
+    """A reactor with a time of its own; threads reach it as they reach the real one."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__()
+        self.callFromThread = reactor.callFromThread
+
+
+def silence(store: DiskStore) -> threading.Event:
+    """The disk does not answer from here on, until the event is set."""
+    goes_on = threading.Event()
+    store.write(goes_on.wait, 0)
+    return goes_on
+
+
 class House:
     """Stores over one folder, as processes have them one after another or at once."""
 
     def __init__(self, reactor: Any, folder: Path) -> None:
         self.reactor = reactor
         self.folder = folder
+        self.clock: StoppedClock | None = None
         self.open: list[DiskStore] = []
 
-    def store(self, limit: int = LIMIT, **options: Any) -> DiskStore:
-        store = DiskStore(self.reactor, self.folder, limit, **options)
+    def stop_the_clock(self) -> StoppedClock:
+        """For stores from here on, time stands still until a test says otherwise."""
+        self.clock = StoppedClock(self.reactor)
+        return self.clock
+
+    def store(self, limit: int = LIMIT, late: float = PATIENCE, **options: Any) -> DiskStore:
+        store = DiskStore(self.clock or self.reactor, self.folder, limit, late=late, **options)
         self.open.append(store)
         return store
 
@@ -365,6 +387,12 @@ class TestRestart:
         assert await bodies(store, b"part") == [LARGE]
         assert len(house.files()) == 2
 
+    async def test_nobody_else_may_look_into_it(self, house: House) -> None:
+        store = house.store()
+        keep(store, KEY, b"hello")
+        await settled(store)
+        assert house.folder.stat().st_mode & 0o777 == 0o700
+
     async def test_a_smaller_bound_holds_at_once(self, house: House) -> None:
         store = house.store()
         for number in range(200):
@@ -469,38 +497,61 @@ class TestTrouble:
         assert not store.takes
 
     async def test_a_disk_that_does_not_answer_has_nothing_until_it_does(self, house: House, log_lines: Any) -> None:
+        clock = house.stop_the_clock()
         store = house.store()
         keep(store, KEY, b"hello")
         keep(store, b"large", LARGE)
         (large,) = await find(store, b"large")
-        store.late = 0.05
-        goes_on = threading.Event()
-        store.work.find = lambda key: goes_on.wait() and []  # type: ignore[method-assign, assignment, func-returns-value]
+        goes_on = silence(store)
         waiting = [find(store), find(store)]
-        for answer in waiting:
-            assert await answer == ()
-        assert "has not answered for 0.05 s" in log_lines
+        reading = large.read(0, 100)
+        asked = [Deferred.fromCoroutine(each) for each in waiting]
+        clock.advance(PATIENCE)
+        assert [await each for each in asked] == [(), ()]
+        with pytest.raises(CacheFault, match="does not answer"):
+            await reading
+        assert "has not answered for 60.0 s" in log_lines
         assert store.find(KEY) == ()
         assert store.begin(KEY, stored(), 5) is None
         with pytest.raises(CacheFault, match="does not answer"):
             await large.read(0, 100)
-        store.late = 20.0
-        del store.work.find
         goes_on.set()
         await log_lines.wait_for("answers again")
         assert await bodies(store) == [b"hello"]
         assert await large.read(0, 100) == LARGE[:100]
 
     async def test_it_can_be_closed_all_the_same(self, house: House) -> None:
+        clock = house.stop_the_clock()
         store = house.store()
         keep(store, KEY, b"hello")
         await settled(store)
-        store.late = 0.05
-        goes_on = threading.Event()
-        store.work.find = lambda key: goes_on.wait() and []  # type: ignore[method-assign, assignment, func-returns-value]
-        assert await find(store) == ()
-        await house.close()
+        goes_on = silence(store)
+        closed = house.close()
+        ended = Deferred.fromCoroutine(closed)
+        clock.advance(PATIENCE)
+        assert not ended.called
+        for _ in range(5):
+            clock.advance(PATIENCE)
+        await ended
         goes_on.set()
+
+    async def test_who_waits_for_a_silent_disk_to_catch_up_goes_on_without(self, house: House) -> None:
+        clock = house.stop_the_clock()
+        store = house.store(200 * MIB)
+        await settled(store)
+        goes_on = silence(store)
+        keeping = store.begin(KEY, stored(), None)
+        assert keeping is not None
+        keeping.write(LARGE)
+        caught_up = keeping.caught_up()
+        assert not caught_up.called
+        clock.advance(PATIENCE)
+        await caught_up
+        assert keeping.lost
+        goes_on.set()
+        await settled(store)
+        assert await find(store) == ()
+        assert keep(store, KEY, b"hello") is not None
 
     async def test_a_body_that_comes_faster_than_the_disk_takes_it_is_given_up(self, house: House) -> None:
         store = house.store(200 * MIB)
@@ -529,23 +580,6 @@ class TestTrouble:
         assert 1000 < taken < 2000
         goes_on.set()
         await settled(store)
-        assert keep(store, KEY, b"hello") is not None
-
-    async def test_who_waits_for_a_silent_disk_to_catch_up_goes_on_without(self, house: House) -> None:
-        store = house.store(200 * MIB)
-        await settled(store)
-        store.late = 0.05
-        goes_on = threading.Event()
-        store.write(goes_on.wait, 0)
-        keeping = store.begin(KEY, stored(), None)
-        assert keeping is not None
-        keeping.write(LARGE)
-        await keeping.caught_up()
-        assert keeping.lost
-        store.late = 20.0
-        goes_on.set()
-        await settled(store)
-        assert await find(store) == ()
         assert keep(store, KEY, b"hello") is not None
 
     async def test_nothing_is_read_or_kept_behind_a_hole(self, house: House) -> None:

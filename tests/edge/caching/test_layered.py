@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.edge.caching.answers import HTML, KEY, bodies, body_of, find, keep, settled, span, stored
+from tests.edge.caching.answers import HTML, KEY, PATIENCE, bodies, body_of, find, keep, settled, span, stored
 from wormhole_tw.edge.caching.disk_answers import DiskKept
 from wormhole_tw.edge.caching.stores.disk import DiskStore
 from wormhole_tw.edge.caching.stores.layered import LayeredStore
@@ -34,7 +34,7 @@ class House:
         self.asked: list[bytes] = []
 
     def store(self, memory: int = 16 * MIB) -> LayeredStore:
-        back = DiskStore(self.reactor, self.folder, 256 * MIB)
+        back = DiskStore(self.reactor, self.folder, 256 * MIB, late=PATIENCE)
         find = back.find
 
         def noted(key: bytes) -> Any:
@@ -245,7 +245,7 @@ class TestDisk:
 
     async def test_hears_what_is_used_in_memory(self, house: House) -> None:
         """A front page that is served from memory for weeks is still on the disk when the edge starts again."""
-        back = DiskStore(house.reactor, house.folder, 8 * MIB)
+        back = DiskStore(house.reactor, house.folder, 8 * MIB, late=PATIENCE)
         store = LayeredStore(MemoryStore(16 * MIB, None, house.reactor), back)
         house.open.append(store)
         keep(store, KEY, b"front page")

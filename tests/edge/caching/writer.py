@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.edge.caching.answers import settled, stored
+from tests.edge.caching.answers import PATIENCE, settled, stored
 from wormhole_tw.edge.caching.stores.disk import DiskStore
 
 SIZES = (0, 100, 5000, 60_000, 70_000, 200_000)
@@ -68,7 +68,7 @@ async def write(store: DiskStore, first: int, random: Random) -> None:
 
 
 def main(reactor: Any, folder: str, limit: str, first: str) -> Deferred[None]:
-    store = DiskStore(reactor, Path(folder), int(limit))
+    store = DiskStore(reactor, Path(folder), int(limit), late=PATIENCE)
     return Deferred.fromCoroutine(write(store, int(first), Random(int(first))))
 
 

@@ -312,7 +312,8 @@ class DiskWork:
         :raises sqlite3.Error: nor can the database
         """
         if self._index is None:
-            self._bodies.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._folder, self._bodies):  # nobody else reads what visitors were answered
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 index = DiskIndex(self._folder / DATABASE, self._limit)
             except Unusable as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.edge.caching.answers import HTML, KEY, bodies, body_of, find, keep, settled, span, stored
+from tests.edge.caching.answers import HTML, KEY, PATIENCE, bodies, body_of, find, keep, settled, span, stored
 from wormhole_tw.edge.caching.stores import StoreSettings, make_store, names
 from wormhole_tw.edge.interfaces import ICacheStore, IKeeping, IKept
 from wormhole_tw.errors import CacheFault, MisuseError
@@ -23,7 +23,8 @@ LARGE = os.urandom(700_000)
 @pytest_twisted.async_yield_fixture(params=names())
 async def store(request: pytest.FixtureRequest, reactor: Any, tmp_path: Path) -> AsyncIterator[ICacheStore]:
     """Each of them, with room for some."""
-    made = make_store(StoreSettings(reactor, 16 * MIB, 64 * MIB, tmp_path / "cache"), request.param)
+    settings = StoreSettings(reactor, 16 * MIB, 64 * MIB, tmp_path / "cache", late=PATIENCE)
+    made = make_store(settings, request.param)
     yield made
     await made.close()
 

@@ -19,6 +19,9 @@ from wormhole_tw.errors import MisuseError
 
 __all__ = ["StoreSettings", "make_store", "names"]
 
+LATE = 2.0
+"""Seconds that a visitor waits for a disk; his request goes on without it then."""
+
 
 @dataclass(frozen=True)
 class StoreSettings:
@@ -28,6 +31,7 @@ class StoreSettings:
     :ivar memory: octets that may lie in memory, with all that is kept about them; 0 for none
     :ivar disk: octets that may lie on disk, likewise
     :ivar path: the folder on disk, made where it is missing; None where there is none
+    :ivar late: seconds in which a disk answers, or has nothing
     :ivar largest: octets of the largest body that is taken; None for what fits well
     """
 
@@ -36,6 +40,7 @@ class StoreSettings:
     disk: int = 10 * 1024 * 1024 * 1024
     path: Path | None = None
     largest: int | None = None
+    late: float = LATE
 
     @property
     def wanted(self) -> str:

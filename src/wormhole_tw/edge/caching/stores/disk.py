@@ -4,7 +4,7 @@ Small bodies lie in an SQLite database beside what is said of them, large ones i
 :mod:`~wormhole_tw.edge.caching.disk_work` for what is where, and docs/decisions/0020 for why.
 
 The disk may be slow, full, read-only or gone: then answers are not kept, or not found, which is logged once, and again
-when it works.  A disk that does not answer for :data:`LATE` has nothing, until it answers.
+when it works.  A disk that does not answer in time has nothing, until it answers.
 """
 
 from __future__ import annotations
@@ -51,11 +51,8 @@ CALL = 1024
 MOST_ASKED = 4096
 """Questions that wait for the disk: past that it has nothing for new ones."""
 
-LATE = 2.0
-"""Seconds in which the disk answers, or has nothing."""
-
 ENDINGS = 5
-"""Times :data:`LATE` for what waits to be written when the store is closed."""
+"""Times as long may take what waits to be written when the store is closed."""
 
 QUIET = 30.0
 """Seconds for which nothing is written to a disk that did not take something."""
@@ -71,7 +68,7 @@ def make(settings: StoreSettings) -> DiskStore:
     """
     if settings.path is None:
         raise MisuseError("a store on disk needs a path")
-    return DiskStore(settings.reactor, settings.path, settings.disk, settings.largest)
+    return DiskStore(settings.reactor, settings.path, settings.disk, settings.largest, late=settings.late)
 
 
 @implementer(ICacheStore)
@@ -82,7 +79,7 @@ class DiskStore:
     :param path: the folder; its own, made where it is missing
     :param limit: octets of all that lies there
     :param largest: octets of the largest body; never more than a :data:`SHARE` of the limit
-    :param late: see :data:`LATE`
+    :param late: seconds in which the disk answers, or has nothing
     :param quiet: see :data:`QUIET`
     :ivar limit: as above
     :ivar late: as above
@@ -99,7 +96,7 @@ class DiskStore:
         limit: int,
         largest: int | None = None,
         *,
-        late: float = LATE,
+        late: float,
         quiet: float = QUIET,
     ) -> None:
         share = limit // SHARE
