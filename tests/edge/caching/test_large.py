@@ -504,3 +504,114 @@ def test_who_keeps_others_waiting_where_nothing_is_stored_is_cut(keep: Callable[
     heard += all_of(fast)
     house.stream.deliver(b"0\r\n\r\n")
     assert judged(heard + all_of(fast))[0][1] == LONG
+
+
+class Tardy:
+    """What comes in, on a disk that is behind, and may give it up."""
+
+    def __init__(self, within: Any) -> None:
+        self.within = within
+        self.behind = 0
+        self.lost = False
+        self.waiting: Deferred[None] | None = None
+
+    @property
+    def size(self) -> int:
+        return self.within.size
+
+    def write(self, data: bytes) -> None:
+        self.within.write(data)
+        self.behind += len(data)
+
+    def caught_up(self) -> Deferred[None]:
+        self.waiting = Deferred()
+        return self.waiting
+
+    def catch_up(self) -> None:
+        self.behind = 0
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def read(self, start: int, size: int) -> Deferred[bytes]:
+        return fail(CacheFault("given up")) if self.lost else self.within.read(start, size)
+
+    def commit(self) -> Any:
+        return None if self.lost else self.within.commit()
+
+    def commit_part(self) -> Any:
+        return None if self.lost else self.within.commit_part()
+
+    def abandon(self) -> None:
+        self.within.abandon()
+
+
+class TardyStore:
+    """A store whose disk is behind when the test says so."""
+
+    def __init__(self, clock: Any) -> None:
+        self.within = make_store(StoreSettings(clock, memory=MEMORY))
+        self.coming: list[Tardy] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.within, name)
+
+    def begin(self, *arguments: Any) -> Tardy:
+        self.coming.append(Tardy(self.within.begin(*arguments)))
+        return self.coming[-1]
+
+
+def test_the_service_waits_for_a_disk_that_is_behind(keep: Callable[..., CachingHouse]) -> None:
+    store = TardyStore(None)
+    house = keep(store=store)
+    visitor = house.ask("/film")
+    stream = house.stream
+    sent = head_of(len(LONG) * 3) + LONG * 3
+    stream.read()
+    at, heard = 0, b""
+    while not stream.paused:
+        stream.deliver(sent[at : at + 16384])
+        at += 16384
+        heard += visitor.hears()
+    [coming] = store.coming
+    assert 1024 * 1024 <= coming.behind < 1024 * 1024 + 65536
+    while at < len(sent):
+        coming.catch_up()
+        assert not stream.paused
+        while not stream.paused and at < len(sent):
+            stream.deliver(sent[at : at + 16384])
+            at += 16384
+            heard += visitor.hears()
+    assert (heard + all_of(visitor)).endswith(LONG * 3)
+    assert house.asked == 1
+
+
+def test_a_store_that_gives_up_midway(keep: Callable[..., CachingHouse]) -> None:
+    """Who keeps up gets all; who read from the store is cut, visibly; nothing is kept."""
+    store = TardyStore(None)
+    house = keep(store=store)
+    fast, slow = house.ask("/film"), house.ask("/film")
+    stream = house.stream
+    sent = head_of(len(LONG)) + LONG
+    stream.read()
+    heard = b""
+    for at in range(0, len(sent), 16384):
+        if at == 40 * 16384:
+            store.coming[0].lost = True
+        stream.deliver(sent[at : at + 16384])
+        heard += fast.hears()
+    assert (heard + all_of(fast)).endswith(LONG)
+    assert slow.disconnected
+    house.get("/film", reply=("Cache-Control: max-age=60",))
+
+
+def test_who_waits_for_a_part_that_does_not_come_asks_himself(cached: CachingHouse) -> None:
+    """The rest of a span is fetched for one; what it brings has not what the other wants."""
+    cached.ask("/film")
+    serve(cached, head_of(1000) + LONG[:1000], upto=len(head_of(1000)) + 500)
+    cached.stream.lose()
+    whole = cached.ask("/film")
+    cached.stream.read()
+    cached.answer(TAGGED, "Content-Range: bytes 500-999/1000", body=LONG[500:1000], status="206 Partial Content")
+    assert whole.answers()[0][1] == LONG[:1000]
+    assert cached.get("/film", "Range: bytes=400-599").body == LONG[400:600]

@@ -235,3 +235,35 @@ def test_vary_star_is_never_shared(cached: CachingHouse) -> None:
     for stream in cached.streams:
         stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nVary: *\r\n\r\n2")
     assert sorted(visitor.answers()[0][1] for visitor in visitors) == [b"1", b"2"]
+
+
+def test_a_304_that_forbids_to_keep_what_it_confirms(cached: CachingHouse) -> None:
+    cached.get(reply=TAGGED)
+    cached.clock.advance(61)
+    visitor = cached.ask()
+    confirm(cached, "Cache-Control: no-store", 'ETag: "one"')
+    assert cached.asked == 3
+    cached.answer("Cache-Control: no-store", body=b"whole")
+    assert visitor.answers()[0][1] == b"whole"
+    cached.get(reply=TAGGED)
+
+
+def test_a_304_for_a_variant_that_another_wants_not(cached: CachingHouse) -> None:
+    """Two who wait for one revalidation, and the answer says anew what it depends on."""
+    cached.get("/", "Accept-Language: de", reply=TAGGED)
+    cached.clock.advance(61)
+    german, french = cached.ask("/", "Accept-Language: de"), cached.ask("/", "Accept-Language: fr")
+    assert cached.asked == 2
+    confirm(cached, *TAGGED, "Vary: Accept-Language")
+    assert german.answers()[0][1] == b"hello"
+    assert cached.asked == 3
+    cached.answer(*TAGGED, "Vary: Accept-Language", body=b"salut")
+    assert french.answers()[0][1] == b"salut"
+
+
+def test_a_location_that_is_none_makes_nothing_void(cached: CachingHouse) -> None:
+    cached.get("/a", reply=TAGGED)
+    cached.clock.advance(1)
+    for location in ("/../..", "//other.test/a", "http://app.test:81/a", "http://other.test/a", "%zz"):
+        cached.get("/b", "Content-Length: 0", method="POST", reply=(f"Location: {location}",), status="201 Created")
+    cached.get("/a")
