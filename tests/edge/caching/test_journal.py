@@ -203,3 +203,17 @@ async def test_a_purge_where_no_edge_runs_is_found_by_the_next(house: House) -> 
     house.path.write_bytes(b"rubbish")
     purge_offline(house.path, "url", "app", b"/x", NOW)
     assert os.listdir(house.path.parent)
+
+
+async def test_what_another_process_spoils_makes_all_void(house: House, log_lines: Any) -> None:
+    one = house.process()
+    born = one.purges.clock
+    with open(house.path, "ab") as file:
+        file.write(b"rubbish\n")
+    house.time += 1
+    await one.follow()
+    assert covers(one.purges, b"/anything", born)
+    assert "what was kept before now is not used" in log_lines
+    house.path.unlink()
+    await one.follow()
+    assert not covers(one.purges, b"/anything", one.purges.clock)
