@@ -178,3 +178,18 @@ def test_only_if_cached(cached: CachingHouse) -> None:
     assert (got.status, got.fields["x-wormhole-error"]) == (504, "not-cached")
     cached.get("/a", reply=FRESH)
     assert cached.get("/a", "Cache-Control: only-if-cached").status == 200
+
+
+def test_conditions_and_ranges_leave_nothing_behind(cached: CachingHouse) -> None:
+    """What one asked for in another way is not what the next one gets within the same second."""
+    cached.get(reply=(*FRESH, 'ETag: "one"'))
+    for _ in range(2):
+        assert cached.get("/", 'If-None-Match: "one"').status == 304
+        assert cached.get("/", "Range: bytes=1-2").body == b"el"
+        assert cached.get("/", "Range: bytes=9-").status == 416
+        assert cached.get("/", 'If-None-Match: "two"').body == b"hello"
+        assert cached.get("/", method="HEAD").body == b""
+        assert cached.get("/", "Cache-Control: max-age=5").body == b"hello"
+        got = cached.get()
+        assert (got.status, got.body) == (200, b"hello")
+    assert {exchange.cache for exchange in cached.done[1:]} == {"hit"}

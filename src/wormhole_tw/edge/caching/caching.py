@@ -212,7 +212,7 @@ class Caching:
         cache, question = self.cache, asked.question
         now = cache.wall()
         kept = found[0] if len(found) == 1 else select(question, found)
-        if kept is None or kept.body is None or not question.plain:
+        if kept is None or kept.body is None:
             return False
         stored = kept.stored
         if cache.is_void(asked.place, stored) or not selected_by(question, stored):
@@ -227,7 +227,7 @@ class Caching:
         line = cache_status(self.settings.policy.name, hit=True, stored=stored, now=now)
         fields = [*given.fields, (b"Cache-Status", line)]
         head = ResponseHead(given.status, given.reason, fields, given.version, given.framing, given.length)
-        if not question.head:
+        if question.plain and not question.head:
             kept.prepared = Ready(self, stored, int(now), head, body)
         cache.counters.hit += 1
         exchange.outer.cache = "hit"
