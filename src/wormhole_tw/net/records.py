@@ -144,13 +144,14 @@ _VIEWS = sys.implementation.name != "pypy"
 class Scratch:
     """The buffers of :class:`DirectRecords`: one set a reactor, used within one call and never across two."""
 
-    __slots__ = ("cipher", "cipher_view", "clear", "clear_view")
+    __slots__ = ("cipher", "cipher_view", "clear", "clear_view", "place")
 
     def __init__(self) -> None:
         clear, cipher = bytearray(CLEAR_SIZE), bytearray(CIPHER_SIZE)
         self.clear_view, self.cipher_view = memoryview(clear), memoryview(cipher)
         self.clear = _ffi.from_buffer("char[]", clear, require_writable=True)
         self.cipher = _ffi.from_buffer("char[]", cipher, require_writable=True)
+        self.place = _ffi.new("char **")
 
 
 class DirectRecords:
@@ -198,6 +199,11 @@ class DirectRecords:
                     self.emptied = True
                 break
             size += got
+            if got < RECORD_SIZE and not _lib.BIO_get_mem_data(self._into_ssl, self._scratch.place):
+                # The record is read whole, and nothing came behind it: to have OpenSSL say so costs as much as it did
+                # to open a short one.
+                self.emptied = True
+                break
         return size
 
     def open(self, ciphertext: bytes) -> bytes:

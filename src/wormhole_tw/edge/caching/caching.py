@@ -168,7 +168,7 @@ class Caching:
         return (
             len(found) == 1
             and found[0].prepared is ready
-            and not cache.is_void(asked.place, stored)
+            and ((stored.born >= cache.purges.clock and not cache.voids) or not cache.is_void(asked.place, stored))
             and (not stored.vary or selected_by(asked.question, stored))
         )
 
