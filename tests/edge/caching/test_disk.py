@@ -173,7 +173,7 @@ class Writer:
 async def test_whatever_was_written_is_whole_after_a_kill_at_any_moment(house: House, limit: int) -> None:
     """A second process writes to the same folder while the first is killed, as where one edge takes over."""
     random = Random(7)
-    kills = sized(1, 50)
+    kills = sized(1, 50 if limit < LIMIT else 15)
     told: list[int] = []
     old = Writer(house.folder, limit, 0)
     old.listen()
