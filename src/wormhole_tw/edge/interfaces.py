@@ -339,7 +339,8 @@ class ICacheStore(Interface):
         """Go through all that is kept, some at a time, and forget that of which ``gone(key, stored)`` is true.
 
         ``gone`` is called in the reactor's thread.  The Deferred gives how many there were when it has gone through all
-        that was there when it was called; it never fails.  Cancelling it stops.
+        that was there when it was called.  It fails with :class:`~wormhole_tw.errors.CacheFault` where it could not,
+        and something that is gone may be left.  Cancelling it stops.
         """
 
     def usage() -> tuple[Usage, ...]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -17,6 +18,7 @@ from wormhole_tw.edge.caching.stores.disk import DiskStore
 from wormhole_tw.edge.caching.stores.layered import LayeredStore
 from wormhole_tw.edge.caching.stores.memory import MemoryKept, MemoryStore
 from wormhole_tw.edge.interfaces import ICacheStore
+from wormhole_tw.errors import CacheFault
 
 MIB = 1024 * 1024
 LARGE = os.urandom(4 * MIB)
@@ -242,6 +244,14 @@ class TestDisk:
         assert [kept.body for kept in at_once(store, b"other")] == [LARGE[:MIB]]
         assert await find(store, b"missing") == ()
         assert len(log_lines.matching("answers cannot be kept")) == 1
+
+    async def test_a_broken_one_is_not_swept_and_memory_is(self, house: House) -> None:
+        house.folder.write_text("a file")
+        store = house.store()
+        keep(store, KEY, b"hello")
+        with pytest.raises(CacheFault, match="not all of it could be looked at"):
+            await store.sweep(lambda key, stored: True)
+        assert [usage.entries for usage in store.usage()] == [0, 0]
 
     async def test_hears_what_is_used_in_memory(self, house: House) -> None:
         """A front page that is served from memory for weeks is still on the disk when the edge starts again."""

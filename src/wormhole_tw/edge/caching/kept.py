@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.logger import Logger
 
 from wormhole_tw.edge.caching.journal import PurgeJournal
 from wormhole_tw.edge.caching.stores import StoreSettings, make_store
+from wormhole_tw.errors import CacheFault
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from twisted.python.failure import Failure
 
     from wormhole_tw.control.catalog import Catalog
     from wormhole_tw.control.config import EdgeConfig
@@ -126,11 +129,20 @@ class KeptAnswers:
             return purges.covers(site.decode(), host, target, stored.tags, stored.born)
 
         self._sweeping = self.store.sweep(gone)
-        self._sweeping.addCallbacks(self._swept, lambda _: None, callbackArgs=(clock,))
+        self._sweeping.addCallbacks(self._swept, self._not_swept, callbackArgs=(clock,))
 
     def _swept(self, count: int, clock: int) -> None:
         self._sweeping = None
         log.debug("{count} purged answers are gone", count=count)
         self._journal.settle(min(clock, self.oldest()))
+        self._sweep_again()
+
+    def _not_swept(self, failure: Failure) -> None:
+        """Not all of it was looked at: what was purged is remembered, until a later sweep goes through."""
+        self._sweeping = None
+        failure.trap(CacheFault, CancelledError)
+        self._sweep_again()
+
+    def _sweep_again(self) -> None:
         if self._sweep_wanted and not self._closed:
             self._sweep()

@@ -187,9 +187,9 @@ class DiskStore:
                     numbers = [number for number, key, stored in page if is_gone(gone, key, stored)]
                     if numbers:
                         found += await self._worker.ask(partial(self._work.remove, numbers))
-                except (CacheFault, OSError, sqlite3.Error) as error:
+                except (OSError, sqlite3.Error) as error:
                     self._trouble(error)
-                    break
+                    raise CacheFault(f"not all of it could be looked at: {error}") from error
             return found
 
         return Deferred.fromCoroutine(sweep())

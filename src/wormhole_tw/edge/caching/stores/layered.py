@@ -138,7 +138,12 @@ class LayeredStore:
         """See ICacheStore.  The disk first: nothing of it comes into memory behind the sweep's back."""
 
         async def sweep() -> int:
-            return await self._back.sweep(gone) + await self._front.sweep(gone)
+            try:
+                found = await self._back.sweep(gone)
+            except CacheFault:
+                await self._front.sweep(gone)
+                raise
+            return found + await self._front.sweep(gone)
 
         return Deferred.fromCoroutine(sweep())
 
