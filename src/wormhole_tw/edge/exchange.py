@@ -27,7 +27,7 @@ from wormhole_tw.edge.states import BEFORE_ANSWER, State
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.edits import edit_request
 from wormhole_tw.http.events import Body, Framing, RequestHead
-from wormhole_tw.http.forwarding import ends_here, request_towards_origin
+from wormhole_tw.http.forwarding import ends_here, fields_of_answer, request_towards_origin
 from wormhole_tw.http.methods import is_idempotent
 
 if TYPE_CHECKING:
@@ -275,6 +275,10 @@ class Exchange(Asking):
     def heard(self, head: ResponseHead) -> None:
         """See Answering."""
         if self.caching is not None:
+            if self._translation is not None:
+                # as visitors hear it, and as it is kept
+                head = fields_of_answer(head)
+                self._translate(self._translation, head)
             self.caching.heard(self, head)
 
     def go_alone(self) -> None:

@@ -30,6 +30,10 @@ from wormhole_tw.http.caching.directives import MAX_DELTA, delta_seconds, field_
         ((b"max-age= 60",), {b"max-age": b" 60"}),
         ((b"no-cache = ",), {b"no-cache": b" "}),
         ((b"=5, a",), {b"a": None}),
+        ((b'private="a"', b"private"), {b"private": None}),
+        ((b"private", b'private="a"'), {b"private": None}),
+        ((b'private="a"', b'no-cache="b", private="c,d"'), {b"private": b"a,c,d", b"no-cache": b"b"}),
+        ((b'no-cache="a", no-cache=',), {b"no-cache": None}),
         ((b"a=",), {b"a": b""}),
     ],
 )

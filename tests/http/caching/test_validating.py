@@ -81,7 +81,9 @@ def test_what_cannot_be_completed() -> None:
     ("status", "said", "carries_on"),
     [
         (206, ['ETag: "a"', "Content-Range: bytes 5-9/10"], True),
-        (206, ['ETag: "a"', "Content-Range: bytes 5-7/*"], True),
+        (206, ['ETag: "a"', "Content-Range: bytes 5-9/*"], True),
+        (206, ['ETag: "a"', "Content-Range: bytes 5-7/*"], False),
+        (206, ['ETag: "a"', "Content-Range: bytes 5-7/10"], False),
         (200, ['ETag: "a"', "Content-Range: bytes 5-9/10"], False),
         (206, ['ETag: "b"', "Content-Range: bytes 5-9/10"], False),
         (206, ["Content-Range: bytes 5-9/10"], False),

@@ -117,6 +117,7 @@ class Crowd:
     def _go_on(self) -> None:
         if self._held_up and self.writable:
             self._held_up = False
+            self._leave_slow()  # whoever was waited for has read
             if self._inner is not None:
                 self._inner.visitor_resumed()
 

@@ -360,6 +360,8 @@ class Fetch(Crowd):
                 self._readers.remove(reader)
                 if not self._caching.give_stale(reader, "", head.status):
                     self._readers.append(reader)
+                elif reader is self.first:
+                    self.first = None  # it has an answer, and this one is none of its
         if self._readers:
             return False
         self._cache.unstorable.add(self.asked.group)
@@ -382,11 +384,12 @@ class Fetch(Crowd):
         return False
 
     def _refused(self, refusal: Refusal, head: ResponseHead) -> bool:
-        """It is the first one's alone."""
-        self._cache.unstorable.add(self.asked.group)
+        """It is the first one's alone; nobody's, where it is the rest of what is kept, for nobody asked for that."""
+        if self.shared:
+            self._cache.unstorable.add(self.asked.group)
         self._cache.closed(self)
         self.shared = False
-        first = self.first
+        first = self.first if self.after is None else None
         others = [reader for reader in self._readers if reader is not first]
         self._readers = [] if first is None else [first]
         if first is None:

@@ -50,9 +50,12 @@ class Hearing:
         if asked.method != forward.method:
             # middleware made another request of it
             asked = replace(asked, method=forward.method)
+        targets = invalidates(asked, head, exchange.facts.forwarding.scheme.encode())
+        if not targets:
+            return
         now = cache.wall()
         ignored = self._caching.settings.ignore_query
-        for target in invalidates(asked, head, exchange.facts.forwarding.scheme.encode()):
+        for target in targets:
             try:
                 path, query = normalise_target(target.target)
             except HttpError:
@@ -74,7 +77,9 @@ class Hearing:
             self._caching.cache.store.remove(kept)
 
     def _of_head(self, exchange: Exchange, head: ResponseHead) -> None:
-        """RFC 9111 §4.3.5: the answer to HEAD speaks for the one to GET."""
+        """RFC 9111 §4.3.5: the answer to HEAD speaks for the one to GET; but a 304 speaks of what its visitor has."""
+        if head.status == 304:
+            return
         caching = self._caching
         cache = caching.cache
         asked = caching.key_of(exchange)

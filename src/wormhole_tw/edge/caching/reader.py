@@ -148,8 +148,9 @@ class Reader:
         self.exchange.go_alone()
 
     def pass_on(self, hearing: Hearing) -> None:
-        """The same, and the cache hears of its answer."""
+        """The same, and the cache hears of its answer: which may come of nothing that stands in no key."""
         self.exchange.caching = hearing
+        self.exchange.forward = self.asked.head
         self._detach()
         self.over = True
         self.say("miss", self._status())
@@ -286,7 +287,7 @@ class Reader:
                 piece = self._fetch.piece(self.position, most)
                 if piece is None:
                     if self._fetch.complete:
-                        self.end(self._fetch.trailers_for(self))
+                        self._at_its_end(self._fetch)
                     return
             else:
                 kept = self._kept
@@ -297,6 +298,12 @@ class Reader:
                 self._wait(piece, self._read)
             else:
                 self._give(piece)
+
+    def _at_its_end(self, fetch: Fetch) -> None:
+        if self._end is None:
+            self.end(fetch.trailers_for(self))
+        else:
+            self.fail("cache-fault", None, None)  # there was less than its head says
 
     def _next_turn(self) -> None:
         self._given = 0
@@ -360,7 +367,7 @@ class Reader:
             return
         if not failure.check(CacheFault):
             self.crash(failure)
-        elif self.position and self.exchange.status:
+        elif self.exchange.status:
             self.fail("cache-fault", None, None)
         else:
             # nothing was said yet: as if nothing had been there

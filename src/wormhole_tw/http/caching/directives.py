@@ -15,6 +15,9 @@ __all__ = ["MAX_DELTA", "delta_seconds", "field_names", "members", "read_directi
 MAX_DELTA = 2147483648
 """What longer durations are taken for: 2³¹ seconds (RFC 9111 §1.2.2)."""
 
+_NAMING = (b"no-cache", b"private")
+"""Directives that restrict more without a value than with one."""
+
 _LONGEST = 10
 """Digits of ``MAX_DELTA``: a number of more is not worked out."""
 
@@ -31,7 +34,8 @@ _DIGITS = re.compile(rb"[0-9]+")
 def read_directives(values: Iterable[bytes]) -> dict[bytes, bytes | None]:
     """Lower-case name → value (quotes taken off), None for none.
 
-    Of several directives of one name the first counts (RFC 9111 §4.2.1).  White space at the ``=`` is not allowed (RFC
+    Of several directives of one name the first counts (RFC 9111 §4.2.1); of several ``private`` and ``no-cache``, all
+    names, or no names where one has none.  White space at the ``=`` is not allowed (RFC
     9111 §5.2): the name counts, and its value is kept with a space before it, so that it is no number.
 
     :param values: of the lines of the field, in order
@@ -50,6 +54,10 @@ def _directives(line: bytes) -> tuple[tuple[bytes, bytes | None], ...]:
     for member in members(line):
         name, mark, value = member.partition(b"=")
         lower = name.rstrip(b" \t").lower()
+        if lower in _NAMING and lower in found:
+            earlier = found[lower]
+            found[lower] = earlier + b"," + _unquoted(value) if earlier and value else None
+            continue
         if not lower or lower in found:
             continue
         if not mark:

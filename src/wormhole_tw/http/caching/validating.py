@@ -93,13 +93,14 @@ def completing(fields: Fields, stored: Stored, size: int) -> Fields | None:
 
 
 def continues(stored: Stored, size: int, status: int, fields: Fields) -> bool:
-    """Whether an answer (a 206) carries on exactly behind a kept span of the same representation (RFC 9111 §3.4)."""
+    """Whether an answer (a 206) carries on exactly behind a kept span of the same representation, to its end (RFC 9111
+    §3.4): a service may send less than it was asked for (RFC 9110 §15.3.7)."""
     if status != 206 or not stored.strong or _first(fields, b"etag") != stored.etag:
         return False
     match = _CONTENT_RANGE.fullmatch(_first(fields, b"content-range") or b"")
-    if match is None or int(match[1]) != stored.first + size:
+    if match is None or stored.length is None or int(match[1]) != stored.first + size:
         return False
-    return match[3] == b"*" or int(match[3]) == stored.length
+    return int(match[2]) + 1 == stored.length and match[3] in (b"*", b"%d" % stored.length)
 
 
 def _first(fields: Fields, name: bytes) -> bytes | None:
