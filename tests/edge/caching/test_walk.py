@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.edge.caching.house import CachingHouse
@@ -193,3 +195,46 @@ def test_conditions_and_ranges_leave_nothing_behind(cached: CachingHouse) -> Non
         got = cached.get()
         assert (got.status, got.body) == (200, b"hello")
     assert {exchange.cache for exchange in cached.done[1:]} == {"hit"}
+
+
+def test_upgrades_and_expectations_pass(cached: CachingHouse) -> None:
+    cached.get("/live", reply=FRESH)
+    visitor = cached.ask(
+        "/live",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    assert cached.asked == 2
+    cached.stream.read()
+    cached.stream.deliver(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello"
+    )
+    heard = visitor.hears()
+    assert heard.startswith(b"HTTP/1.1 101")
+    assert heard.endswith(b"hello")
+    visitor.lose()
+    assert cached.done[-1].cache == "bypass"
+    assert cached.get("/live").cache.startswith("wormhole; hit")
+
+
+def test_visitors_get_errors_of_the_edge_while_they_wait(cached: CachingHouse) -> None:
+    visitors = [cached.ask("/x") for _ in range(3)]
+    cached.sessions[0].die()
+    for visitor in visitors:
+        [(head, _)] = visitor.answers()
+        assert head.status_code == 502
+        fields = dict(head.headers)
+        assert fields[b"x-wormhole-error"] == b"agent-lost"
+        assert fields[b"cache-status"].startswith(b"wormhole; fwd=uri-miss")
+    assert {exchange.cache for exchange in cached.done} == {"miss"}
+
+
+def test_a_service_that_takes_too_long_is_no_ones_answer(keep: Callable[..., CachingHouse]) -> None:
+    house = keep(first_byte=5)
+    visitors = [house.ask("/x") for _ in range(3)]
+    house.pass_time(6)
+    assert [visitor.answers()[0][0].status_code for visitor in visitors] == [504] * 3
+    assert house.context.cache.running_count == 0
