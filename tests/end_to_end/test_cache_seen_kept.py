@@ -24,8 +24,8 @@ from tests.end_to_end.test_cache_seen import MIB, cached, is_hit
 from tests.end_to_end.test_observability import wait_until
 
 PAGES = sized(150, 2000)
-KILLS = sized(2, 20)
-URLS = sized(4000, 1_000_000)
+KILLS = sized(1, 20)
+URLS = sized(3200, 1_000_000)
 """Distinct ones that pass; each answer has :data:`BODY` octets."""
 BODY = 8192
 MEMORY, DISK = sized((4, 16), (64, 256))
