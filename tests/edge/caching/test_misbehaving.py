@@ -233,3 +233,11 @@ def test_a_part_that_nobody_asked_for_and_that_is_less_than_was_wanted(cached: C
     assert all_of(visitor).startswith(b"HTTP/1.1 206")
     stream.deliver(b"0123456789")
     assert visitor.disconnected
+
+
+@pytest.mark.parametrize("other", ["Accept-Encoding: br", "Accept-Encoding: identity", "X-Nothing: 1"])
+def test_a_coding_that_vary_does_not_name_is_not_given_to_who_does_not_take_it(cached: CachingHouse, other: str) -> None:
+    coded = (FRESH, "Content-Encoding: gzip")
+    cached.get("/", "Accept-Encoding: gzip", reply=coded, body=b"in a coding")
+    assert cached.get("/", other, reply=(FRESH,), body=b"as it is").body == b"as it is"
+    assert cached.get("/", "Accept-Encoding: gzip;q=0.5", reply=None).fields["content-encoding"] == "gzip"

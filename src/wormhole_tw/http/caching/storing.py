@@ -14,6 +14,8 @@ request: where freshness was said; it is never guessed.
 **Which fields** (§3.1): all but those of one connection, ``Age`` (it is worked out), ``Warning`` (§5.5, obsolete) and
 what is named or stripped.  ``Date`` is added where there is none (RFC 9110 §6.6.1).
 
+**In a coding**: for those alone who ask for codings in the same way, also where ``Vary`` forgets to say so.
+
 **Parts** (§3.3, §3.4): the body of a 206 is kept as a span of its 200, where there is a strong entity tag and the
 complete length.
 """
@@ -183,6 +185,8 @@ def _record(
     names = selecting_fields(lines.get(b"vary", ()))
     if names is None:
         return Refusal("vary")
+    if b"content-encoding" in lines and b"accept-encoding" not in names:
+        names = (*names, b"accept-encoding")
     tags = _tags(lines.get(policy.tag_header, ()))
     if tags is None:
         return Refusal("tags")
