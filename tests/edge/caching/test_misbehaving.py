@@ -236,8 +236,27 @@ def test_a_part_that_nobody_asked_for_and_that_is_less_than_was_wanted(cached: C
 
 
 @pytest.mark.parametrize("other", ["Accept-Encoding: br", "Accept-Encoding: identity", "X-Nothing: 1"])
-def test_a_coding_that_vary_does_not_name_is_not_given_to_who_does_not_take_it(cached: CachingHouse, other: str) -> None:
+def test_a_coding_that_vary_does_not_name_is_not_given_to_who_does_not_take_it(
+    cached: CachingHouse, other: str
+) -> None:
     coded = (FRESH, "Content-Encoding: gzip")
     cached.get("/", "Accept-Encoding: gzip", reply=coded, body=b"in a coding")
     assert cached.get("/", other, reply=(FRESH,), body=b"as it is").body == b"as it is"
     assert cached.get("/", "Accept-Encoding: gzip;q=0.5", reply=None).fields["content-encoding"] == "gzip"
+
+
+def test_trailers_are_the_first_ones_and_are_not_announced_to_others(cached: CachingHouse) -> None:
+    visitor = cached.ask()
+    cached.stream.read()
+    lines = (
+        "HTTP/1.1 200 OK",
+        "Transfer-Encoding: chunked",
+        "Trailer: X-Sum",
+        FRESH,
+        "",
+        "2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n",
+    )
+    cached.stream.deliver("\r\n".join(lines).encode())
+    assert b"X-Sum: 7" in visitor.hears()
+    got = cached.get()
+    assert (got.body, got.fields.get("trailer")) == (b"ok", None)

@@ -51,8 +51,8 @@ MAX_TAG = 256
 
 _Line = tuple[bytes, bytes]
 
-_OF_CONNECTION = frozenset({b"age", b"warning", b"proxy-authentication-info"})
-"""Dropped beside those that every proxy drops."""
+_OF_CONNECTION = frozenset({b"age", b"warning", b"proxy-authentication-info", b"trailer"})
+"""Dropped beside those that every proxy drops; trailers are not kept, and not announced then."""
 
 _OF_BODY = frozenset(
     {
