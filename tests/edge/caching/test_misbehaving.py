@@ -260,3 +260,12 @@ def test_trailers_are_the_first_ones_and_are_not_announced_to_others(cached: Cac
     assert b"X-Sum: 7" in visitor.hears()
     got = cached.get()
     assert (got.body, got.fields.get("trailer")) == (b"ok", None)
+
+
+@pytest.mark.parametrize("status", ["428", "429", "431", "511"])
+def test_what_is_wrong_with_one_request_is_told_to_nobody_else(cached: CachingHouse, status: str) -> None:
+    """RFC 6585: a cache stores none of these, whatever they say."""
+    cached.get(reply=("Cache-Control: public, max-age=60",), status=f"{status} No")
+    cached.clock.advance(11)
+    assert cached.get(reply=("Cache-Control: max-age=60",)).status == 200
+    assert cached.get().status == 200

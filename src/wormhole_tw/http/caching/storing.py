@@ -68,8 +68,9 @@ _OF_BODY = frozenset(
 )
 """What says how the stored body is, and is not replaced by a 304's (RFC 9111 §3.2)."""
 
-_NEVER_STORED = frozenset({304, 412, 416})
-"""Answers to a condition or a range, not to the target."""
+_NEVER_STORED = frozenset({304, 412, 416, 428, 429, 431, 511})
+"""Answers to a condition or a range, not to the target; and those that RFC 6585 forbids to store, for they are about
+one visitor's request."""
 
 _UNDERSTOOD = frozenset(
     {200, 203, 204, 206, 300, 301, 302, 303, 307, 308}
