@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -647,6 +648,107 @@ class TestTrouble:
         asked.addErrback(lambda failure: None)
         asked.cancel()
         assert await bodies(store) == [b"hello"]
+
+    async def test_who_goes_away_is_no_trouble_of_the_disk(self, house: House, log_lines: Any) -> None:
+        store = house.store()
+        keep(store, KEY, LARGE)
+        (kept,) = await find(store)
+        left = [kept.read(0, 1000), store.find(KEY)]
+        for waiting in left:
+            assert isinstance(waiting, Deferred)
+            waiting.addErrback(lambda failure: None)
+            waiting.cancel()
+        assert await bodies(store) == [LARGE]
+        assert log_lines.matching("answers cannot be kept in") == []
+
+    async def test_what_the_disk_takes_back_leaves_no_file(self, house: House) -> None:
+        """Its row is gone with the transaction: nobody would find the file before the process ends."""
+        store = house.store(quiet=0.0)
+        keep(store, KEY, LARGE)
+        store.write(lambda: 1 // 0, 0)  # in the same transaction
+        for _ in range(2):
+            await settled(store)
+        assert await find(store) == ()
+        assert house.files() == set()
+
+    async def test_what_grew_and_has_no_room_leaves_no_file(self, house: House) -> None:
+        """The part has made room for it already."""
+        store = house.store()
+        keeping = store.begin(KEY, span(0, len(LARGE)), None)
+        assert keeping is not None
+        keeping.write(LARGE[:300_000])
+        keeping.commit_part()
+        (part,) = await find(store)
+        rest = store.begin(KEY, span(300_000, len(LARGE)), None, part)
+        assert rest is not None
+        rest.write(LARGE[300_000:])
+        await rest.caught_up()
+
+        def no_room(octets: int) -> None:
+            raise CacheFault("there is no room")
+
+        store.work._make_room = no_room  # type: ignore[method-assign]
+        rest.commit()
+        for _ in range(2):
+            await settled(store)
+        assert await find(store) == ()
+        assert house.files() == set()
+
+    async def test_a_folder_that_somebody_empties_is_begun_anew(self, house: House) -> None:
+        store = house.store(quiet=0.0)
+        keep(store, KEY, LARGE)
+        await settled(store)
+        for path in house.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        keep(store, b"first", LARGE)  # which finds that out
+        await settled(store)
+        keep(store, b"second", LARGE)
+        assert await bodies(store, b"second") == [LARGE]
+
+    async def test_a_folder_of_files_that_could_not_be_made_is_made_by_the_next(self, house: House) -> None:
+        store = house.store(quiet=0.0)
+        await settled(store)
+        (writer,) = (house.folder / "bodies").iterdir()
+        (writer / "0").write_text("in the way")
+        keep(store, b"first", LARGE)
+        await settled(store)
+        (writer / "0").unlink()
+        keep(store, b"second", LARGE)
+        assert await bodies(store, b"second") == [LARGE]
+
+    async def test_after_its_end_nobody_waits(self, house: House) -> None:
+        clock = house.stop_the_clock()
+        store = house.store()
+        keep(store, KEY, b"hello")
+        await store.close()
+        assert await find(store) == ()
+        with pytest.raises(CacheFault, match="closed"):
+            await store.sweep(lambda key, stored: True)
+        clock.advance(PATIENCE)
+        assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "made by somebody"])
+async def test_nobody_else_reads_what_is_kept(house: House, there: bool) -> None:
+    old = os.umask(0o022)
+    try:
+        if there:
+            (house.folder / "bodies").mkdir(parents=True)
+            for path in (house.folder, house.folder / "bodies"):
+                path.chmod(0o755)
+            sqlite3.connect(house.folder / "index.db").close()
+            (house.folder / "index.db").touch()
+            (house.folder / "index.db").chmod(0o644)
+        store = house.store()
+        keep(store, KEY, b"hello")
+        keep(store, b"large", LARGE)
+        await settled(store)
+        found = {path: path.stat().st_mode & 0o777 for path in house.folder.rglob("*")}
+        assert len(found) > 6
+        assert {mode for path, mode in found.items() if path.is_file()} == {0o600}
+        assert {mode for path, mode in found.items() if path.is_dir()} == {0o700}
+    finally:
+        os.umask(old)
 
 
 @pytest.mark.deadline(sized(30, 300))

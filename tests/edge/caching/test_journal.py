@@ -62,6 +62,16 @@ async def test_a_purge_holds_at_once_and_in_the_next_process(house: House) -> No
     assert not covers(second.purges, b"/x", clock)
 
 
+async def test_nobody_else_reads_it(house: House) -> None:
+    old = os.umask(0o022)
+    try:
+        house.path.parent.mkdir(mode=0o755)
+        await house.process().purge("url", "app", b"/secret")
+    finally:
+        os.umask(old)
+    assert {path.stat().st_mode & 0o777 for path in house.path.parent.iterdir()} == {0o600}
+
+
 async def test_what_was_kept_where_there_was_no_journal_is_void(house: House, log_lines: Any) -> None:
     assert covers(house.process().purges, b"/x", int(NOW * 1_000_000))
     before = house.process().purges.clock

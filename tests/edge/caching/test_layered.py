@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.edge.caching.answers import HTML, KEY, PATIENCE, bodies, body_of, find, keep, settled, span, stored
@@ -114,6 +114,29 @@ class TestRising:
             (found,) = await find(store)
             assert await body_of(found) == LARGE
         assert [usage.entries for usage in store.usage()] == [0, 1]
+
+    async def test_files_on_their_way_into_memory_count_there(self, house: House) -> None:
+        """Many that are asked for at once would take any amount of it."""
+        store = house.store(memory=MIB)
+        for number in range(12):
+            keep(store._back, b"%d" % number, LARGE[:120_000])
+        await settled(store)
+        seen = []
+        room_for = store._front.room_for
+
+        def noted(octets: int) -> None:
+            room_for(octets)
+            seen.append(store.usage()[0].octets)
+
+        store._front.room_for = noted  # type: ignore[method-assign]
+        asking = [find(store, b"%d" % number) for number in range(12)]
+        await gatherResults([Deferred.fromCoroutine(each) for each in asking])
+        await house.until_in_memory(store, b"0")
+        assert 400_000 < max(seen) <= MIB // 2
+        while store._loading:
+            await deferLater(house.reactor, 0.01)
+        assert store._front._coming == 0
+        assert [kept.body for kept in await house.until_in_memory(store, b"11")] == [LARGE[:120_000]]
 
     async def test_what_had_to_leave_memory_is_found_on_disk(self, house: House) -> None:
         store = house.store(memory=MIB)

@@ -15,10 +15,23 @@ from zlib import crc32
 
 from wormhole_tw.errors import CacheFault
 
-__all__ = ["PIECE", "BodyFile", "Descriptors"]
+__all__ = ["PIECE", "BodyFile", "Descriptors", "new_file"]
 
 PIECE = 64 * 1024
 """Octets that one checksum is of: what has to be read, at least, to give out an octet."""
+
+
+def new_file(path: Path) -> int:
+    """A descriptor of a file that is not there yet.
+
+    :raises OSError: it cannot be made
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:  # the first one there, or the disk did not take its folder before
+        path.parent.mkdir(mode=0o700)
+        return os.open(path, flags, 0o600)
 
 
 class Descriptors:

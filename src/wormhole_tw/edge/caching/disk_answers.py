@@ -239,7 +239,7 @@ class DiskKeeping:
 
     def _forget(self) -> None:
         file, self._file = self._file, None
-        if self._number:
-            self._store.work.remove([self._number])
-        elif file is not None:
+        if self._number and self._store.work.remove([self._number]):
+            return
+        if file is not None:  # it has no row, or had one that was taken back
             self._store.work.abandon(file, self._base)

@@ -11,7 +11,9 @@ Who stays is decided as in memory (:mod:`~wormhole_tw.edge.caching.queues`), wit
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -116,6 +118,7 @@ class DiskIndex:
     :param path: the database, made where it is missing
     :param limit: octets of everything
     :raises Unusable: it cannot be used, and has to be put aside
+    :raises OSError: nor make the file
     :raises sqlite3.Error: the disk does not do it
     """
 
@@ -125,6 +128,7 @@ class DiskIndex:
         self._small = self._ghosts = 0
         self._turn = 0
         self._writing = False
+        _be_private(path)
         self._db = sqlite3.connect(path, timeout=LOCKED_FOR, isolation_level=None)
         try:
             self._prepare()
@@ -371,6 +375,20 @@ class DiskIndex:
         """A turn behind all others, also those of another process."""
         self._turn = max(self._turn + 1, time_ns())
         return self._turn
+
+
+def _be_private(path: Path) -> None:
+    """Nobody else reads what visitors were answered, whatever the folder lets them: SQLite would go by the umask, and
+    gives the log the database's permissions.
+
+    A database that is there is not opened here: to close it would give up the locks that this process has on it.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        for end in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.chmod(f"{path}{end}", 0o600)
 
 
 def _check(key: bytes, stored: bytes, size: int, file: str, checks: bytes, body: int) -> int:

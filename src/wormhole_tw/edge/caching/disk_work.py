@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 
 from twisted.logger import Logger
 
-from wormhole_tw.edge.caching.body_file import BodyFile, Descriptors
+from wormhole_tw.edge.caching.body_file import BodyFile, Descriptors, new_file
 from wormhole_tw.edge.caching.disk_index import DiskIndex, Removed, Row, Unusable, is_corrupt, octets_of
 from wormhole_tw.edge.caching.weight import MOST_VARIANTS, superseded
 from wormhole_tw.errors import CacheFault
@@ -148,10 +148,7 @@ class DiskWork:
         number = self._next_file
         self._next_file += 1
         name = f"{self._writer}/{number // FILES:x}/{number:x}"
-        path = self._bodies / name
-        if not number % FILES:
-            path.parent.mkdir(exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = new_file(self._bodies / name)
         self._growing.add(name)
         return BodyFile(fd, self._bodies, name, 0, b"", self._closing)
 
@@ -190,7 +187,9 @@ class DiskWork:
         """Nothing comes of what came in."""
         self._done(file)
         if not base:
-            self._remove_file(file.name)  # no row ever had it
+            self._remove_file(file.name)  # no row has it
+        elif not self.index().names(file.name):
+            self._unlink.append(file.name)  # the part that it goes on from had to go
 
     def insert(
         self, key: bytes, stored: Stored, size: int, body: bytes | None, file: BodyFile | None, base: int
@@ -291,6 +290,8 @@ class DiskWork:
                 self._put_aside(str(error))
             except OSError:
                 pass  # the next call tries again, and whoever makes it is told
+        elif isinstance(error, FileNotFoundError) and not (self._bodies / self._writer).is_dir():
+            self._let_go()  # somebody emptied the folder: the next call begins anew
 
     def close(self) -> None:
         """See Work."""
@@ -314,6 +315,7 @@ class DiskWork:
         if self._index is None:
             for folder in (self._folder, self._bodies):  # nobody else reads what visitors were answered
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._bodies.chmod(0o700)
             try:
                 index = DiskIndex(self._folder / DATABASE, self._limit)
             except Unusable as error:
@@ -333,7 +335,7 @@ class DiskWork:
         self._writer = token_hex(6)
         self._next_file = 0
         draft = self._bodies / f"{DRAFT}{self._writer}"
-        draft.mkdir()
+        draft.mkdir(mode=0o700)
         lock = os.open(draft / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -219,7 +219,7 @@ def _append(path: Path, purge: Purge, settled: int | None, now: float) -> None:
     """
     with _locked(path):
         if settled is None and _ends_well(path):
-            with open(path, "ab") as file:
+            with open(path, "ab", opener=_private) as file:
                 file.write(encode_purge(purge))
                 file.flush()
                 os.fsync(file.fileno())
@@ -254,7 +254,7 @@ def _ends_well(path: Path) -> bool:
 def _replace(path: Path, data: bytes) -> None:
     """A new file in its place: the old one or the new one is there at any moment, and whole."""
     draft = path.with_name(f".{path.name}.new")
-    with open(draft, "wb") as file:
+    with open(draft, "wb", opener=_private) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -266,10 +266,15 @@ def _replace(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def _private(path: str, flags: int) -> int:
+    """Open for nobody else: URLs may be secrets."""
+    return os.open(path, flags, 0o600)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Nobody else appends or replaces it meanwhile; the lock is the kernel's, and ends with a process."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "ab") as lock:
+    with open(path.with_name(f".{path.name}.lock"), "ab", opener=_private) as lock:
         flock(lock, LOCK_EX)
         yield

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from wormhole_tw.errors import CacheFault
@@ -75,22 +75,28 @@ class Worker:
         self._spoilt: Exception | None = None
         self._ended: Deferred[None] | None = None
         self._started = False
+        self._over = False
 
     def ask(self, call: Callable[[], T], *, urgent: bool = False) -> Deferred[T]:
-        """Make a call in the thread, which the first one starts; its Deferred fires in the reactor's."""
+        """Make a call in the thread, which the first one starts; its Deferred fires in the reactor's.
+
+        It fails with :class:`~wormhole_tw.errors.CacheFault` where the thread has ended.
+        """
         done: Deferred[T] = Deferred(_ignore)
         if not self._started:
             self._started = True
             # a disk that never answers must not keep the process from ending: what is half done is so after a kill, too
             Thread(target=self._run, name="wormhole-tw cache", daemon=True).start()
         with self._condition:
+            if self._over:
+                return fail(CacheFault("the store is closed"))
             (self._urgent if urgent else self._ordered).append(_Call(call, done))
             self._condition.notify()
         return done
 
     def close(self) -> Deferred[None]:
         """End, when all that was asked is done."""
-        if not self._started:
+        if not self._started or self._over:
             return succeed(None)
         ended: Deferred[None] = Deferred(_ignore)
         with self._condition:
@@ -112,8 +118,14 @@ class Worker:
                 self._in_order()
                 wait = IDLE
             elif self._ended is not None:
-                self._work.close()
-                self._deliver_later(self._ended, None)
+                with self._condition:
+                    if self._urgent or self._ordered:
+                        continue
+                    self._over = True
+                try:
+                    self._work.close()
+                finally:
+                    self._deliver_later(self._ended, None)
                 return
             else:
                 wait = 0.0 if self._tidy() else None

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -260,12 +260,12 @@ class DiskStore:
         return self._work.read(kept.file, kept.id, start, size)
 
     def _nothing(self, failure: Any) -> tuple[IKept, ...]:
-        if not failure.check(CacheFault):
+        if not failure.check(CacheFault, CancelledError):
             self._trouble(failure.value)
         return ()
 
     def _fault(self, failure: Any) -> bytes:
-        if not failure.check(CacheFault):
+        if not failure.check(CacheFault, CancelledError):
             self._trouble(failure.value)
             raise CacheFault(str(failure.value))
         raise failure.value
@@ -353,7 +353,7 @@ class DiskStore:
         closed = self._closed
         if closed is not None and not closed.called and now >= self._close_by:
             closed.callback(None)  # it never answers: its thread ends with the process
-        elif self._asked or closed is not None:
+        elif self._asked or (closed is not None and not closed.called):
             self._arm()
 
     def _end(self, result: Any) -> None:

@@ -226,6 +226,8 @@ class LayeredStore:
             if len(self._wanted) > REMEMBERED:
                 self._wanted.popitem(last=False)
             return
+        if not self._front.reserve(kept.size):
+            return  # others are on their way: it is there another time
         self._wanted.pop(kept.key, None)
         look = self._loading[kept.key] = _Look()
 
@@ -236,6 +238,8 @@ class LayeredStore:
                     pieces.append(await kept.read(start, PIECE))
             except CacheFault:
                 pieces.clear()
+            finally:
+                self._front.room_for(-kept.size)
             self._loading.pop(kept.key, None)
             if pieces and look.unchanged and self._above(kept) is None:
                 self._front.put(kept.key, kept.stored, b"".join(pieces), kept)

@@ -219,6 +219,14 @@ class MemoryStore:
         """See ICacheStore."""
         return succeed(None)
 
+    def reserve(self, octets: int) -> bool:
+        """Set room aside for one that is read from somewhere else; False where too much comes in already.  It is given
+        back with :meth:`room_for`."""
+        if self._coming + octets > self._limit // 2:
+            return False
+        self.room_for(octets)
+        return True
+
     def room_for(self, octets: int) -> None:
         """Something that comes in takes so much more, or less."""
         self._coming += octets
