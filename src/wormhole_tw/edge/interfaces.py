@@ -384,6 +384,7 @@ class IKeeping(Interface):
 
     size: int = Attribute("octets of body so far")
     behind: int = Attribute("octets of it that wait for the disk: past 1 MiB stop reading the answer (``caught_up``)")
+    crowded: bool = Attribute("what comes in has taken all room: write no more; what was written can be read")
     lost: bool = Attribute("it is given up: it grew too large, there was no room, or the disk is too slow or broken")
 
     def write(data: bytes) -> None:

@@ -509,6 +509,8 @@ def test_who_keeps_others_waiting_where_nothing_is_stored_is_cut(keep: Callable[
 class Tardy:
     """What comes in, on a disk that is behind, and may give it up."""
 
+    crowded = False
+
     def __init__(self, within: Any) -> None:
         self.within = within
         self.behind = 0

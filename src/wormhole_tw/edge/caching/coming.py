@@ -52,7 +52,7 @@ class Coming:
         keeping = self.keeping
         if not self.stores or keeping is None:
             return True
-        if keeping.size + len(data) > self._largest:
+        if keeping.size + len(data) > self._largest or keeping.crowded:
             # those who are behind still read from there what came before
             self.stores = False
             return False

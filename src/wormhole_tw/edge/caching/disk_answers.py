@@ -63,6 +63,8 @@ class DiskKept:
 class DiskKeeping:
     """See IKeeping.  Up to :data:`INLINE` octets it is in memory alone."""
 
+    crowded = False
+
     def __init__(self, store: DiskStore, key: bytes, stored: Stored, after: DiskKept | None = None) -> None:
         self.size = 0
         self.behind = 0

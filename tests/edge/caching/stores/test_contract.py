@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 
 from tests.edge.caching.answers import HTML, KEY, PATIENCE, bodies, body_of, find, keep, settled, span, stored
+from wormhole_tw.edge.caching.coming import Coming
 from wormhole_tw.edge.caching.stores import StoreSettings, make_store, names
 from wormhole_tw.edge.interfaces import ICacheStore, IKeeping, IKept
 from wormhole_tw.errors import CacheFault, MisuseError
@@ -338,6 +339,26 @@ class TestBounds:
         for usage in store.usage():
             assert usage.evicted > 10
             assert most[usage.place] * 0.5 < usage.octets <= most[usage.place]
+
+    async def test_hold_for_what_comes_at_the_same_time(self, store: ICacheStore) -> None:
+        """None of it has begun to count when the last of it is begun."""
+        most = {usage.place: usage.limit for usage in store.usage()}
+        arriving = []
+        for number in range(400):
+            keeping = store.begin(b"%d" % number, stored(), None)
+            assert keeping is not None
+            arriving.append((keeping, Coming(keeping, store.largest)))
+        for start in range(0, 360_000, 60_000):
+            for keeping, coming in arriving:
+                coming.add(LARGE[start : start + 60_000])
+                await keeping.caught_up()
+                assert all(usage.octets <= most[usage.place] + 70_000 for usage in store.usage())
+        for keeping, _ in arriving:
+            if keeping.size and not keeping.lost:
+                assert await keeping.read(0, 60_000) == LARGE[:60_000]
+            keeping.abandon()
+        await settled(store)
+        assert all(usage.octets < 100_000 for usage in store.usage())
 
     async def test_what_is_asked_for_again_stays(self, store: ICacheStore) -> None:
         body = LARGE[:60_000]

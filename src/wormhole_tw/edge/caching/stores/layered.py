@@ -302,16 +302,25 @@ class LayeredKeeping:
         return 0 if self._back is None or self._back.lost else self._back.behind
 
     @property
+    def crowded(self) -> bool:
+        """See IKeeping."""
+        return (self._back is None or self._back.lost) and self._front is not None and self._front.crowded
+
+    @property
     def lost(self) -> bool:
         """See IKeeping."""
         return (self._front is None or self._front.lost) and (self._back is None or self._back.lost)
 
     def write(self, data: bytes) -> None:
         """See IKeeping."""
-        if self._front is not None:
-            self._front.write(data)
         if self._back is not None:
             self._back.write(data)
+        if self._front is None:
+            return
+        if self._front.crowded and self._back is not None and not self._back.lost:
+            self._front.abandon()  # the disk has all of it
+        else:
+            self._front.write(data)
 
     def caught_up(self) -> Deferred[None]:
         """See IKeeping."""

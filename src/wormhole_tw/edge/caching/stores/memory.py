@@ -2,7 +2,7 @@
 
 Who stays is :mod:`~wormhole_tw.edge.caching.queues`' to say.  What comes in counts from its first octet on, so that the
 bound holds for a thousand answers that arrive at once; where they alone would take more than half of it, no more are
-begun.
+begun, and where they take all of it, none of them grows.
 """
 
 from __future__ import annotations
@@ -227,6 +227,11 @@ class MemoryStore:
         self.room_for(octets)
         return True
 
+    @property
+    def crowded(self) -> bool:
+        """What comes in has taken all room."""
+        return self._coming >= self._limit
+
     def room_for(self, octets: int) -> None:
         """Something that comes in takes so much more, or less."""
         self._coming += octets
@@ -273,6 +278,11 @@ class MemoryKeeping:
         self._ended = False
         self.size = 0
         self.lost = False
+
+    @property
+    def crowded(self) -> bool:
+        """See IKeeping."""
+        return self._store.crowded
 
     def write(self, data: bytes) -> None:
         """See IKeeping."""
