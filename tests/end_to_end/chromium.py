@@ -11,7 +11,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ class Chromium:
         self._events: list[dict[str, Any]] = []
         self._number = 0
         self._session = ""
+        self._loader = ""
 
     def open(self, url: str) -> None:
         """Load a page, and wait until it has with all that it names; its scripts may go on."""
@@ -91,9 +92,19 @@ class Chromium:
         self._events.clear()
         gone = self._ask("Page.navigate", {"url": url})
         assert "errorText" not in gone, gone
-        until = time.monotonic() + ANSWERED_SOON
+        self._loader = gone["loaderId"]
         # this page's event: that of an error's page may still be on its way
-        while not any(_is_loaded(event, gone["loaderId"]) for event in self._events):
+        self._wait_for(lambda event: _is_loaded(event) and event["params"]["loaderId"] == self._loader)
+
+    def reload(self) -> None:
+        """Press the button, and wait as :meth:`open` does."""
+        self._events.clear()
+        self._ask("Page.reload", {})
+        self._wait_for(lambda event: _is_loaded(event) and event["params"]["loaderId"] != self._loader)
+
+    def _wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        until = time.monotonic() + ANSWERED_SOON
+        while not any(wanted(event) for event in self._events):
             self._events.append(self._message(until))
 
     def evaluate(self, expression: str) -> Any:
@@ -159,6 +170,5 @@ def chromium(folder: Path, certificate: bytes, hosts: tuple[str, ...], *options:
         browser.end()
 
 
-def _is_loaded(event: dict[str, Any], loader: str) -> bool:
-    told = event.get("params", {})
-    return event.get("method") == "Page.lifecycleEvent" and (told["loaderId"], told["name"]) == (loader, "load")
+def _is_loaded(event: dict[str, Any]) -> bool:
+    return event.get("method") == "Page.lifecycleEvent" and event["params"]["name"] == "load"

@@ -80,6 +80,25 @@ def at_once(store: ICacheStore, key: bytes = KEY) -> tuple[Any, ...]:
     return found
 
 
+class TestFaults:
+    async def test_who_waits_for_the_disk_is_answered_also_where_we_have_a_bug(
+        self, house: House, logged_failures: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keep(house.store(), KEY, b"hello")
+        store = await house.restart()
+
+        def broken(*arguments: object) -> MemoryKept | None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(store._front, "put", broken)
+        waiting = [store.find(KEY), store.find(KEY)]
+        assert [await found for found in waiting if isinstance(found, Deferred)] == [(), ()]
+        assert len(logged_failures.flush(ZeroDivisionError)) == 1
+        monkeypatch.undo()
+        (found,) = await find(store)
+        assert found.body == b"hello"
+
+
 class TestRising:
     async def test_what_is_found_on_disk_is_in_memory_then(self, house: House) -> None:
         keep(house.store(), KEY, b"hello")

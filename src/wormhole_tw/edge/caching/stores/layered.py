@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from wormhole_tw.edge.caching.disk_answers import DiskKeeping, DiskKept
@@ -25,6 +26,8 @@ from wormhole_tw.edge.interfaces import ICacheStore, IKeeping, IKept
 from wormhole_tw.errors import CacheFault
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from wormhole_tw.edge.caching.stores import StoreSettings
     from wormhole_tw.edge.caching.usage import Usage
     from wormhole_tw.http.caching.records import Stored
@@ -71,6 +74,7 @@ class LayeredStore:
     """
 
     name = "layered"
+    log = Logger()
 
     def __init__(self, front: MemoryStore, back: DiskStore) -> None:
         self.largest = max(front.largest, back.largest)
@@ -94,7 +98,7 @@ class LayeredStore:
             if isinstance(answer, tuple):
                 return answer or found
             look = self._looks[key] = _Look()
-            answer.addCallback(self._found, key, look)
+            answer.addCallback(self._found, key, look).addErrback(self._lost, look)
         waiting: Deferred[tuple[IKept, ...]] = Deferred(look.waiting.remove)
         look.waiting.append(waiting)
         return waiting
@@ -187,6 +191,12 @@ class LayeredStore:
                 result.addCallback(self._pass_on, waiting)
             else:
                 self._pass_on(result, waiting)
+
+    def _lost(self, failure: Failure, look: _Look) -> None:
+        """A fault of ours on the way: it is a miss for those who wait, and no more than that."""
+        self.log.failure("what the disk has of an answer could not be given", failure)
+        for waiting in list(look.waiting):
+            self._pass_on((), waiting)
 
     def _pass_on(self, found: tuple[IKept, ...], waiting: Deferred[tuple[IKept, ...]]) -> tuple[IKept, ...]:
         if not waiting.called:  # else it was cancelled
