@@ -11,8 +11,8 @@ from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.interfaces import IAnswerHandler, IVisitor
 from wormhole_tw.edge.states import BEFORE_ANSWER, State
 from wormhole_tw.errors import NextFailed
-from wormhole_tw.http.events import End, Framing, InformationalHead, RequestHead, ResponseHead
-from wormhole_tw.http.forwarding import fields_of_answer, interim_towards_visitor, trailers_onwards
+from wormhole_tw.http.events import End, Framing, RequestHead, ResponseHead
+from wormhole_tw.http.forwarding import fields_of_answer, trailers_onwards
 
 if TYPE_CHECKING:
     from wormhole_tw.edge.context import EdgeContext
@@ -103,16 +103,8 @@ class InnerExchange(Exchange):
         """See Seeker."""
         self._asker.outer.stick(cookie)
 
-    def on_informational(self, head: InformationalHead) -> None:
-        """See IAnswerHandler."""
-        if self.state is State.SENDING:
-            interim = interim_towards_visitor(head)
-            if self._translation is not None:
-                self._translate(self._translation, interim)
-            self._visitor.send(interim)
-
     def _told(self, head: ResponseHead) -> ResponseHead:
-        """As a middleware reads it: an origin's own names are the visitor's already."""
+        """As whoever asked reads it: an origin's own names are the visitor's already."""
         answer = fields_of_answer(head)
         if self._translation is not None:
             self._translate(self._translation, answer)
@@ -128,7 +120,7 @@ class InnerExchange(Exchange):
         code: int | None = None,
         fields: Lines = (),
     ) -> None:
-        """Tell the middleware, in the place of a visitor."""
+        """Tell whoever asked (a middleware, the cache), in the place of a visitor."""
         if self.state is State.DONE:
             return
         self.reason = reason
