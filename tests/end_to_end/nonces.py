@@ -31,6 +31,9 @@ LEAVING = 0.02
 REASONS = frozenset({"agent-lost", "no-agent", "service-failed"})
 """What the edge may say of a tenant whose agent was just killed (``X-Wormhole-Error``)."""
 
+PATIENCE = 60
+"""Seconds that a visitor waits for one answer, or for anything on a connection with many, until it is a hang."""
+
 _QUICK = H2Configuration(
     client_side=True, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
 )
@@ -142,8 +145,7 @@ class Visitors:
                 "127.0.0.1", self._port, ssl=self._contexts[protocol], server_hostname=name
             )
             try:
-                async with asyncio.timeout(60):
-                    await visit(reader, writer, tenant, dice)
+                await visit(reader, writer, tenant, dice)
             finally:
                 writer.transport.abort()
 
@@ -168,7 +170,8 @@ class Visitors:
                 return
             writer.write(octets)
             try:
-                await self._read_http1(reader, ask)
+                async with asyncio.timeout(PATIENCE):
+                    await self._read_http1(reader, ask)
             except (asyncio.IncompleteReadError, ConnectionError):
                 self.tally.cut_off("HTTP/1.1", ask)
                 return
@@ -225,7 +228,8 @@ class Visitors:
             writer.write(talk.data_to_send())
             if not open_asks:
                 return
-            data = await reader.read(1 << 16)
+            async with asyncio.timeout(PATIENCE):
+                data = await reader.read(1 << 16)
             if not data:
                 break
             for event in talk.receive_data(data):
