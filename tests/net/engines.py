@@ -25,7 +25,7 @@ from zope.interface import implementer
 from tests.net.peers import SslPeer, chain_pem, client_context, self_signed, server_context
 from tests.net.wires import End, Wire
 from wormhole_tw.net.tls import CertificateMap, ServerTls, client_creator
-from wormhole_tw.net.tls_transport import _TlsFactory
+from wormhole_tw.net.tls_transport import TlsFactory
 
 HOST = "localhost"
 
@@ -139,7 +139,7 @@ def server_of(version: str, *, alpn: tuple[bytes, ...] = ()) -> LimitedServer:
 
 def engine(wire: Wire, creator: Any, is_client: bool, app: Any) -> Any:
     """The engine under test, not connected yet."""
-    factory = _TlsFactory(creator, is_client, Factory(), wire.clock)
+    factory = TlsFactory(creator, is_client, Factory(), wire.clock)
     return factory.kind(factory, app)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.net.engines import App, Conversation, Matrix
 from tests.net.pairs import Pair, buffered
 from wormhole_tw.net.records import RECORD_SIZE
-from wormhole_tw.net.tls_transport import TlsTransport, exchange_views, write_at_once
+from wormhole_tw.net.tls_transport import TlsTransport, exchange_views, rest, write_at_once
 
 pytestmark = pytest.mark.usefixtures("way_through_openssl")
 
@@ -105,6 +105,28 @@ def test_at_once_is_before_the_turn_ends(role: str) -> None:
     assert len(talk.near_end.queue) > sent  # Twisted's always writes at once
     talk.run()
     assert talk.far.received == b"now"
+
+
+def test_a_rest_at_any_time_changes_nothing(matrix: Matrix) -> None:
+    talk = Conversation(*matrix)
+    rest(talk.tls)  # the handshake has not begun
+    talk.shake()
+    for _ in range(3):
+        rest(talk.tls)
+        talk.tls.write(b"here ")
+        rest(talk.tls)  # it waits for the end of the turn
+        talk.run()
+        talk.far.send(b"there ")
+        talk.run()
+    rest(talk.tls)
+    talk.far.finish()
+    rest(talk.tls)
+    talk.run()
+    rest(talk.tls)
+    assert talk.far.received == b"here " * 3
+    assert talk.app.received == b"there " * 3
+    assert talk.app.events[-1] == "lost"
+    rest(talk.tls.transport)  # no TLS, nothing to do
 
 
 async def test_what_a_socket_refuses_of_a_view_is_copied(pair: Pair) -> None:

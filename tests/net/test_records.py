@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import ssl
 from collections.abc import Callable
@@ -131,6 +132,63 @@ def test_views_are_the_same_octets(make: Callable[[SSL.Connection], Records]) ->
     assert pair.heard() == b"an answer"
     pair.incoming.write(pair.records.seal(b"and more"))
     assert pair.heard() == b"and more"
+
+
+def test_what_waits_is_there_after_a_rest(make: Callable[[SSL.Connection], Records]) -> None:
+    pair = Pair(make)
+    pair.records.rest()
+    pair.client.write(b"a question")
+    said = pair.outgoing.read()
+    pair.records.feed(said[:7])
+    pair.records.rest()
+    assert pair.records.read() == b"", "half a record"
+    pair.records.rest()
+    pair.records.feed(said[7:])
+    pair.records.rest()
+    assert pair.records.read() == b"a question"
+    assert pair.records.write(memoryview(b"an answer")) == 9
+    pair.records.rest()
+    pair.collect()
+    pair.records.rest()
+    assert pair.heard() == b"an answer"
+    pair.client.write(b"and more")
+    assert pair.records.open(pair.outgoing.read()) == b"and more"
+    pair.incoming.write(pair.records.seal(b"as well"))
+    assert pair.heard() == b"as well"
+    assert pair.connection.shutdown() is False
+    pair.collect()
+    with pytest.raises((ssl.SSLZeroReturnError, EOFError)):
+        raise EOFError if pair.client.read(1) == b"" else AssertionError
+
+
+def test_a_rest_gives_back_what_bulk_took() -> None:
+    taken = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if taken is None:
+        pytest.skip("this C library does not tell what is allocated (mallinfo2)")
+    taken.restype = _Mallinfo2
+
+    def held() -> int:
+        found = taken()
+        return int(found.uordblks + found.hblkhd)  # from the heap, and mapped
+
+    pair = Pair(MAKERS["direct"])
+    size = 8 << 20
+    assert pair.records.write(memoryview(bytes(size))) == size
+    pair.collect()
+    assert len(pair.heard()) == size
+    before = held()
+    pair.records.rest()
+    assert held() < before - size
+    assert pair.records.write(memoryview(b"on")) == 2
+    pair.collect()
+    assert pair.heard() == b"on"
+
+
+class _Mallinfo2(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
+        *((name, ctypes.c_size_t) for name in ("uordblks", "fordblks", "keepcost")),
+    )
 
 
 def test_where_views_cost_more_than_copies_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from tests.tunnel.links import HTTP, TCP, VISITED, Echo, HalfReader, Owner, Push
 from wormhole_tw.errors import LinkLost, LinkRefused, NotAnEdge
 from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.tls import client_creator
+from wormhole_tw.net.tls_transport import TlsTransport
 from wormhole_tw.net.turn import turn_end_of
 from wormhole_tw.tunnel.carriers.tls import ALPN, tls_link_endpoint
 from wormhole_tw.tunnel.endpoints import StreamEndpoint
@@ -281,3 +282,36 @@ async def test_tls_that_ends_at_something_else(reactor: Any, tmp_path: Path) -> 
     await port.stopListening()
     while not all(wrapper.lost for wrapper in connections):
         await later(reactor)
+
+
+class Resting:
+    """The records of a TLS connection; tells when it is said to rest."""
+
+    def __init__(self, records: Any) -> None:
+        self._records = records
+        self.rested: Deferred[None] = Deferred()
+
+    def rest(self) -> None:
+        self._records.rest()
+        if not self.rested.called:
+            self.rested.callback(None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+
+async def test_a_silent_link_keeps_no_buffers_and_goes_on(reactor: Any, tmp_path: Path) -> None:
+    sockets = Sockets(reactor, tmp_path / "dev", SessionConfig(ping_after=0.2, dead_after=60.0))
+    await sockets.connect()
+    transport = sockets.near.transport
+    if isinstance(transport, TlsTransport):
+        sockets.far_owner.on_stream = lambda stream: (stream.attach(Echo()), stream.accept())
+        for _ in range(2):
+            near: Any = await StreamEndpoint(sockets.near, TCP).connect(Readers())
+            near.transport.write(bytes(1_000_000))
+            near.transport.loseWriteConnection()
+            await near.gone
+            assert len(near.data) == 1_000_000
+            transport._records = resting = Resting(transport._records)
+            await resting.rested
+    await sockets.close()

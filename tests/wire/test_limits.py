@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.wire.links import HTTP, Link, frames, joined, of
+from tests.wire.links import HELLO, HTTP, Link, frames, joined, of
 from wormhole_tw.errors import MisuseError
 from wormhole_tw.wire.codes import GoawayCode, ResetCode
 from wormhole_tw.wire.events import (
@@ -241,7 +241,7 @@ def test_before_welcome_a_peer_holds_little() -> None:
     assert failure(session.receive_data(b"x", 0.0)) is GoawayCode.PROTOCOL_ERROR
     # even where frames would be legal: a dialler that is offered nothing but the start of a large frame
     session = Session(Side.DIALLER, config=SessionConfig(), now=0.0)
-    session.hello(Link().greet().dialler._hello, 0.0)  # type: ignore[arg-type]
+    session.hello(HELLO, 0.0)
     events = session.receive_data(pack_header(F.DATA, 0, 65536) + bytes(MAX_BEFORE_WELCOME - 8), 0.0)
     assert events == []
     assert failure(session.receive_data(b"x", 0.0)) is GoawayCode.OVER_LIMIT

@@ -315,3 +315,20 @@ def test_data_over_credit_behind_a_reset_that_waits() -> None:
     events = link.dialler.receive_data(encode_frame(F.DATA, stream_id, bytes(1025)), 0.0)
     assert events == [StreamClosed(stream_id)]
     assert kinds(joined(link.dialler.data_to_send(1 << 20))) == [(F.RESET, stream_id)]
+
+
+def test_what_stands_in_line_stays_there_through_silence() -> None:
+    link = Link(BIG, BIG).greet()
+    edge = link.acceptor
+    one, two = link.stream(), link.stream()
+    edge.send(one, bytes(40000))
+    edge.send(two, bytes(40000))
+    edge.handle_timer(5.0)  # nothing was heard, and nothing written, for so long
+    sent = frames(joined(edge.data_to_send(1 << 20)))
+    assert {stream: sum(len(data) for _, at, data in sent if at == stream) for stream in (one, two)} == {
+        one: 40000,
+        two: 40000,
+    }
+    edge.handle_timer(10.0)  # now the line is empty
+    edge.send(two, bytes(40000))
+    assert (F.DATA, two) in kinds(joined(edge.data_to_send(1 << 20)))

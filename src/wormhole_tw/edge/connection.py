@@ -13,7 +13,7 @@ from zope.interface import implementer
 from wormhole_tw.edge.interfaces import IDrainable
 from wormhole_tw.edge.pace import LOOKS, Pace, least_octets
 from wormhole_tw.net.handover import hand_over
-from wormhole_tw.net.tls_transport import write_at_once
+from wormhole_tw.net.tls_transport import rest, write_at_once
 from wormhole_tw.net.transport import unsent
 
 if TYPE_CHECKING:
@@ -315,6 +315,7 @@ class Connection:
                 return
             left = limits.keep_alive - context.idle_look
             if left > 0:
+                rest(self._transport)  # a long answer's buffers are not kept for as long as the connection may be
                 self._enter(Phase.KEPT, left)
                 return
         self._leave()

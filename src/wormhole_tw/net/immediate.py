@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
 from wormhole_tw.net import choice
+from wormhole_tw.net.attributes import know_attributes
 from wormhole_tw.net.transport import BULK_READ, NOTSENT_LOWAT, READ_SIZE, not_sent, tune
 from wormhole_tw.net.turn import turn_end_of
 
@@ -186,6 +187,14 @@ class ImmediateServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]  # the mi
 
     tuned = sys.platform == "linux"
     """Its port was tuned, and Linux hands that down to what it accepts."""
+
+
+know_attributes(
+    ImmediateServer,
+    *("reactor", "socket", "fileno", "protocol", "server", "client", "sessionno", "hostname", "logstr", "repstr"),
+    *("connected", "disconnecting", "disconnected", "bufferSize", "producer", "streamingProducer", "producerPaused"),
+    *("_tempDataBuffer", "_tempDataLen", "dataBuffer", "offset", "_read_size", "unsent_limit"),
+)
 
 
 class ImmediateClient(_SendsAtOnce, tcp.Client):  # type: ignore[misc]  # as above

@@ -32,8 +32,8 @@ from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.opening import Opening, Openings
 from wormhole_tw.net.proxy_dialogues import ConnectDialogue, Dialogue, Socks5Dialogue
 from wormhole_tw.net.proxy_settings import Proxy
+from wormhole_tw.net.tls_dialling import wrap_client_tls
 from wormhole_tw.net.tls_failure import explain_tls_failure, is_tls_failure
-from wormhole_tw.net.tls_transport import wrap_client_tls
 
 __all__ = ["ProxiedEndpoint"]
 

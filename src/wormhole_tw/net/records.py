@@ -71,6 +71,10 @@ class Records(Protocol):
         :raises SSL.Error: whatever OpenSSL found wrong
         """
 
+    def rest(self) -> None:
+        """Give back the memory that what passed took, where this is possible; does nothing while any of it waits. Not
+        after the connection was told that no more ciphertext comes."""
+
 
 class PublicRecords:
     """By pyOpenSSL's public methods."""
@@ -131,6 +135,9 @@ class PublicRecords:
         except WantReadError:
             return b""
         return self.take()
+
+    def rest(self) -> None:
+        """There is no public way."""
 
 
 _lib: Any = getattr(SSL, "_lib", None)
@@ -245,6 +252,19 @@ class DirectRecords:
         cipher = self._scratch.cipher
         return cast(bytes, _unpack(cipher, _lib.BIO_read(self._from_ssl, cipher, CIPHER_SIZE)))
 
+    def rest(self) -> None:
+        # A memory BIO keeps room for the most that it ever held: 2 KiB each after a handshake, hundreds after bulk.
+        into, out, place = self._into_ssl, self._from_ssl, self._scratch.place
+        if _lib.BIO_get_mem_data(into, place) or _lib.BIO_get_mem_data(out, place):
+            return
+        into, out = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        if into == _ffi.NULL or out == _ffi.NULL:
+            raise MemoryError("OpenSSL has no room for two empty buffers")
+        _lib.SSL_set_bio(self._ssl, into, out)  # which frees those before
+        inside = cast(Any, self._connection)
+        self._into_ssl = inside._into_ssl = into
+        self._from_ssl = inside._from_ssl = out
+
     def _raise(self, result: int) -> None:
         cast(Any, self._connection)._raise_ssl_error(self._ssl, result)
         raise SSL.Error([])  # OpenSSL said no without a reason
@@ -261,6 +281,7 @@ def direct_works() -> bool:
         except WantReadError:
             pass
         hello = records.take()
+        records.rest()
         _lib.ERR_clear_error()
         # A ClientHello came out, nothing more did, and there is nothing to read before the answer.
         return hello[:1] == b"\x16" and records.take() == b"" and records.read() == b""

@@ -39,9 +39,10 @@ from wormhole_tw.net.client_hello import read_client_hello
 from wormhole_tw.net.pem import KeyMaterial, load_ca_certificates, normal_name, parse_certificates
 from wormhole_tw.net.sni import choose_by_name
 from wormhole_tw.net.tickets import TICKET_LIFETIME, Front, OwnConnection
+from wormhole_tw.net.tls_dialling import wrap_client_tls
 from wormhole_tw.net.tls_failure import CertificateRejected, explain_tls_failure
 from wormhole_tw.net.tls_policy import INTERMEDIATE, TlsPolicy, refuse_renegotiation
-from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport, tls_connection_of, wrap_client_tls
+from wormhole_tw.net.tls_transport import TlsAcceptor, TlsTransport, tls_connection_of
 from wormhole_tw.net.visitor_certificates import NOBODY_ASKED, VisitorCertificate, VisitorPolicies, VisitorPolicy
 
 __all__ = [

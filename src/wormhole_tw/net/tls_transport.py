@@ -1,6 +1,7 @@
-"""The TLS engine behind a small seam: a Protocol wrapped round any transport, and an endpoint that dials through it.
+"""The TLS engine behind a small seam: a Protocol wrapped round any transport.
 
-Everything else gets TLS from `TlsAcceptor` and `wrap_client_tls`, so that another engine enters here and nowhere else.
+Everything else gets TLS from `TlsAcceptor` here and from `wormhole_tw.net.tls_dialling`, so that another engine enters
+here and nowhere else.
 This one is Twisted's, with what it lacks (`wormhole_tw.net.tls_halves`), with writes collected to the end of the
 reactor turn, and with fewer calls and copies for a record. `wormhole_tw.net.choice` says whether the last two are used.
 """
@@ -15,41 +16,31 @@ from typing import Any, cast
 
 from OpenSSL import SSL
 from OpenSSL.SSL import Error, ZeroReturnError
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, NoProtocol
 from twisted.internet.interfaces import (
-    IAddress,
-    IHandshakeListener,
-    IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
     IProtocol,
-    IProtocolFactory,
     IReactorTime,
-    IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementedBy, implementer, providedBy
+from zope.interface import directlyProvides, implementedBy, providedBy
 
-from wormhole_tw.errors import TimedOut
 from wormhole_tw.net import choice
+from wormhole_tw.net.attributes import know_attributes
 from wormhole_tw.net.records import CIPHER_SIZE, RECORD_SIZE, Records, records_for
 from wormhole_tw.net.tls_halves import HalfClosingTls
 from wormhole_tw.net.turn import turn_end_of
 
 __all__ = [
-    "HANDSHAKE_TIMEOUT",
     "TlsAcceptor",
+    "TlsFactory",
     "TlsTransport",
     "exchange_views",
+    "rest",
     "tls_connection_of",
-    "wrap_client_tls",
     "write_at_once",
 ]
-
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds that the other side has for its part of a handshake that we began."""
 
 WRITE_BUFFER = 256 * 1024
 """Bytes that may wait for the end of the turn; beyond, they are encrypted at once, so that the transport below sees
@@ -79,6 +70,13 @@ def write_at_once(transport: object) -> None:
         transport.collect_writes = False
 
 
+def rest(transport: object) -> None:
+    """Nothing passes on this connection, and perhaps nothing will for long: give back the memory that what passed took.
+    Does nothing to a transport without TLS, and to one that is busy."""
+    if isinstance(transport, TlsTransport):
+        transport.rest()
+
+
 class TlsTransport(HalfClosingTls):
     """The faster way: writes of one reactor turn become as few records as may be, and bytes move through buffers that
     stay. Everything else is `HalfClosingTls`'s."""
@@ -90,7 +88,7 @@ class TlsTransport(HalfClosingTls):
     anything that reads or writes; see :func:`exchange_views`."""
     _records: Records
 
-    def __init__(self, factory: _TlsFactory, wrappedProtocol: Any, _connectWrapped: bool = True) -> None:
+    def __init__(self, factory: TlsFactory, wrappedProtocol: Any, _connectWrapped: bool = True) -> None:
         super().__init__(factory, wrappedProtocol, _connectWrapped)
         self._turn = turn_end_of(factory._clock)
         self._unsent: list[bytes] = []
@@ -105,7 +103,7 @@ class TlsTransport(HalfClosingTls):
         Protocol.makeConnection(self, transport)
         if self._connectWrapped:
             self.wrappedProtocol.makeConnection(self)
-        if cast(_TlsFactory, self.factory).speaks_first:
+        if cast(TlsFactory, self.factory).speaks_first:
             self._checkHandshakeStatus()
 
     # Writing.
@@ -290,6 +288,11 @@ class TlsTransport(HalfClosingTls):
         if self._tlsConnection is not None:
             self._flushSendBIO()
 
+    def rest(self) -> None:
+        """See :func:`rest`."""
+        if self._handshakeDone and not (self._lostTLSConnection or self._aborted or self._read_closed):
+            self._records.rest()
+
     # Ending: what is collected goes out first, or nowhere.
 
     def abortConnection(self) -> None:
@@ -309,6 +312,14 @@ class TlsTransport(HalfClosingTls):
         self._unsent_size = 0
 
 
+know_attributes(
+    TlsTransport,
+    *("factory", "wrappedProtocol", "transport", "connected", "disconnecting", "hello", "lingers", "gives_views"),
+    *("collect_writes", "__provides__", "_connectWrapped", "_tlsConnection", "_records", "_turn", "_unsent"),
+    *("_unsent_size", "_appSendBuffer", "_handshakeDone", "_lostTLSConnection", "_producer", "_producerPaused"),
+    *("_reason", "_aborted", "_read_closed"),
+)
+
 _provided: dict[object, Any] = {}
 """Declarations of what TLS transports provide, by what the transport below provides: a handful, one a kind."""
 
@@ -325,8 +336,9 @@ def _provide(tls: TlsTransport, transport: object) -> None:
         tls.__provides__ = known  # type: ignore[attr-defined]
 
 
-class _TlsFactory(TLSMemoryBIOFactory):
-    """
+class TlsFactory(TLSMemoryBIOFactory):
+    """Wraps what another factory builds in TLS, with what :mod:`wormhole_tw.net.choice` says.
+
     :ivar speaks_first: a client, whose ClientHello begins the handshake
     """
 
@@ -361,7 +373,7 @@ class TlsAcceptor:
     """
 
     def __init__(self, clock: IReactorTime, creator: IOpenSSLServerConnectionCreator) -> None:
-        self._factory = _TlsFactory(creator, False, Factory(), clock)
+        self._factory = TlsFactory(creator, False, Factory(), clock)
 
     def wrap(self, protocol: IProtocol, hello: bytes = b"") -> HalfClosingTls:
         """TLS for one connection: call ``makeConnection(transport)`` on it, then ``dataReceived`` with what was read.
@@ -375,121 +387,6 @@ class TlsAcceptor:
         tls = self._factory.kind(self._factory, protocol)
         tls.hello = hello
         return tls
-
-
-def wrap_client_tls(
-    clock: IReactorTime,
-    creator: IOpenSSLClientConnectionCreator,
-    endpoint: IStreamClientEndpoint,
-    *,
-    timeout: float = HANDSHAKE_TIMEOUT,
-) -> IStreamClientEndpoint:
-    """An endpoint that connects by ``endpoint`` and then speaks TLS.
-
-    ``connect(factory)`` fires when the handshake is done and the peer verified; the protocol is built only then, so
-    that ``negotiatedProtocol`` is known in its ``connectionMade``. It fails with what `explain_tls_failure` explains,
-    or with `TimedOut` where the peer takes longer than ``timeout`` seconds for the handshake.
-    """
-    return _TlsClientEndpoint(clock, creator, endpoint, timeout)
-
-
-@implementer(IHandshakeListener)
-class _Gate(Protocol):
-    """Stands in for the application's protocol until the handshake is done."""
-
-    def __init__(self, factory: IProtocolFactory, address: IAddress | None, verified: Deferred[IProtocol]) -> None:
-        self._factory = factory
-        self._address = address
-        self._verified = verified
-
-    def handshakeCompleted(self) -> None:
-        verified = self._verified
-        if verified.called:  # cancelled
-            return
-        tls = cast(HalfClosingTls, self.transport)
-        try:
-            protocol = self._factory.buildProtocol(cast(IAddress, self._address))
-            if protocol is None:
-                raise NoProtocol()
-            tls.wrappedProtocol = protocol
-            protocol.makeConnection(tls)
-            if IHandshakeListener.providedBy(protocol):
-                cast(IHandshakeListener, protocol).handshakeCompleted()
-        except Exception:  # noqa: BLE001 - whoever dials is told, whatever it is
-            failure = Failure()
-            tls.abortConnection()
-            if not verified.called:
-                verified.errback(failure)
-        else:
-            if not verified.called:
-                verified.callback(protocol)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if not self._verified.called:
-            self._verified.errback(reason)
-
-
-class _GateFactory(Factory):
-    def __init__(self, factory: IProtocolFactory, verified: Deferred[IProtocol]) -> None:
-        self._factory = factory
-        self._verified = verified
-
-    def doStart(self) -> None:
-        self._factory.doStart()
-
-    def doStop(self) -> None:
-        self._factory.doStop()
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return _Gate(self._factory, addr, self._verified)
-
-
-@implementer(IStreamClientEndpoint)
-class _TlsClientEndpoint:
-    def __init__(
-        self,
-        clock: IReactorTime,
-        creator: IOpenSSLClientConnectionCreator,
-        endpoint: IStreamClientEndpoint,
-        timeout: float,
-    ) -> None:
-        self._clock = clock
-        self._creator = creator
-        self._endpoint = endpoint
-        self._timeout = timeout
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        expired = False
-
-        def abort(_verified: object) -> None:
-            tls.abortConnection()
-
-        verified: Deferred[IProtocol] = Deferred(abort)
-        tls = cast(
-            HalfClosingTls,
-            await self._endpoint.connect(
-                _TlsFactory(self._creator, True, _GateFactory(factory, verified), self._clock)
-            ),
-        )
-
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            tls.abortConnection()
-
-        timer = None if verified.called else self._clock.callLater(self._timeout, expire)
-        try:
-            return await verified
-        except ConnectionAborted:
-            if expired:
-                raise TimedOut("handshake", f"no TLS handshake within {self._timeout:g} s") from None
-            raise
-        finally:
-            if timer is not None and timer.active():
-                timer.cancel()
 
 
 def alpn_of(transport: object) -> bytes | None:

@@ -173,7 +173,7 @@ def why_lost(link: LinkProtocol, reason: Failure, session: Session, farewell: Fa
 def _why(link: LinkProtocol, reason: Failure, session: Session, farewell: Farewell) -> Exception:
     goaway = session.goaway_received
     if goaway is not None:
-        draining = goaway.code in _DRAINING and link.welcome_message is not None
+        draining = goaway.code in _DRAINING and session.stood
         if not draining or goaway.code == GoawayCode.REPLACED:
             return LinkRefused(goaway.code, goaway.message, goaway.retry_after)
     if farewell.error is not None:

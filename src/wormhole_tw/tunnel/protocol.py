@@ -64,8 +64,9 @@ class LinkProtocol(Protocol):
     :param hello: dialling side: what to say first
     :param peer_name: ``host:port`` as the operator wrote it, for the sentences of errors
 
-    :ivar hello_message: the HELLO, said or received
-    :ivar welcome_message: the WELCOME, said or received
+    :ivar hello_message: dialling side: the HELLO to say. One that came is the owner's alone: it holds a token, and is a
+        kilobyte for each of thousands
+    :ivar welcome_message: dialling side: the WELCOME that came
     :ivar peer_ready: what the peer's last STATUS said
     :ivar heard: an octet of the peer's came
     """
@@ -170,7 +171,6 @@ class LinkProtocol(Protocol):
         :raises MisuseError: no HELLO waits for an answer
         """
         self._session.welcome(welcome, self._clock.seconds())
-        self.welcome_message = welcome
         self._streams.session_id = welcome.session
         self.touch()
 
@@ -326,8 +326,14 @@ class LinkProtocol(Protocol):
         due = self._session.next_timer(now)
         if due is not None and due <= now:
             self._handle(self._session.handle_timer(now))
+            self._rest()
         self._arm_timer()
         self.touch()
+
+    def _rest(self) -> None:
+        """Nothing came for a while, or nothing has passed but the handshake and the session's first words."""
+        if self._gathers is not None:
+            self._gathers.rest()
 
     # Events.
 
@@ -351,7 +357,6 @@ class LinkProtocol(Protocol):
             self.fail(GoawayCode.INTERNAL, "an internal error")
 
     def _on_hello(self, event: wire.HelloReceived) -> None:
-        self.hello_message = event.hello
         self._tell(self._owner.hello_received, event.hello)
 
     def _on_welcomed(self, event: wire.Welcomed) -> None:
@@ -362,6 +367,7 @@ class LinkProtocol(Protocol):
     def _on_status(self, event: wire.StatusChanged) -> None:
         self.peer_ready = event.ready
         self._tell(self._owner.status_changed, event.ready, event.reason)
+        self._rest()
 
     def _on_opened(self, event: wire.StreamOpened) -> None:
         stream = self._streams.add(event.stream_id, event.message, ours=False)

@@ -41,7 +41,8 @@ class LinkStreams:
         self._later: list[TunnelStream] = []
         self._half_told: list[TunnelStream] = []
         self._pulled: dict[TunnelStream, None] = {}
-        self._lingering: OrderedDict[TunnelStream, float] = OrderedDict()  # by deadline; they all wait as long
+        # by deadline; they all wait as long. None where there are none: an empty one has 200 octets
+        self._lingering: OrderedDict[TunnelStream, float] | None = None
 
     def __len__(self) -> int:
         return len(self.by_id)
@@ -88,7 +89,7 @@ class LinkStreams:
             stream.reset_came(StreamReset(ResetCode.LINK_LOST, "the tunnel was lost", delivered=True))
         self.by_id.clear()
         self._pulled.clear()
-        self._lingering.clear()
+        self._lingering = None
 
     def _forget(self, stream_id: int) -> TunnelStream | None:
         stream = self.by_id.pop(stream_id, None)
@@ -137,6 +138,8 @@ class LinkStreams:
 
     def linger(self, stream: TunnelStream) -> None:
         """Have ``stream.linger_over()`` called in ``LINGER`` seconds, unless it ends before."""
+        if self._lingering is None:
+            self._lingering = OrderedDict()
         self._lingering[stream] = self._clock.seconds() + LINGER
         self._lingering.move_to_end(stream)
         self._touch()

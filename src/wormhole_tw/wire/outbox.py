@@ -62,13 +62,13 @@ class Outbox:
         self.slice = slice_size
         self.max_data = FULL_FRAME
         self._low_water = low_water
-        # lists, for they are short and mostly empty, and an empty deque has 600 octets
+        # lists, for they are short and mostly empty, and an empty deque has 600 octets; one is made when it is needed
         self._control: list[bytes] = []
         self._windows: dict[int, int] = {}
         self._heads: list[bytes | Stream] = []
         self._fresh: list[Stream] = []
         self._ahead = 0  # octets by which those were served before the others
-        self._ready: deque[Stream] = deque()
+        self._ready: deque[Stream] | None = None
 
     @property
     def has_data(self) -> bool:
@@ -107,14 +107,24 @@ class Outbox:
             if stream.queued <= self.slice:
                 self._fresh.append(stream)
             else:
-                self._ready.append(stream)
+                self._line().append(stream)
+
+    def _line(self) -> deque[Stream]:
+        if self._ready is None:
+            self._ready = deque()
+        return self._ready
 
     def _unready(self, stream: Stream) -> None:
         stream.in_ready = False
         if stream in self._fresh:
             self._fresh.remove(stream)
         else:
-            self._ready.remove(stream)
+            self._line().remove(stream)
+
+    def rest(self) -> None:
+        """Nothing has passed for a while: keep no room for what may come."""
+        if not self._ready:
+            self._ready = None
 
     def forget(self, stream: Stream) -> None:
         """Drop all that the stream has queued, its OPEN too."""
@@ -136,10 +146,10 @@ class Outbox:
             if isinstance(head, Stream):
                 head.open_payload = None
         self._heads.clear()
-        for stream in (*self._fresh, *self._ready):
+        for stream in (*self._fresh, *self._line()):
             stream.in_ready = False
         self._fresh.clear()
-        self._ready.clear()
+        self._line().clear()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -166,7 +176,7 @@ class Outbox:
         fresh = self._fresh
         while room > 0 and (ring or fresh):
             sooner = bool(fresh) and (not ring or self._ahead < self.slice)
-            stream = fresh.pop(0) if sooner else ring.popleft()
+            stream = fresh.pop(0) if sooner else ring.popleft()  # type: ignore[union-attr]  # ready, or fresh
             stream.in_ready = False
             if sooner or ring or fresh:
                 most = self.slice
@@ -180,6 +190,8 @@ class Outbox:
                 self._ahead += size
             if stream.sendable:
                 stream.in_ready = True
+                if ring is None:
+                    ring = self._line()
                 ring.append(stream)
         return out
 

@@ -120,6 +120,11 @@ class Session:
         return len(self._table)
 
     @property
+    def stood(self) -> bool:
+        """WELCOME was said or came, whatever followed."""
+        return self._standing
+
+    @property
     def over(self) -> bool:
         """Nothing is received any more: write what :meth:`data_to_send` still gives, then close the connection."""
         return self.state >= _CLOSING
@@ -184,8 +189,9 @@ class Session:
         self._demand(_S.JUDGING, "welcome")
         welcome = handshake.complete_welcome(welcome, self._config)
         self._outbox.control(encode_frame(FrameType.WELCOME, 0, encode(welcome)))
-        assert self._hello is not None
-        self._stand(self._hello.initial_credit, now, may_open=True, peer_may_open=self.role == "edge")
+        hello, self._hello = self._hello, None
+        assert hello is not None
+        self._stand(hello.initial_credit, now, may_open=True, peer_may_open=self.role == "edge")
 
     def set_status(self, ready: bool, reason: str = "") -> None:
         """Say whether this side takes streams; before WELCOME it is said after it. Only changes are sent."""
@@ -330,6 +336,7 @@ class Session:
     def handle_timer(self, now: float) -> list[Event]:
         """A time has come; early is harmless."""
         if self.state.stands:
+            self._outbox.rest()
             if not self._liveness.check(now):
                 self._finish(_S.CLOSED, "the peer was silent for too long")
                 self._events.append(LinkDead())
@@ -414,6 +421,7 @@ class Session:
     def _on_welcome(self, payload: bytes, now: float) -> None:
         assert self._hello is not None
         welcome = handshake.read_welcome(payload, self._hello.versions)
+        self._hello = None
         timers = welcome.timers
         self._liveness.ping_after = timers.ping_after
         self._liveness.dead_after = timers.dead_after

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.endpoints import HostnameEndpoint
 
 from wormhole_tw.net.immediate import immediate_reactor
-from wormhole_tw.net.tls_transport import wrap_client_tls
+from wormhole_tw.net.tls_dialling import wrap_client_tls
 from wormhole_tw.tunnel.ending import ALPN
 
 if TYPE_CHECKING:

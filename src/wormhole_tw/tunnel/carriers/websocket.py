@@ -31,7 +31,8 @@ from wormhole_tw.net.addresses import format_host_port
 from wormhole_tw.net.http_answer import AnswerHead, AnswerReader
 from wormhole_tw.net.immediate import immediate_reactor
 from wormhole_tw.net.opening import Opening, Openings
-from wormhole_tw.net.tls_transport import wrap_client_tls, write_at_once
+from wormhole_tw.net.tls_dialling import wrap_client_tls
+from wormhole_tw.net.tls_transport import write_at_once
 from wormhole_tw.tunnel.carriers.tls import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
