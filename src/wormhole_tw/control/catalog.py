@@ -225,22 +225,20 @@ def removed_tokens(old: Catalog, new: Catalog) -> frozenset[bytes]:
 
 
 class CatalogHolder:
-    """The one place that changes: which catalog is current. Requests keep the one that they began with."""
+    """The one place that changes: which catalog is current. Requests keep the one that they began with.
 
-    __slots__ = ("_current", "_subscribers")
+    :ivar current: the catalog for requests that begin now; :meth:`swap` alone writes it
+    """
+
+    __slots__ = ("_subscribers", "current")
 
     def __init__(self, current: Catalog = EMPTY) -> None:
-        self._current = current
+        self.current = current
         self._subscribers: dict[object, Callable[[Catalog], None]] = {}
-
-    @property
-    def current(self) -> Catalog:
-        """The catalog for requests that begin now."""
-        return self._current
 
     def swap(self, new: Catalog) -> Catalog:
         """Make ``new`` current, then tell the subscribers; give the one that was."""
-        old, self._current = self._current, new
+        old, self.current = self.current, new
         for callback in tuple(self._subscribers.values()):
             callback(new)
         return old

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.caching.hearing import Hearing
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.router import Answered
     from wormhole_tw.http.added import Lines
     from wormhole_tw.http.coding import CodingRules
     from wormhole_tw.http.edits import FieldEdits
     from wormhole_tw.http.translation import Translation
 
 __all__ = ["Answering"]
+
+_SENDING = State.SENDING
+_ANSWERING = State.ANSWERING
 
 MAX_COOKIES = 1024
 """Answers' additions with a cookie that are kept: sites times agents, a few hundred octets each."""
@@ -49,6 +53,7 @@ class Answering(Flow):
     """
 
     __slots__ = (
+        "_answered",
         "_context",
         "_held",
         "_trailers",
@@ -68,6 +73,8 @@ class Answering(Flow):
         "request_id",
     )
 
+    # the last answer on its way, where nothing but the service has a say in it
+    _answered: Answered | None
     _context: EdgeContext
     # the body so far, for the connection to come and for another try; None once it cannot be sent again
     _held: list[bytes] | None
@@ -175,29 +182,52 @@ class Answering(Flow):
 
     def on_answer(self, head: ResponseHead, body: bytes) -> None:
         """See IAnswerHandler."""
-        self.move(State.ANSWERING)
+        if self.state is _SENDING:
+            self.state = _ANSWERING  # as most go, without the call
+        else:
+            self.move(_ANSWERING)
+        context = self._context
         self._connection = None
         self.status = head.status
         self.sent = len(body)
         if self.standing is not None:
-            self.fared(self._context.timers.seconds(), head.status)
-        if self._context.on_exchange_done is not None:
-            self.first_byte = self._context.timers.seconds()
-        answer = answer_towards_visitor(head, self._context.date_line)
-        if self._translation is not None:
-            self._translate(self._translation, answer)
-        if self.caching is not None:
-            self.heard(head)
-        self._complete(answer)
-        if head.status >= 400 and self._much_is_left():
-            answer.keep_alive = False
+            self.fared(context.timers.seconds(), head.status)
+        if context.on_exchange_done is not None:
+            self.first_byte = context.timers.seconds()
+        answered = self._answered
+        if (
+            answered is not None
+            and answered.came is head
+            and answered.went is not None
+            and self._translation is None
+            and (answered.dated is None or answered.dated is context.date_line())
+        ):
+            # as the answer before
+            answer = answered.went
+        else:
+            answer = answer_towards_visitor(head, context.date_line)
+            last = answer.fields[-1]
+            if self._translation is not None:
+                self._translate(self._translation, answer)
+            if self.caching is not None:
+                self.heard(head)
+            self._complete(answer)
+            if head.status >= 400 and self._much_is_left():
+                answer.keep_alive = False
+            if answered is not None and head.common and self._translation is None:
+                answered.came = head
+                # behind our own Via there is no Date but ours
+                answered.dated = last if last[0] == b"Date" else None
+                answered.went = answer
         visitor = self._visitor
-        visitor.answer(answer, body)
+        more = visitor.answer(answer, body)
         self._done()
-        visitor.flush()
+        if more:
+            visitor.flush()
 
     def stick(self, cookie: bytes) -> None:
         """See Seeker."""
+        self._answered = None
         self.added = _with_cookie(self.added, cookie)
 
     def on_turn_end(self) -> None:

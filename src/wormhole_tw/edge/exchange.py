@@ -20,7 +20,7 @@ from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream, IUpstreamRequ
 from wormhole_tw.edge.race import HEDGED, Race
 from wormhole_tw.edge.refusals import refusal
 from wormhole_tw.edge.request_ids import given_id
-from wormhole_tw.edge.router import Way, redirect_location, route_request
+from wormhole_tw.edge.router import Answered, Way, redirect_location, route_request
 from wormhole_tw.edge.search import Search, kept_stream
 from wormhole_tw.edge.seeker import UNTOLD
 from wormhole_tw.edge.states import BEFORE_ANSWER, State
@@ -48,6 +48,12 @@ __all__ = ["Exchange"]
 log = Logger()
 
 _NO_BODY = Framing.NONE
+
+# members of an enum cost a look-up each; these stand on the path of every request
+_NEW = State.NEW
+_SENDING = State.SENDING
+_ANSWERING = State.ANSWERING
+_DONE = State.DONE
 
 
 @implementer(IAnswerHandler)
@@ -91,7 +97,7 @@ class Exchange(Asking):
         self.cache = ""
         self.caching = None
         self.local: LocalAnswer | None = None
-        self.state = State.NEW
+        self.state = _NEW
         self.head = None
         self.backend = ""
         self.status = 0
@@ -116,6 +122,7 @@ class Exchange(Asking):
         self._held = []
         self._held_size = 0
         self._trailers = None
+        self._answered = None
         self._untaken = 0  # octets of the request that the visitor's codec still counts
         self._unread = 0  # octets of the answer that the upstream's codec still counts
         self._raw_in_ended = False
@@ -166,6 +173,7 @@ class Exchange(Asking):
         self.compress = route.compress
         self.besides = way.besides
         self.caching = way.caching
+        self._answered = way.answered
         self.local = way.answer
         if way.gates is None:
             self.proceed()
@@ -239,15 +247,20 @@ class Exchange(Asking):
         if route.middleware is not None:
             stack, gates = context.middleware.of(route), gates or ()
         added, answer, besides = self.added, routed.answer, routed.besides
-        way = Way(head, catalog, routed.host, route, forward, limits, added, gates, answer, besides, stack, caching)
-        if head.common and routed.lasting:
-            # who repeats a request on its connection (a poller, an API's client) has the same way again
+        # who repeats a request on its connection (a poller, an API's client) has the same way again
+        lasting = head.common and routed.lasting
+        known = lasting and head.framing is _NO_BODY and gates is None and caching is None
+        answered = Answered() if known else None
+        way = Way(
+            head, catalog, routed.host, route, forward, limits, added, gates, answer, besides, stack, caching, answered
+        )
+        if lasting:
             facts.way = way
         return way
 
     def visitor_gone(self) -> None:
         """The visitor's connection is over; nothing can be said to it any more."""
-        if self.state is State.DONE:
+        if self.state is _DONE:
             return
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -261,7 +274,7 @@ class Exchange(Asking):
 
     def crashed(self) -> None:
         """Something in here raised (it is logged already): 500, or a visible truncation."""
-        if self.state is not State.DONE:
+        if self.state is not _DONE:
             self.give_up("internal", close=True)
             self._visitor.flush()
 
@@ -313,7 +326,10 @@ class Exchange(Asking):
         held = self._held
         assert forward is not None
         assert held is not None
-        self.move(State.SENDING)
+        if self.state is _NEW:
+            self.state = _SENDING  # as most go, without the call
+        else:
+            self.move(_SENDING)
         self._connection = connection
         upstream = self.upstream
         assert upstream is not None
@@ -365,7 +381,7 @@ class Exchange(Asking):
     def on_failure(self, error: Exception, begun: bool) -> None:
         """See IAnswerHandler."""
         connection, self._connection = self._connection, None
-        if self.state is State.DONE:
+        if self.state is _DONE:
             return
         # what the lost connection had accepted is held, or gone: the visitor may go on
         self._took_body()
@@ -400,7 +416,7 @@ class Exchange(Asking):
         :param code: the HTTP/2 error code that the service gave
         :param fields: what an answer says besides
         """
-        if self.state is State.DONE:
+        if self.state is _DONE:
             return
         self.reason = reason
         connection, self._connection = self._connection, None
@@ -422,7 +438,10 @@ class Exchange(Asking):
         self._visitor.flush()
 
     def _done(self) -> None:
-        self.move(State.DONE)
+        if self.state is _ANSWERING:
+            self.state = _DONE  # as most go, without the call
+        else:
+            self.move(_DONE)
         if self._search is not None:
             self._search.stop()
         elif self._walk is not None:

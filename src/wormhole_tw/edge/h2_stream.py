@@ -183,10 +183,11 @@ class VisitorStream:
             self._restart()
         self._connection.codec.send(self._stream, event)
 
-    def answer(self, head: ResponseHead, body: bytes) -> None:
+    def answer(self, head: ResponseHead, body: bytes) -> bool:
         """See the interface."""
         self._connection.codec.send_whole(self._stream, head, body)
         self.exchange_done()
+        return True
 
     def flush(self) -> None:
         """See the interface."""

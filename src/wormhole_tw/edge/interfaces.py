@@ -192,8 +192,11 @@ class IVisitor(Interface):
     def send(event: Event) -> None:
         """Queue a piece of the answer.  Nothing leaves before :meth:`flush`."""
 
-    def answer(head: ResponseHead, body: bytes) -> None:
-        """Queue a whole answer: :meth:`send` of head, body and end, and :meth:`exchange_done`."""
+    def answer(head: ResponseHead, body: bytes) -> bool:
+        """Give a whole answer: :meth:`send` of head, body and end, and :meth:`exchange_done`.
+
+        :returns: whether :meth:`flush` has something left to do
+        """
 
     def flush() -> None:
         """Hand to the transport what is queued, and go on with the next request where this one is done."""

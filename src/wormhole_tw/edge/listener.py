@@ -177,14 +177,25 @@ class VisitorConnection(Connection):
             self._timer.restart()
         self._codec.send(self._stream, event)
 
-    def answer(self, head: ResponseHead, body: bytes) -> None:
+    def answer(self, head: ResponseHead, body: bytes) -> bool:
         """See the interface."""
         context = self._context
         limit = context.limits.requests_per_connection
         if context.draining or (limit and self.requests >= limit):
             head.keep_alive = False
-        self._codec.send_whole(self._stream, head, body)
+        octets = self._codec.send_whole(self._stream, head, body)
         self._exchange = None
+        if not octets:
+            return True
+        # as most answers go: alone, and nothing of a next request has come
+        if not self.writable:
+            self._added += len(octets)
+        if not self._lost:
+            self._transport.write(octets)
+        if self._paused or not self.writable:
+            return True
+        self._enter(_IDLE, context.idle_look)
+        return False
 
     def consumed(self, n: int) -> None:
         """See the interface."""

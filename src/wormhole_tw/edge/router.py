@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.interfaces import IGate
     from wormhole_tw.edge.middleware.stacks import Stack
     from wormhole_tw.http.added import Lines
-    from wormhole_tw.http.events import RequestHead
+    from wormhole_tw.http.events import RequestHead, ResponseHead
 
-__all__ = ["Routed", "Way", "host_of", "redirect_location", "route_request", "site_of"]
+__all__ = ["Answered", "Routed", "Way", "host_of", "redirect_location", "route_request", "site_of"]
 
 
 class Routed(NamedTuple):
@@ -45,6 +45,25 @@ class Routed(NamedTuple):
     lasting: bool = True
 
 
+class Answered:
+    """The last answer on a way, so that the same one, which mostly comes again, is not made again.
+
+    For requests whose answers depend on what the service says alone: without a body, and nobody between them and the
+    service (gates, middleware, a cache).
+
+    :ivar came: its head as the service said it, a shared one; None before there was any
+    :ivar dated: the ``Date`` that was added to it; None where it came with one
+    :ivar went: its head as the visitor got it, with all that its route and site want of it
+    """
+
+    __slots__ = ("came", "dated", "went")
+
+    def __init__(self) -> None:
+        self.came: ResponseHead | None = None
+        self.dated: tuple[bytes, bytes] | None = None
+        self.went: ResponseHead | None = None
+
+
 class Way(NamedTuple):
     """All that was found out about a request before it was sent; it holds for the same request again.
 
@@ -59,6 +78,7 @@ class Way(NamedTuple):
     :ivar besides: what its answer says besides
     :ivar stack: the middleware that it goes through behind them, or None; where there is some, ``gates`` is no None
     :ivar caching: the cache of its route; None for none
+    :ivar answered: its last answer, where one is kept
     """
 
     head: RequestHead
@@ -73,6 +93,7 @@ class Way(NamedTuple):
     besides: Lines = ()
     stack: Stack | None = None
     caching: Caching | None = None
+    answered: Answered | None = None
 
 
 def _refuse(reason: str) -> NoReturn:

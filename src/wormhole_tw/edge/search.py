@@ -16,7 +16,7 @@ from wormhole_tw.edge.failures import blames, code_of, expects_successor, reason
 from wormhole_tw.edge.interfaces import IUpstream, IUpstreamRequest, IWaiter
 from wormhole_tw.edge.states import State
 from wormhole_tw.errors import HttpError, NoUpstream, RequestReset, TimedOut
-from wormhole_tw.http.methods import is_idempotent
+from wormhole_tw.http.methods import IDEMPOTENT, is_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -42,7 +42,7 @@ def kept_stream(
     context: EdgeContext, upstream: IUpstream, facts: ConnectionFacts, method: bytes
 ) -> IUpstreamRequest | None:
     """An idle connection to an upstream that is good for a request of this method."""
-    since = 0.0 if is_idempotent(method) else context.timers.now - REUSE_WITHIN
+    since = 0.0 if method in IDEMPOTENT else context.timers.now - REUSE_WITHIN
     return context.pool.take(upstream, facts if upstream.per_visitor else None, unused_since=since)
 
 

@@ -63,6 +63,7 @@ class RequestHead:
     :ivar upgrade: the value of ``Upgrade`` where ``Connection`` names it too, else None
     :ivar keep_alive: whether the connection can carry another request after this one (HTTP/1)
     :ivar common: the same octets came before: the head is shared, and nobody changes it or its fields in place
+    :ivar written: a shared one as HTTP/1 writes it, once that was done: :mod:`wormhole_tw.http.h1.writer`'s
     """
 
     method: bytes
@@ -76,6 +77,7 @@ class RequestHead:
     upgrade: bytes | None = None
     keep_alive: bool = True
     common: bool = field(default=False, repr=False, compare=False)
+    written: bytes = field(default=b"", init=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -97,6 +99,8 @@ class ResponseHead:
     :ivar keep_alive: whether the origin's connection can be used again (client codec); False asks a server codec to
         close after this answer
     :ivar common: its fields are shared, and nobody changes them in place
+    :ivar written: a shared one as HTTP/1 writes it to a request, and that request, once that was done:
+        :mod:`wormhole_tw.http.h1.writer`'s
     """
 
     status: int
@@ -107,6 +111,7 @@ class ResponseHead:
     length: int | None = None
     keep_alive: bool = True
     common: bool = field(default=False, repr=False, compare=False)
+    written: tuple[RequestHead, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)

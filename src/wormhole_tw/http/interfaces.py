@@ -82,9 +82,6 @@ class Codec(Protocol):
 class ServerCodec(Codec, Protocol):
     """Towards visitors: ``RequestHead`` comes out of it, ``ResponseHead`` goes into it."""
 
-    def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> None:
-        """:meth:`send` of a head, a body (may be empty) and an end without trailers."""
-
     @property
     def idle(self) -> bool:
         """No request is begun, read or unanswered."""
@@ -92,6 +89,13 @@ class ServerCodec(Codec, Protocol):
 
 class OneStreamCodec(ServerCodec, Protocol):
     """A server codec whose requests come one after the other: HTTP/1."""
+
+    def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> bytes:
+        """:meth:`send` of a head, a body (may be empty) and an end without trailers.
+
+        :returns: the octets, for who writes them at once, where nothing else waits, in or out, and the codec is
+            :attr:`idle`; empty where it was queued
+        """
 
     def receive_whole(self, data: bytes) -> tuple[int, RequestHead] | None:
         """A shorter way than :meth:`receive_data` for a request without a body that is all of ``data``.
@@ -156,6 +160,9 @@ class ManyStreamsCodec(ManyStreams, ServerCodec, Protocol):
     Each stream ends with ``Abandoned`` (the peer's doing; so is the end of the connection) or with ``Closed``.
     """
 
+    def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> None:
+        """:meth:`send` of a head, a body (may be empty) and an end without trailers."""
+
     @property
     def held_back(self) -> bool:
         """No stream may be able to send a body: what was not acknowledged fills the connection's window."""
@@ -194,16 +201,31 @@ class ClientCodec(Codec, Protocol):
         :returns: its head and body; None where it is not so, or not known to be: nothing was done
         """
 
-    def send_whole(self, head: RequestHead) -> int:
-        """:meth:`new_stream`, and :meth:`send` of a head without a body and of its end; gives the stream."""
-
     @property
     def reusable(self) -> bool:
         """Another request can begin now."""
 
 
+class OneStreamClientCodec(ClientCodec, Protocol):
+    """A client codec whose requests come one after the other: HTTP/1.
+
+    :ivar stream: the id of the last request
+    """
+
+    stream: int
+
+    def whole_request(self, head: RequestHead) -> bytes:
+        """:meth:`new_stream`, and :meth:`send` of a head without a body and of its end.
+
+        :returns: the octets, for who writes them at once: nothing is queued
+        """
+
+
 class ManyStreamsClientCodec(ManyStreams, ClientCodec, Protocol):
     """A client codec whose requests run beside each other: HTTP/2."""
+
+    def send_whole(self, head: RequestHead) -> int:
+        """:meth:`new_stream`, and :meth:`send` of a head without a body and of its end; gives the stream."""
 
     def finish(self, stream: int) -> None:
         """End a switched stream behind what is queued on it; no event of it follows."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["is_idempotent", "is_safe"]
+__all__ = ["IDEMPOTENT", "is_idempotent", "is_safe"]
 
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"})
-_IDEMPOTENT = _SAFE | {b"PUT", b"DELETE"}
+IDEMPOTENT = _SAFE | {b"PUT", b"DELETE"}
+"""What :func:`is_idempotent` looks into, for who asks once a request."""
 
 
 def is_safe(method: bytes) -> bool:
@@ -15,4 +16,4 @@ def is_safe(method: bytes) -> bool:
 
 def is_idempotent(method: bytes) -> bool:
     """Whether sending it twice has the effect of sending it once (RFC 9110 §9.2.2)."""
-    return method in _IDEMPOTENT
+    return method in IDEMPOTENT

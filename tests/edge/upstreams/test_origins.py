@@ -551,6 +551,25 @@ def test_two_origins_at_one_host(build: Callable[..., Web]) -> None:
     assert one.weight == 5
 
 
+def test_the_same_answer_of_an_agent_and_of_an_origin_is_told_in_the_words_of_each(build: Callable[..., Web]) -> None:
+    moved = b"HTTP/1.1 302 Found\r\nDate: now\r\nLocation: http://pages.example/base/y\r\nContent-Length: 2\r\n\r\nok"
+    both = {**PAGES, "tokens": [digest_line("token")], "balance": {"method": "round_robin"}}
+    web = build(both)
+    session, visitor = web.agent(), web.visitor()
+    told = []
+    for _ in range(8):
+        visitor.says(GET.format("/x"))
+        if len(web.dialled) > len(web.connections):
+            web.stands()
+        for place, ends in (("agent", session.streams), ("origin", web.connections)):
+            for end in ends:
+                if end.take_all():
+                    end.deliver(moved)
+                    told.append((place, visitor.hears().partition(b"Location: ")[2].partition(b"\r\n")[0]))
+    assert set(told) == {("agent", b"http://pages.example/base/y"), ("origin", b"http://app.test/y")}
+    assert len(told) == 8
+
+
 def test_candidates_are_agents_and_origins(build: Callable[..., Web]) -> None:
     web = build({**PAGES, "tokens": [digest_line("token")]}, {"name": "none", "tokens": [digest_line("other")]})
     every = web.context.dispatch._upstreams.for_backend

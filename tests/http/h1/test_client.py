@@ -59,12 +59,14 @@ def test_requests(request_head, bodies, end, expected):
 
 def test_a_request_without_a_body_goes_in_one_call():
     codec = H1ClientCodec()
-    assert codec.send_whole(head()) == 1
-    assert said(codec) == b"GET /x?y HTTP/1.1\r\nHost: a.test:81\r\n\r\n"
+    assert codec.whole_request(head()) == b"GET /x?y HTTP/1.1\r\nHost: a.test:81\r\n\r\n"
+    assert codec.stream == 1
+    assert said(codec) == b""
     with pytest.raises(MisuseError, match="no request can begin"):
-        codec.send_whole(head())
+        codec.whole_request(head())
     assert told(codec, ANSWER) == seen(1)
-    assert codec.send_whole(head()) == 2
+    codec.whole_request(head())
+    assert codec.stream == 2
 
 
 @pytest.mark.parametrize("common", [False, True])
@@ -73,18 +75,22 @@ def test_the_name_of_a_request_goes_with_its_head(common):
     shared = head(fields=[(b"A", b"b")], common=common)
     for number in (1, 2):
         codec.request_id = b"id-%d" % number
-        codec.send_whole(shared)
-        assert said(codec) == b"GET /x?y HTTP/1.1\r\nHost: a.test:81\r\nA: b\r\nX-Request-Id: id-%d\r\n\r\n" % number
+        said_whole = codec.whole_request(shared)
+        told(codec, ANSWER)
+        codec.send(codec.new_stream(), shared)
+        codec.send(codec.stream, End())
+        assert said_whole == said(codec)  # in its two pieces it is the same
+        assert said_whole == (b"GET /x?y HTTP/1.1\r\nHost: a.test:81\r\nA: b\r\nX-Request-Id: id-%d\r\n\r\n" % number)
         told(codec, ANSWER)
     codec.request_id = b"id\r\nX: y"
     with pytest.raises(MisuseError, match="line end"):
-        codec.send_whole(shared)
+        codec.whole_request(shared)
 
 
 @pytest.mark.parametrize("framing", [{"framing": Framing.CHUNKED}, {"framing": Framing.LENGTH, "length": 3}])
 def test_a_request_with_a_body_does_not(framing):
     with pytest.raises(MisuseError, match="not whole"):
-        H1ClientCodec().send_whole(head(b"POST", **framing))
+        H1ClientCodec().whole_request(head(b"POST", **framing))
 
 
 def test_an_answer_whose_head_came_before_is_taken_in_one_step():

@@ -259,23 +259,23 @@ class Fetch(Crowd):
         elif type(event) is InformationalHead and self.first is not None:
             self.first.exchange.on_informational(event)
 
-    def answer(self, head: ResponseHead, body: bytes) -> None:
+    def answer(self, head: ResponseHead, body: bytes) -> bool:
         """See IVisitor."""
         if self._over:
-            return
+            return True
         if self.after is not None:
             # the rest of something: who waits reads what was kept before it, too
             for event in (head, Body(body), End()) if body else (head, End()):
                 self.send(event)
             self.flush()
-            return
+            return True
         if not self._begun(head, body):
-            return
+            return True
         if not self._coming.stores:
             if body:
                 self._more(body)
             self._whole()
-            return
+            return True
         self._coming.add(body)
         self.complete = True
         self._settle(keep=True)
@@ -283,6 +283,7 @@ class Fetch(Crowd):
         readers, self._readers = self._readers, []
         for reader in readers:
             reader.guarded(give_whole, self, reader, body)
+        return True
 
     def consumed(self, n: int) -> None:
         """See IVisitor: there is no request's body."""

@@ -168,12 +168,13 @@ class ServiceCall:
         elif type(event) is InformationalHead:
             chain.informational(event)
 
-    def answer(self, head: ResponseHead, body: bytes) -> None:
+    def answer(self, head: ResponseHead, body: bytes) -> bool:
         """See IVisitor."""
         if body:
             self._pipe.feed(body)
         self._pipe.finish([])
         self._begun(head)
+        return True
 
     def flush(self) -> None:
         """See IVisitor."""

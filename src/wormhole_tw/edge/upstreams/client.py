@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.interfaces import IAnswerHandler, IUpstream
     from wormhole_tw.edge.upstreams.pool import Pool
-    from wormhole_tw.http.interfaces import ClientCodec, StreamEvent
+    from wormhole_tw.http.interfaces import OneStreamClientCodec, StreamEvent
     from wormhole_tw.net.timers import Timer, TimerWheel
 
 __all__ = ["UpstreamConnection"]
@@ -53,6 +53,7 @@ class UpstreamConnection:
     :ivar visitor: the visitor connection it is dedicated to, or None
     :ivar keep: whether it may be used again
     :ivar idle_since: when it was given back, on the wheel's clock
+    :ivar key: that of its shelf in the pool
     :ivar requests: how many were begun on it
     """
 
@@ -77,6 +78,7 @@ class UpstreamConnection:
         "factory",
         "idle_since",
         "keep",
+        "key",
         "requests",
         "upstream",
         "visitor",
@@ -88,7 +90,7 @@ class UpstreamConnection:
         self,
         upstream: IUpstream,
         pool: Pool,
-        codec: ClientCodec,
+        codec: OneStreamClientCodec,
         timers: TimerWheel,
         limits: Limits,
         *,
@@ -97,6 +99,7 @@ class UpstreamConnection:
     ) -> None:
         self.upstream = upstream
         self.visitor = visitor
+        self.key = (upstream.key, visitor)
         self.keep = keep
         self.idle_since = 0.0
         self.requests = 0
@@ -144,27 +147,30 @@ class UpstreamConnection:
         """
         if self._handler is not None or self._over:
             raise MisuseError("the connection cannot take a request now")
-        self._waiting = False
         self._handler = handler
-        self._limits = handler.limits
+        limits = self._limits = handler.limits
         self._begun = False
         self._answered = False
         self.requests += 1
-        self._codec.request_id = request_id
+        codec = self._codec
+        codec.request_id = request_id
+        self._whole = self._waiting = whole
         if whole:
-            self._whole = True
-            self._stream = self._codec.send_whole(head)
-            self._waiting = True
-            self._arm(self._limits.first_byte)
-            self.flush()
+            octets = codec.whole_request(head)
+            self._stream = codec.stream
+            if self._timer is None:
+                self._arm(limits.first_byte)
+            else:
+                self._timer.restart(limits.first_byte)
+            assert self._transport is not None
+            self._transport.write(octets)
         else:
-            self._whole = False
             if head.method in _BODILESS:
                 # RFC 9110 §9.3.1: a service that does not read it takes it for the next request, and its answer to that
                 # would be another visitor's
                 self.keep = False
-            self._stream = self._codec.new_stream()
-            self._codec.send(self._stream, head)
+            self._stream = codec.new_stream()
+            codec.send(self._stream, head)
 
     def send(self, event: Event) -> None:
         """Queue a piece of the request's body, its end, or raw octets."""
@@ -206,6 +212,7 @@ class UpstreamConnection:
         self._waiting = False
 
     def _arm(self, seconds: float) -> None:
+        # what is done once a request asks for itself, and spares the call
         if self._timer is None:
             self._timer = self._timers.start(seconds, self._timed_out)
         else:
@@ -271,13 +278,40 @@ class UpstreamConnection:
     def dataReceived(self, data: bytes) -> None:
         if self._over:
             return
-        if self._handler is None:
+        handler = self._handler
+        if handler is None:
             # an idle origin has nothing to say: what it sent must not become the next request's answer
             self._pool.withdraw(self)
             self._end(abort=True)
             return
         self._begun = True
-        self._feed(data)
+        self._feeding = True
+        try:
+            events: list[StreamEvent] = []
+            whole = self._codec.receive_whole(data)
+            if whole is None:
+                events = self._codec.receive_data(data, 0.0)
+                if len(events) == 3:
+                    whole = _whole_answer(events)
+            if whole is not None:
+                # as most answers come
+                self._answered = True
+                self._finished()
+                self._feeding = False
+                handler.on_answer(*whole)
+                return
+            for _, event in events:
+                self._hand_over(handler, event)
+                if self._handler is not handler:
+                    break
+        except Exception:  # noqa: BLE001 - one exchange fails, the others on this link go on
+            log.failure("an exchange failed on what its upstream sent")
+            self._crash(handler)
+        finally:
+            self._feeding = False
+        handler.on_turn_end()
+        if self._handler is not None:
+            self._look_whether_to_read()
 
     def readConnectionLost(self) -> None:
         if self._over:
@@ -337,37 +371,6 @@ class UpstreamConnection:
 
     # within
 
-    def _feed(self, data: bytes) -> None:
-        handler = self._handler
-        assert handler is not None
-        self._feeding = True
-        try:
-            events: list[StreamEvent] = []
-            whole = self._codec.receive_whole(data)
-            if whole is None:
-                events = self._codec.receive_data(data, 0.0)
-                if len(events) == 3:
-                    whole = _whole_answer(events)
-            if whole is not None:
-                # as most answers come
-                self._answered = True
-                self._finished()
-                self._feeding = False
-                handler.on_answer(*whole)
-                return
-            for _, event in events:
-                self._hand_over(handler, event)
-                if self._handler is not handler:
-                    break
-        except Exception:  # noqa: BLE001 - one exchange fails, the others on this link go on
-            log.failure("an exchange failed on what its upstream sent")
-            self._crash(handler)
-        finally:
-            self._feeding = False
-        handler.on_turn_end()
-        if self._handler is not None:
-            self._look_whether_to_read()
-
     def _read_eof(self) -> None:
         handler = self._handler
         assert handler is not None
@@ -412,7 +415,11 @@ class UpstreamConnection:
         if self._codec.reusable and self._writable and self._pool.give_back(self):
             self.idle_since = self._timers.seconds()
             self._waiting = False
-            self._arm(self.upstream.keep_alive or self._limits.idle_stream_time)
+            seconds = self.upstream.keep_alive or self._limits.idle_stream_time
+            if self._timer is None:
+                self._arm(seconds)
+            else:
+                self._timer.restart(seconds)
             if self._paused:
                 self._paused = False
                 assert self._transport is not None
@@ -435,7 +442,7 @@ class UpstreamConnection:
     def _guarded(self, handler: IAnswerHandler, step: object) -> None:
         try:
             step()  # type: ignore[operator]
-        except Exception:  # noqa: BLE001 - see _feed
+        except Exception:  # noqa: BLE001 - see dataReceived
             log.failure("an exchange failed on what its upstream did")
             self._crash(handler)
 

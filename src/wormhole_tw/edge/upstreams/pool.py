@@ -81,10 +81,13 @@ class Pool:
         if upstream.protocol != HTTP1:
             return self._roomy(upstream, visitor)
         shelf = self._idle.get((upstream.key, visitor))
-        if not shelf or shelf[-1].idle_since < unused_since:
+        if shelf is None or shelf[-1].idle_since < unused_since:
             return None
-        connection = shelf[-1]
-        self._take_off(shelf, connection)
+        connection = shelf.pop()
+        # the upstream that the shelf was filled by, whose load the balancer reads
+        connection.upstream.idle -= 1
+        if visitor is not None or not shelf:
+            self._tidy(shelf, connection)
         return connection
 
     def dial(
@@ -161,12 +164,11 @@ class Pool:
         upstream = connection.upstream
         if self._closed or not connection.keep or not upstream.usable:
             return False
-        key = (upstream.key, connection.visitor)
-        shelf = self._idle.get(key)
+        shelf = self._idle.get(connection.key)
         if shelf is None:
             if not self._limits.idle_streams:
                 return False
-            shelf = self._idle[key] = []
+            shelf = self._idle[connection.key] = []
         elif len(shelf) >= self._limits.idle_streams:
             return False
         shelf.append(connection)
@@ -177,22 +179,18 @@ class Pool:
 
     def withdraw(self, connection: UpstreamConnection) -> None:
         """It is idle no more, and not by :meth:`take`."""
-        shelf = self._idle.get((connection.upstream.key, connection.visitor))
+        shelf = self._idle.get(connection.key)
         if shelf is not None and connection in shelf:
-            self._take_off(shelf, connection)
-
-    def _take_off(self, shelf: list[UpstreamConnection], connection: UpstreamConnection) -> None:
-        if shelf[-1] is connection:
-            shelf.pop()
-        else:
             shelf.remove(connection)
-        # the upstream that the shelf was filled by, whose load the balancer reads
-        connection.upstream.idle -= 1
-        visitor = connection.visitor
+            connection.upstream.idle -= 1
+            self._tidy(shelf, connection)
+
+    def _tidy(self, shelf: list[UpstreamConnection], connection: UpstreamConnection) -> None:
+        """What else there is to do when a connection has left its shelf."""
         if not shelf:
-            del self._idle[connection.upstream.key, visitor]
-        if visitor is not None:
-            self._undedicate(visitor, connection)
+            del self._idle[connection.key]
+        if connection.visitor is not None:
+            self._undedicate(connection.visitor, connection)
 
     def unshare(self, connection: SharedConnection) -> None:
         """It takes no further request."""

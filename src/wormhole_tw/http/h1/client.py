@@ -74,7 +74,6 @@ class H1ClientCodec:
         "_method",
         "_out",
         "_reading",
-        "_stream",
         "_touched",
         "_unacknowledged",
         "_upgrade",
@@ -82,6 +81,7 @@ class H1ClientCodec:
         "output_ended",
         "request_id",
         "should_abort",
+        "stream",
     )
 
     def __init__(self, limits: H1Limits = DEFAULT_LIMITS) -> None:
@@ -90,7 +90,7 @@ class H1ClientCodec:
         self._out: list[bytes] = []
         self._reading = READING_IDLE
         self._writing = WRITING_IDLE
-        self._stream = 0
+        self.stream = 0
         self._method = b""
         self._upgrade: bytes | None = None
         self._framing = _NONE
@@ -132,23 +132,22 @@ class H1ClientCodec:
         """
         if self._reading is not READING_IDLE:
             raise MisuseError("no request can begin now")
-        return self._stream + 1
+        return self.stream + 1
 
-    def send_whole(self, head: RequestHead) -> int:
-        """Queue a request without a body, head and end; gives its stream.
+    def whole_request(self, head: RequestHead) -> bytes:
+        """Begin and end a request without a body; gives its octets, which are to be written at once.
 
         :raises MisuseError: as :meth:`new_stream` and :meth:`send`
         """
-        stream = self._stream + 1
-        self._send_head(stream, head)
+        octets = self._begin(self.stream + 1, head)
         if self._framing is _CHUNKED or self._left:
             raise MisuseError("a request with a body is not whole")
         self._writing = WRITING_SENT
-        return stream
+        return octets
 
     def sendable(self, stream: int) -> int:
         """No limit of its own while the request is being sent."""
-        return UNLIMITED if stream == self._stream and self._writing in (WRITING_BODY, WRITING_RAW) else 0
+        return UNLIMITED if stream == self.stream and self._writing in (WRITING_BODY, WRITING_RAW) else 0
 
     def receive_data(self, data: bytes, now: float) -> list[StreamEvent]:
         """Take bytes of the answer."""
@@ -163,7 +162,7 @@ class H1ClientCodec:
                 data = self._read_head(data, events)
             elif reading is READING_RAW:
                 self._unacknowledged += len(data)
-                events.append((self._stream, Raw(data)))
+                events.append((self.stream, Raw(data)))
                 break
             elif reading is READING_IDLE:
                 self._fail(0, HttpError(502, "bad-answer", "The origin sent bytes that answer no request."), events)
@@ -198,7 +197,7 @@ class H1ClientCodec:
         return head, data[end:]
 
     def _read_head(self, data: bytes, events: list[StreamEvent]) -> bytes:
-        stream = self._stream
+        stream = self.stream
         try:
             split = self._head.split(data)
             if split is not None:
@@ -251,7 +250,7 @@ class H1ClientCodec:
     def _read_body(self, data: bytes, events: list[StreamEvent]) -> bytes:
         body = self._body
         assert body is not None
-        stream = self._stream
+        stream = self.stream
         pieces: list[bytes] = []
         failure: HttpError | None = None
         end = -1
@@ -283,7 +282,7 @@ class H1ClientCodec:
         """The origin ended its direction: the end of a body without a length, or ``Failed`` where more was due."""
         del now
         events: list[StreamEvent] = []
-        stream = self._stream
+        stream = self.stream
         reading = self._reading
         if reading is READING_RAW:
             events.append((stream, RawEnd()))
@@ -318,13 +317,13 @@ class H1ClientCodec:
 
     def acknowledge(self, stream: int, n: int) -> None:
         """``n`` octets were consumed."""
-        if stream == self._stream and self._reading in (READING_BODY, READING_RAW):
+        if stream == self.stream and self._reading in (READING_BODY, READING_RAW):
             self._unacknowledged -= n
 
     def reset(self, stream: int, code: int = 0) -> None:
         """Give the request up, and with it the connection."""
         del code
-        if stream == self._stream and self._reading is not READING_IDLE and not self.should_close:
+        if stream == self.stream and self._reading is not READING_IDLE and not self.should_close:
             self._die()
             self.should_abort = True
 
@@ -348,11 +347,11 @@ class H1ClientCodec:
         """
         writing = self._writing
         if isinstance(event, RequestHead):
-            self._send_head(stream, event)
+            self._out.append(self._begin(stream, event))
             return
         if writing is WRITING_DEAD:
             return
-        if stream != self._stream:
+        if stream != self.stream:
             raise MisuseError(f"stream {stream} is not the open one")
         if isinstance(event, Body) and writing is WRITING_BODY:
             self._send_body(event.data)
@@ -371,18 +370,18 @@ class H1ClientCodec:
         else:
             raise MisuseError(f"{type(event).__name__} cannot be sent while {writing}")
 
-    def _send_head(self, stream: int, head: RequestHead) -> None:
+    def _begin(self, stream: int, head: RequestHead) -> bytes:
         if self._reading is not READING_IDLE:
             raise MisuseError("no request can begin now")
-        if stream != self._stream + 1:
+        if stream != self.stream + 1:
             raise MisuseError(f"stream {stream} is not the next one")
-        written = common_request_head(head) if head.common else request_head(head)
-        if self.request_id:
-            if b"\n" in self.request_id or b"\r" in self.request_id:
+        written = head.written or (common_request_head(head) if head.common else request_head(head))
+        request_id = self.request_id
+        if request_id:
+            if b"\n" in request_id or b"\r" in request_id:
                 raise MisuseError("a request's id has a line end in it")
-            written = b"%sX-Request-Id: %s\r\n\r\n" % (written[:-2], self.request_id)
-        self._out.append(written)
-        self._stream = stream
+            written = b"%sX-Request-Id: %s\r\n\r\n" % (written[:-2], request_id)
+        self.stream = stream
         self._method = head.method
         self._upgrade = head.upgrade
         self._framing = head.framing
@@ -392,6 +391,7 @@ class H1ClientCodec:
         self._unacknowledged = 0
         self._reading = READING_HEAD
         self._writing = WRITING_BODY
+        return written
 
     def _send_body(self, data: bytes) -> None:
         if self._framing is _CHUNKED:

@@ -17,28 +17,27 @@ _LINE_OVERHEAD = 64
 
 
 class HeadBuffer:
-    """Finds the end of a head in arriving bytes, within a size, looking at every byte once."""
+    """Finds the end of a head in arriving bytes, within a size, looking at every byte once.
 
-    __slots__ = ("_limit", "_scanned", "_skipped", "_target_limit", "held")
+    :ivar held: what has come of a head, or behind one
+    :ivar skipped: the blank line before it has come
+    """
+
+    __slots__ = ("_limit", "_scanned", "_target_limit", "held", "skipped")
 
     def __init__(self, limits: H1Limits) -> None:
         self.held = bytearray()
         self._limit = limits.head
         self._target_limit = limits.target
         self._scanned = 0
-        self._skipped = False
-
-    @property
-    def busy(self) -> bool:
-        """Something of a head, or the blank line before it, has come."""
-        return self._skipped or bool(self.held)
+        self.skipped = False
 
     def split(self, data: bytes) -> tuple[bytes, bytes] | None:
         """A head that is whole in ``data``, with nothing of it held, and what follows it; None where :meth:`take` must
         look closer."""
         end = data.find(b"\r\n\r\n", 0, self._limit) + 4
         if end > 4 and data[0] > 0x20 and not self.held:
-            self._skipped = False
+            self.skipped = False
             return data[:end], data[end:]
         return None
 
@@ -52,15 +51,15 @@ class HeadBuffer:
         if not held:
             end = data.find(b"\r\n\r\n", 0, self._limit) + 4
             if end > 4 and data[0] > 0x20:
-                self._skipped = False
+                self.skipped = False
                 if end == len(data):
                     return data
                 held += data[end:]
                 return data[:end]
         held += data
-        if skip_blank and not self._skipped and held[:2] == b"\r\n":
+        if skip_blank and not self.skipped and held[:2] == b"\r\n":
             del held[:2]
-            self._skipped = True
+            self.skipped = True
         if held[:1] == b"\n" or held[:2] == b"\r\n":
             raise HttpError(400, "bad-request", "The message begins with blank lines.")
         end = held.find(b"\r\n\r\n", self._scanned, self._limit)
@@ -80,5 +79,5 @@ class HeadBuffer:
         head = bytes(held[: end + 4])
         del held[: end + 4]
         self._scanned = 0
-        self._skipped = False
+        self.skipped = False
         return head

@@ -185,7 +185,10 @@ class H1ServerCodec:
         :returns: its stream and head (and no ``End`` follows), or None where :meth:`receive_data` must look; nothing
             was done then
         """
-        if self._reading is not READING_HEAD or self._ended or self._head.busy:
+        if self._reading is not READING_HEAD or self._ended:
+            return None
+        head = self._head
+        if head.held or head.skipped:
             return None
         request = self._limits.requests.get(data)
         if request is None or request.framing is not _NONE:
@@ -382,23 +385,32 @@ class H1ServerCodec:
         else:
             raise MisuseError(f"{type(event).__name__} cannot be sent while {writing}")
 
-    def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> None:
-        """Queue a whole answer: :meth:`send` of its head, its body (if there is one) and its end.
+    def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> bytes:
+        """A whole answer: :meth:`send` of its head, its body (if there is one) and its end.
 
+        :returns: its octets, which are to be written at once, where nothing else waits and the connection is
+            :attr:`idle` with it; empty where it was queued
         :raises MisuseError: as :meth:`send`
         """
         if self._writing is WRITING_DEAD:
-            return
+            return b""
         if stream != self._stream or self._writing is not WRITING_WAITING or head.status == 101:
             raise MisuseError(f"a whole answer cannot be sent on stream {stream} while {self._writing}")
         if head.common and self._reading is READING_HELD and not self._closing:
-            written = plain_answer(self._request, head, body)
-            if written is not None:
-                self._out.append(written)
+            known = head.written
+            if known is not None and known[0] is self._request and head.keep_alive and head.length == len(body):
+                # this very head was a plain answer to this very request before
+                octets: bytes | None = known[1] + body
+            else:
+                octets = plain_answer(self._request, head, body)
+            if octets is not None:
                 self._unacknowledged = 0
                 self._writing = WRITING_IDLE
                 self._reading = READING_HEAD
-                return
+                if not self._out and not self._head.held:
+                    return octets
+                self._out.append(octets)
+                return b""
         self._send_head(head)
         if body:
             self._send_body(body)
@@ -406,6 +418,7 @@ class H1ServerCodec:
             if len(out) == 2 and len(body) < JOIN_WHOLE_BELOW:
                 out[:] = (out[0] + out[1],)
         self._send_end(_END)
+        return b""
 
     def _send_head(self, head: ResponseHead) -> None:
         request = self._request

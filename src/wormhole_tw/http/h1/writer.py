@@ -92,20 +92,15 @@ def request_head(head: RequestHead) -> bytes:
     return _lines(b"%s %s HTTP/1.1\r\n" % (method, target), [(b"Host", authority), *head.fields], extra)
 
 
-_requests: dict[int, tuple[RequestHead, bytes]] = {}
 _answers: dict[tuple[int, int, bytes, bytes], tuple[Fields, bytes]] = {}
 _plain: dict[tuple[int, int], tuple[Fields, int, bytes, bytes]] = {}
 
 
 def common_request_head(head: RequestHead) -> bytes:
     """:func:`request_head` of a head that is shared, written once."""
-    key = id(head)
-    known = _requests.get(key)
-    if known is not None and known[0] is head:
-        return known[1]
-    written = request_head(head)
-    remember(_requests, key, (head, written))
-    return written
+    if not head.written:
+        head.written = request_head(head)
+    return head.written
 
 
 def common_response_head(head: ResponseHead, extra: bytes) -> bytes:
@@ -121,7 +116,8 @@ def common_response_head(head: ResponseHead, extra: bytes) -> bytes:
 
 def plain_answer(request: RequestHead, head: ResponseHead, body: bytes) -> bytes | None:
     """A whole answer as most go, whose fields are shared: to a request that leaves the connection open, of a length and
-    not a long one.  Its head is written once.
+    not a long one.  Its head is written once, and stays with it (``head.written``), for who has this very head again
+    for the same request.
 
     :returns: None where it is not so
     """
@@ -141,9 +137,11 @@ def plain_answer(request: RequestHead, head: ResponseHead, body: bytes) -> bytes
     key = (id(fields), head.length)
     known = _plain.get(key)
     if known is not None and known[0] is fields and known[1] == head.status and known[2] == head.reason:
-        return known[3] + body
-    written = response_head(head.status, head.reason, fields, b"Content-Length: %d\r\n" % head.length)
-    remember(_plain, key, (fields, head.status, head.reason, written))
+        written = known[3]
+    else:
+        written = response_head(head.status, head.reason, fields, b"Content-Length: %d\r\n" % head.length)
+        remember(_plain, key, (fields, head.status, head.reason, written))
+    head.written = (request, written)
     return written + body
 
 
