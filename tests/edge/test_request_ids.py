@@ -9,13 +9,13 @@ from ipaddress import ip_network
 import pytest
 
 from tests.edge.house import House
-from wormhole_tw.edge.request_ids import RequestIds, given_id
+from wormhole_tw.edge.request_ids import given_id, request_ids
 from wormhole_tw.edge.trust import NOBODY, Trust
 from wormhole_tw.net.networks import Networks
 
 
 def test_they_are_unique_and_plain() -> None:
-    one, two = RequestIds(os.urandom), RequestIds(os.urandom)
+    one, two = request_ids(os.urandom), request_ids(os.urandom)
     ids = [make() for make in (one, two) for _ in range(1000)]
     assert len(set(ids)) == 2000
     assert all(re.fullmatch(rb"[0-9a-z]{16}-[0-9a-f]+", name) for name in ids)

@@ -20,7 +20,7 @@ from wormhole_tw.edge.middleware.stacks import Middlewares
 from wormhole_tw.edge.pace import LOOKS
 from wormhole_tw.edge.passages import Passages
 from wormhole_tw.edge.password_checks import PasswordChecks
-from wormhole_tw.edge.request_ids import RequestIds
+from wormhole_tw.edge.request_ids import request_ids
 from wormhole_tw.edge.upstreams.agents import AgentUpstreams
 from wormhole_tw.edge.upstreams.every import EveryUpstream
 from wormhole_tw.edge.upstreams.pool import Pool
@@ -226,7 +226,7 @@ class EdgeContext:
         self.passages = Passages(timers.seconds)
         self.draining = False
         self.lingering = False
-        self.request_ids = RequestIds(random.randbytes)
+        self.request_ids = request_ids(random.randbytes)
         self.chance = random.random
         self.offers = self.dispatch.offers
         self.door: TunnelDoor | None = None

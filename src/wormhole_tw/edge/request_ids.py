@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wormhole_tw.http.events import Fields
 
-__all__ = ["RequestIds", "given_id"]
+__all__ = ["given_id", "request_ids"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32, as in the names of sessions."""
@@ -27,23 +27,16 @@ _GIVEN = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 page, a log line or a shell."""
 
 
-class RequestIds:
-    """Sixteen random characters of this start, and a number that counts up: ``3k9xq2m8d0v5w7ab-1f``.
+def request_ids(random: Callable[[int], bytes]) -> Callable[[], bytes]:
+    """What gives the next name each time it is called: sixteen random characters of this start, and a number that
+    counts up: ``3k9xq2m8d0v5w7ab-1f``.
 
     :param random: gives that many random bytes (``os.urandom``)
     """
-
-    __slots__ = ("_next", "_prefix")
-
-    def __init__(self, random: Callable[[int], bytes]) -> None:
-        number = int.from_bytes(random(_RANDOM_BYTES))
-        text = "".join(_ALPHABET[number >> shift & 31] for shift in range(75, -1, -5))
-        self._prefix = text.encode("ascii") + b"-%x"
-        self._next = count(1).__next__
-
-    def __call__(self) -> bytes:
-        """The next one."""
-        return self._prefix % self._next()
+    number = int.from_bytes(random(_RANDOM_BYTES))
+    text = "".join(_ALPHABET[number >> shift & 31] for shift in range(75, -1, -5))
+    # formatted and counted in C: each request asks for one
+    return map((text.encode("ascii") + b"-%x").__mod__, count(1)).__next__
 
 
 def given_id(fields: Fields) -> bytes | None:

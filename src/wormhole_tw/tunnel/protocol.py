@@ -98,7 +98,6 @@ class LinkProtocol(Protocol):
         self._turn = turn
         self._session = Session(side, config=config, now=clock.seconds())
         self._streams = LinkStreams(self._session, clock, self.touch)
-        self._scheduled = False
         self._paused = False  # by the transport
         self._gathers: TlsTransport | None = None
         self._pace = Pace()
@@ -269,12 +268,12 @@ class LinkProtocol(Protocol):
 
     def touch(self) -> None:
         """Something changed: look after it at the end of this turn."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self._streams.touched:
+            self._streams.touched = True
             self._turn.call(self._end_of_turn)
 
     def _end_of_turn(self) -> None:
-        self._scheduled = False
+        self._streams.touched = False
         self._streams.catch_up()
         if self._lost or self.transport is None:
             return

@@ -27,6 +27,7 @@ class LinkStreams:
     :param touch: has the link look after everything at the end of this turn
     :ivar session_id: the session's name from WELCOME, empty before
     :ivar by_id: the streams
+    :ivar touched: the end of this turn is asked for already; the link's
     :ivar consumed: ``consumed(stream_id, n)``: :meth:`acknowledge` where no credit is due yet; else False
     """
 
@@ -37,6 +38,7 @@ class LinkStreams:
         self.consumed = session.streams.consumed
         self._clock = clock
         self._touch = touch
+        self.touched = False
         self.by_id: dict[int, TunnelStream] = {}
         self._later: list[TunnelStream] = []
         self._half_told: list[TunnelStream] = []
@@ -156,7 +158,8 @@ class LinkStreams:
 
     def send(self, stream_id: int, data: bytes) -> int:
         """DATA; gives how many octets of the stream wait now."""
-        self._touch()
+        if not self.touched:
+            self._touch()
         return self._send(stream_id, data)
 
     def end(self, stream: TunnelStream) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "encode_frame",
     "encode_window",
     "pack_header",
+    "pack_words",
 ]
 
 PREFACE = b"WORMHOLE/1\r\n"
@@ -70,8 +71,16 @@ for _type, _size in ((FrameType.WINDOW, 4), (FrameType.PING, 8), (FrameType.PONG
     _MAX_LENGTH[_type] = _MIN_LENGTH[_type] = _size
 _MAX_LENGTH[FrameType.DATA] = _MAX_LENGTH[FrameType.DATAGRAM] = MAX_DATA
 
+_TAKES_END = (FrameType.DATA, FrameType.OPEN)
+
+# the same by the byte that says the type: with END no length is legal where END is not
+_MOST = (*_MAX_LENGTH, *(_MAX_LENGTH[kind] if kind in _TAKES_END else -1 for kind in range(128)))
+_LEAST = (*_MIN_LENGTH, *_MIN_LENGTH)
+
 _HEADER = Struct(">II")
-_pack = _HEADER.pack
+pack_words = _HEADER.pack
+"""The header of a frame from its two words: length and type (with :data:`END`) as ``length << 8 | type``, stream."""
+
 _unpack_from = _HEADER.unpack_from
 _WINDOW_FRAME = Struct(">III")
 _WINDOW_HEAD = 4 << 8 | FrameType.WINDOW
@@ -82,12 +91,12 @@ Frame = tuple[int, int, bytes]
 
 def pack_header(kind: int, stream_id: int, length: int) -> bytes:
     """Eight bytes of header. ``kind`` is a :class:`FrameType`, with :data:`END` or without."""
-    return _pack(length << 8 | kind, stream_id)
+    return pack_words(length << 8 | kind, stream_id)
 
 
 def encode_frame(kind: int, stream_id: int, payload: bytes) -> bytes:
     """A whole frame in one piece, for everything but DATA (whose payload is never copied into a frame)."""
-    return _pack(len(payload) << 8 | kind, stream_id) + payload
+    return pack_words(len(payload) << 8 | kind, stream_id) + payload
 
 
 def encode_window(stream_id: int, increment: int) -> bytes:
@@ -140,7 +149,8 @@ class FrameParser:
             kind = word & 0xFF
             length = word >> 8
             position += HEADER_SIZE
-            if not self._legal(kind, length):
+            if length > _MOST[kind] or length < _LEAST[kind]:
+                self._refuse(kind, length)
                 break
             if position + length > size:
                 self._begin(kind, stream_id, length, data[position:])
@@ -151,15 +161,12 @@ class FrameParser:
             self._head = bytes(data[position:])
         return frames
 
-    def _legal(self, kind: int, length: int) -> bool:
+    def _refuse(self, kind: int, length: int) -> None:
         number = kind & 0x7F
         if length > _MAX_LENGTH[number] or length < _MIN_LENGTH[number]:
             self._fail(GoawayCode.PROTOCOL_ERROR, f"a frame of type {number} cannot be {length} bytes long")
-            return False
-        if kind & END and number != FrameType.DATA and number != FrameType.OPEN:
+        else:
             self._fail(GoawayCode.PROTOCOL_ERROR, f"END is not legal on type {number}")
-            return False
-        return True
 
     def _fail(self, code: GoawayCode, message: str) -> None:
         self.error = TunnelProtocolError(code, message)
@@ -191,10 +198,13 @@ class FrameParser:
             if len(self._head) < HEADER_SIZE:
                 return position
             word, stream_id = _unpack_from(self._head)
-            if not self._legal(word & 0xFF, word >> 8):
+            kind = word & 0xFF
+            length = word >> 8
+            if length > _MOST[kind] or length < _LEAST[kind]:
+                self._refuse(kind, length)
                 return position
             self._head = b""
-            self._begin(word & 0xFF, stream_id, word >> 8, b"")
+            self._begin(kind, stream_id, length, b"")
         rest = data[position : position + self._need - self._have]
         self._keep(rest)
         if self._have == self._need:

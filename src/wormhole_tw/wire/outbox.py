@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Protocol
 
 from wormhole_tw.wire.events import Event, SendReady
-from wormhole_tw.wire.frames import END, HEADER_SIZE, MAX_DATA, FrameType, encode_frame, encode_window, pack_header
+from wormhole_tw.wire.frames import END, HEADER_SIZE, MAX_DATA, FrameType, encode_frame, encode_window, pack_words
 from wormhole_tw.wire.streams import Stream
 
 __all__ = ["FULL_FRAME", "Outbox", "OutboxOwner"]
@@ -103,11 +103,15 @@ class Outbox:
     def ready(self, stream: Stream) -> None:
         """Give the stream a place in the ring if it has something that may leave. Its OPEN comes before, by class."""
         if not stream.in_ready and stream.sendable:
-            stream.in_ready = True
-            if stream.queued <= self.slice:
-                self._fresh.append(stream)
-            else:
-                self._line().append(stream)
+            self.place(stream)
+
+    def place(self, stream: Stream) -> None:
+        """:meth:`ready` for a stream of which that is known."""
+        stream.in_ready = True
+        if stream.queued <= self.slice:
+            self._fresh.append(stream)
+        else:
+            self._line().append(stream)
 
     def _line(self) -> deque[Stream]:
         if self._ready is None:
@@ -188,7 +192,7 @@ class Outbox:
                 self._ahead = max(0, self._ahead - size)
             elif ring:
                 self._ahead += size
-            if stream.sendable:
+            if stream.queued and stream.sendable:  # an END or RESET has left with the last octet
                 stream.in_ready = True
                 if ring is None:
                     ring = self._line()
@@ -220,7 +224,7 @@ class Outbox:
         size = 0
         if amount or end:
             size = 8 + amount
-            out.append(pack_header(_DATA | END if end else _DATA, stream.id, amount))
+            out.append(pack_words(amount << 8 | (_DATA | END if end else _DATA), stream.id))
         if amount:
             stream.credit -= amount
             stream.queued = after

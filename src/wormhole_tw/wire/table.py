@@ -163,8 +163,8 @@ class StreamTable:
         else:
             queue.append(data)
         stream.queued = queued = stream.queued + len(data)
-        if not stream.in_ready:
-            self._outbox.ready(stream)
+        if not stream.in_ready and stream.credit > 0:
+            self._outbox.place(stream)  # it has octets and credit for them: sendable, without the call
         return queued
 
     def end(self, stream_id: int) -> None:

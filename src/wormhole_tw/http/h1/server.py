@@ -388,8 +388,7 @@ class H1ServerCodec:
     def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> bytes:
         """A whole answer: :meth:`send` of its head, its body (if there is one) and its end.
 
-        :returns: its octets, which are to be written at once, where nothing else waits and the connection is
-            :attr:`idle` with it; empty where it was queued
+        :returns: its octets, for the caller to write, where that leaves the codec :attr:`idle`; empty: it was queued
         :raises MisuseError: as :meth:`send`
         """
         if self._writing is WRITING_DEAD:
@@ -399,8 +398,7 @@ class H1ServerCodec:
         if head.common and self._reading is READING_HELD and not self._closing:
             known = head.written
             if known is not None and known[0] is self._request and head.keep_alive and head.length == len(body):
-                # this very head was a plain answer to this very request before
-                octets: bytes | None = known[1] + body
+                octets: bytes | None = known[1] + body  # a plain answer to this very request before
             else:
                 octets = plain_answer(self._request, head, body)
             if octets is not None:
