@@ -173,8 +173,12 @@ def test_what_is_wrong(keys: dict[str, Any], key: str, reason: str) -> None:
 
 
 def test_an_origin_with_the_name_of_a_site_is_warned_of() -> None:
-    raw = sample(**{"backends.0": {"name": "app", "origin": "https://app.example.test"}, "sites.0.routes": ROUTES})
-    (warning,) = build_catalog(make(raw)).warnings
+    def warnings(origin: str) -> tuple[str, ...]:
+        raw = sample(**{"backends.0": {"name": "app", "origin": origin}, "sites.0.routes": ROUTES})
+        return tuple(build_catalog(make(raw)).warnings)
+
+    assert warnings("https://www.example.test") == ()
+    (warning,) = warnings("https://app.example.test")
     assert warning.startswith("edge.toml: $.backends[0]: the origin https://app.example.test has the name of a site")
 
 

@@ -8,3 +8,6 @@ from wormhole_tw.control.interfaces import IFeed
 class TestNoFeed(FeedContract):
     def feed(self) -> IFeed:
         return NoFeed()
+
+    def test_it_has_stopped_at_once(self) -> None:
+        assert NoFeed().stop().called

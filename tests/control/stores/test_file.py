@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from tests.control._sample import sample
 from tests.control.store_contract import StoreContract
 from wormhole_tw.control.config import Override
-from wormhole_tw.control.interfaces import IStore
+from wormhole_tw.control.interfaces import IStore, Snapshot
 from wormhole_tw.control.stores.file import FileStore
 from wormhole_tw.errors import ConfigError
 
@@ -23,6 +24,28 @@ def to_toml(value: Any) -> str:
     return json.dumps(value)
 
 
+class Threads:
+    """A reactor and the pool of its threads, which work when they are told to."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Callable[[], object]] = []
+
+    def getThreadPool(self) -> Threads:
+        return self
+
+    def callInThreadWithCallback(
+        self, done: Callable[[bool, Any], object], call: Callable[..., Any], *args: Any
+    ) -> None:
+        self.jobs.append(lambda: done(True, call(*args)))
+
+    def callFromThread(self, call: Callable[..., object], *args: Any) -> None:
+        call(*args)
+
+    def work(self) -> None:
+        while self.jobs:
+            self.jobs.pop(0)()
+
+
 class TestFileStore(StoreContract):
     @pytest.fixture
     def where(self, tmp_path: Path) -> Path:
@@ -33,6 +56,15 @@ class TestFileStore(StoreContract):
 
     def store(self, where: Path) -> IStore:
         return FileStore(where)
+
+    def test_the_reactors_threads_read_it(self, where: Path) -> None:
+        self.put(where, sample())
+        store, threads = FileStore(where), Threads()
+        found: list[Snapshot] = []
+        store.read(threads).addCallback(found.append)  # type: ignore[arg-type]
+        assert not found
+        threads.work()
+        assert [snapshot.config for snapshot in found] == [store.load().config]
 
     def test_overrides_win_each_time(self, where: Path) -> None:
         store = FileStore(where, {"edge.name": Override("from-outside", "--name")})

@@ -11,6 +11,7 @@ from hpack import Encoder, HeaderTuple
 
 from tests.http.h2.talk import GET, POST, Peer, raw
 from wormhole_tw.http.events import Body
+from wormhole_tw.http.h2 import H2Limits
 from wormhole_tw.http.h2.faults import ConnectionFault
 from wormhole_tw.http.h2.floods import Bucket
 from wormhole_tw.http.h2.limits import PINGS, Budget
@@ -163,6 +164,24 @@ def test_a_flood_ends(name: str) -> None:
     assert sent < 2500
     assert ended.ru_utime - began.ru_utime < SECONDS
     assert ended.ru_maxrss - began.ru_maxrss < MEBIBYTES * 1024
+
+
+def test_what_no_event_tells_of_is_counted_by_its_reason() -> None:
+    peer = Peer(H2Limits(streams=1))
+    assert peer.codec.untold == {"http2-malformed": 0, "http2-streams": 0}
+    assert peer.ask(1, [*GET, ("X-Upper", "1")]) == []
+    peer.ask(3, end=False)
+    assert peer.ask(5) == []
+    assert peer.codec.untold == {"http2-malformed": 1, "http2-streams": 1}
+    peer.say(raw(6, 0, 1, bytes(8)))
+    assert peer.codec.untold == {"http2-malformed": 1, "http2-streams": 1, "http2-broken": 1}
+
+
+def test_a_flood_is_counted_as_one() -> None:
+    peer = Peer()
+    while not peer.codec.should_close:
+        peer.ping()
+    assert peer.codec.untold == {"http2-malformed": 0, "http2-streams": 0, "http2-flood": 1}
 
 
 def test_a_slow_trickle_of_the_same_is_no_flood() -> None:

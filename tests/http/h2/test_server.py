@@ -394,7 +394,9 @@ def test_what_is_sent_while_the_window_is_empty_waits() -> None:
     peer.ask(1)
     assert (peer.codec.window(1), peer.codec.window(99)) == (2, 0)
     peer.answer(1, b"abc", end=False)
+    assert peer.codec.has_output
     peer.listen()
+    assert not peer.codec.has_output  # but for the window
     assert peer.codec.sendable(1) == 0
     assert (peer.codec.window(1), peer.codec.sent) == (0, 2)
     peer.codec.send(1, Body(b"def"))
