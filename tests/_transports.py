@@ -21,6 +21,9 @@ _FOLDER = Path(__file__).parent
 IN_PROCESS = frozenset({"net", "tunnel", "edge", "agent", "admin"})
 """Floors of which the tests that run in the reactor have sockets."""
 
+OTHERS = frozenset({"test_examples.py"})
+"""Files of none of these folders that have such tests, too."""
+
 BY_PROGRAMS = frozenset({"cli", "end_to_end", "conformance"})
 """Folders of which the tests start programs that have sockets."""
 
@@ -84,6 +87,17 @@ def choose(config: pytest.Config) -> None:
     os.environ[TRANSPORTS] = config.getoption("--transports")
 
 
+def passes_by(config: pytest.Config, path: Path) -> bool:
+    """Whether a folder or file has no test that such a run is about: importing them all takes long."""
+    if config.getoption("--transports") != "twisted" or path == _FOLDER or not path.is_relative_to(_FOLDER):
+        return False
+    relative = path.relative_to(_FOLDER)
+    first = relative.parts[0]
+    if first in BY_PROGRAMS:
+        return not FULL and bool({first, relative.as_posix()} & ALIKE)
+    return first not in IN_PROCESS | OTHERS or relative.as_posix() in NOT_OURS
+
+
 def touches_sockets(item: pytest.Item) -> bool:
     """Whether the test has sockets, as far as its folder and its kind say."""
     if not item.path.is_relative_to(_FOLDER):
@@ -94,7 +108,7 @@ def touches_sockets(item: pytest.Item) -> bool:
         return FULL or not {first, path.as_posix()} & ALIKE
     if path.parent.as_posix() in NOT_OURS:
         return False
-    return is_coroutine(item) and first in IN_PROCESS | {"test_examples.py"}
+    return is_coroutine(item) and first in IN_PROCESS | OTHERS
 
 
 def is_coroutine(item: pytest.Item) -> bool:

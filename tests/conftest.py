@@ -6,6 +6,7 @@ import gc
 import inspect
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
         globalLogBeginner.beginLoggingTo([STDLibLogObserver("twisted")], discardBuffer=True, redirectStandardIO=False)
     except Exception as error:  # a second session in this process has begun already
         config.issue_config_time_warning(pytest.PytestWarning(f"logging had begun: {error}"), 2)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    passed_by = _lanes.passes_by(config, collection_path) or _transports.passes_by(config, collection_path)
+    return True if passed_by else None  # None: whatever others say
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -173,7 +173,7 @@ def run_cases(folder: Path, *arguments: str, **environment: str) -> tuple[dict[s
         env=variables,
         capture_output=True,
         text=True,
-        timeout=25,
+        timeout=100,
         check=False,
     )
     outcomes: dict[str, set[str]] = {}
@@ -227,6 +227,7 @@ def test_what_is_said(ordinary: tuple[dict[str, set[str]], str]) -> None:
     assert "1 deselected" in text
 
 
+@pytest.mark.deadline(240)
 def test_in_ci_programs_must_be_there_and_full_sizes_run_when_asked_for(tmp_path: Path) -> None:
     outcomes, text = run_cases(tmp_path, "-k", "program or big", CI="true", WORMHOLE_FULL="1")
     assert outcomes["test_program"] == {"ERROR"}, text
