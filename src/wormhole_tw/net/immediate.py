@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet import main, tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.posixbase import PosixReactorBase, unixEnabled
-from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
 from wormhole_tw.net import choice
+from wormhole_tw.net.accepting import DONE, LeanServer, accept_directly
 from wormhole_tw.net.attributes import know_attributes
 from wormhole_tw.net.transport import BULK_READ, NOTSENT_LOWAT, READ_SIZE, not_sent, tune
 from wormhole_tw.net.turn import turn_end_of
@@ -38,8 +38,6 @@ __all__ = [
 
 LOOK_BEYOND = 16 * 1024
 """Bytes of one write from which on it is worth asking the kernel how much it holds."""
-
-_DONE = Failure(main.CONNECTION_DONE)
 
 LAST_WORDS = 64
 """Reads of what lies unread in a socket whose peer is gone: 4 MiB and more, as much as a kernel holds for one."""
@@ -153,7 +151,7 @@ class _SendsAtOnce:
         if self._anything_waits():  # it was written since
             connection.startWriting()
             return
-        connection.connectionLost(_DONE)
+        connection.connectionLost(DONE)
 
     def _anything_waits(self) -> bool:
         connection: Any = self
@@ -182,7 +180,7 @@ class _SendsAtOnce:
             return False
 
 
-class ImmediateServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]  # the mix-in's doRead goes first
+class ImmediateServer(_SendsAtOnce, LeanServer):  # type: ignore[misc]  # the mix-in's doRead goes first
     """The transport of an accepted connection."""
 
     tuned = sys.platform == "linux"
@@ -191,7 +189,7 @@ class ImmediateServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]  # the mi
 
 know_attributes(
     ImmediateServer,
-    *("reactor", "socket", "fileno", "protocol", "server", "client", "sessionno", "hostname", "logstr", "repstr"),
+    *("reactor", "socket", "fileno", "protocol", "server", "client", "sessionno", "hostname"),
     *("connected", "disconnecting", "disconnected", "bufferSize", "producer", "streamingProducer", "producerPaused"),
     *("_tempDataBuffer", "_tempDataLen", "dataBuffer", "offset", "_read_size", "unsent_limit"),
 )
@@ -271,6 +269,7 @@ def immediate_port(port: IListeningPort) -> IListeningPort:
     if type(port) is tcp.Port and port.transport is tcp.Server:
         tune(port)
         port.transport = ImmediateServer
+        accept_directly(port)
     elif unixEnabled and type(port) is unix.Port and port.transport is unix.Server:
         port.transport = ImmediateUnixServer
     return port
