@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,3 +126,50 @@ def test_other_reactors_are_left_alone() -> None:
     from wormhole_tw.cli.polling import dispatch_directly
 
     assert not dispatch_directly(Clock())
+
+
+def test_who_reads_and_writes_comes_and_goes_as_with_twisted(loop: Any, reader: Reader) -> None:
+    for twice in (loop.addReader, loop.addReader, loop.addWriter, loop.addWriter):
+        twice(reader)
+    assert (loop.getReaders().count(reader), loop.getWriters()) == (1, [reader])
+    loop.removeReader(reader)
+    assert (reader in loop.getReaders(), loop.getWriters()) == (False, [reader])
+    loop.addReader(reader)
+    loop.removeWriter(reader)
+    loop.removeWriter(reader)
+    assert (reader in loop.getReaders(), loop.getWriters()) == (True, [])
+    reader.far.send(b"one")
+    loop.doIteration(None)
+    assert reader.seen == [b"one"]
+    loop.removeReader(reader)
+    loop.removeReader(reader)
+    assert reader not in loop.getReaders()
+
+
+def test_who_is_closed_already_goes_quietly(loop: Any, reader: Reader) -> None:
+    loop.removeReader(reader)
+    reader.socket.close()
+    loop.removeReader(reader)
+    loop.removeWriter(reader)
+    assert reader not in loop.getReaders() + loop.getWriters()
+
+
+def test_a_file_which_epoll_does_not_take_is_read_all_the_same(loop: Any, tmp_path: Path) -> None:
+    class File(Reader):
+        def __init__(self) -> None:
+            super().__init__()
+            self.file = (tmp_path / "file").open("w+")
+
+        def fileno(self) -> int:
+            return self.file.fileno()
+
+    file = File()
+    loop.addReader(file)
+    loop.addWriter(file)
+    assert loop.getReaders().count(file) == 1
+    assert loop.getWriters() == [file]
+    loop.removeReader(file)
+    loop.removeWriter(file)
+    assert file not in loop.getReaders() + loop.getWriters()
+    file.file.close()
+    file.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -28,15 +29,21 @@ MAKERS: dict[str, Callable[[SSL.Connection], Records]] = {
 class Pair:
     """A server of ours and a client of the standard library, and the bytes between them in our hands."""
 
-    def __init__(self, make: Callable[[SSL.Connection], Records], *, shake: bool = True) -> None:
+    def __init__(
+        self, make: Callable[[SSL.Connection], Records], *, shake: bool = True, alpn: Sequence[str] = ()
+    ) -> None:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.use_certificate(MATERIAL.certificate)
         context.use_privatekey(MATERIAL.key)
+        theirs = client_context()
+        if alpn:
+            context.set_alpn_select_callback(lambda _connection, offered: offered[-1])
+            theirs.set_alpn_protocols(list(alpn))
         self.connection = SSL.Connection(context, None)
         self.connection.set_accept_state()
         self.records = make(self.connection)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = client_context().wrap_bio(self.incoming, self.outgoing)
+        self.client = theirs.wrap_bio(self.incoming, self.outgoing)
         if shake:
             self.shake()
 
@@ -119,6 +126,37 @@ def test_every_size_arrives_whole_in_bounded_pieces(make: Callable[[SSL.Connecti
         assert len(piece) <= CLEAR_SIZE
         got += piece
     assert got == data
+
+
+def test_a_handshake_goes_on_by_what_comes(make: Callable[[SSL.Connection], Records]) -> None:
+    pair = Pair(make, shake=False, alpn=["one", "another"])
+    assert not pair.records.shake()
+    assert pair.records.agreed() is None
+    for done in (False, True):
+        with suppress(ssl.SSLWantReadError):
+            pair.client.do_handshake()
+        if done:
+            pair.client.write(b"behind the last message")
+        pair.deliver()
+        assert pair.records.unread()
+        assert pair.records.shake() is done
+        pair.collect()
+    assert pair.records.unread()  # what came behind it
+    assert pair.records.agreed() == b"another"
+    assert pair.records.read() == b"behind the last message"
+    assert pair.records.shake()
+
+
+def test_nobody_agreed_on_a_protocol(make: Callable[[SSL.Connection], Records]) -> None:
+    assert Pair(make).records.agreed() is None
+
+
+def test_a_handshake_that_fails_says_why(make: Callable[[SSL.Connection], Records]) -> None:
+    pair = Pair(make, shake=False)
+    pair.records.feed(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(SSL.Error, match="http request"):
+        pair.records.shake()
+    assert SSL._lib.ERR_peek_error() == 0  # type: ignore[attr-defined]
 
 
 def test_views_are_the_same_octets(make: Callable[[SSL.Connection], Records]) -> None:
@@ -297,13 +335,13 @@ def test_something_else_than_tls(make: Callable[[SSL.Connection], Records]) -> N
 def test_the_buffers_of_a_reactor_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reactor = SimpleNamespace()
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    one = records_module.records_for(SSL.Connection(context, None), reactor)
-    other = records_module.records_for(SSL.Connection(context, None), reactor)
+    one = records_module.records_maker(reactor)(SSL.Connection(context, None))
+    other = records_module.records_maker(reactor)(SSL.Connection(context, None))
     assert isinstance(one, DirectRecords)
     assert isinstance(other, DirectRecords)
     assert one._scratch is other._scratch
     monkeypatch.setattr(records_module, "DIRECT", False)
-    assert isinstance(records_module.records_for(SSL.Connection(context, None), reactor), PublicRecords)
+    assert isinstance(records_module.records_maker(reactor)(SSL.Connection(context, None)), PublicRecords)
 
 
 def test_a_pyopenssl_without_those_names_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

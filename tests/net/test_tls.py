@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -16,18 +18,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.net.peers import SslPeer, client_context, self_signed
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.net import tls as tls_module
 from wormhole_tw.net.dev_ca import DevCa
 from wormhole_tw.net.immediate import immediate_port
 from wormhole_tw.net.pem import KeyMaterial
 from wormhole_tw.net.tls import CertificateMap, ServedTls, ServerTls
 from wormhole_tw.net.tls_halves import HalfClosingTls
-from wormhole_tw.net.tls_transport import TlsAcceptor
+from wormhole_tw.net.tls_transport import TlsAcceptor, tls_connection_of
 
 
 @implementer(IHandshakeListener)
@@ -286,6 +289,45 @@ async def test_swap_serves_the_new_and_leaves_the_old(edge: Edge, authority: Dev
     assert await before.read(10) == b"still here"
     served = ServerTls.served(edge.connections[0].transport)
     assert served == edge.connections[0].served
+
+
+async def test_what_a_name_led_to_is_kept_until_there_are_others(
+    edge: Edge, authority: DevCa, materials: dict[str, KeyMaterial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_module, "MAX_CHOSEN", 2)
+    context = client_context(authority.ca_pem)
+    app, wild = materials["app"].certificate.serial_number, materials["wild"].certificate.serial_number
+    for name, number in [("app.example.test", app), ("b.example.test", wild), ("c.example.test", wild)] * 2:
+        assert serial(await edge.dial(context, name)) == number
+        assert serial(await edge.dial(context, name)) == number
+    renewed = authority.certificate_for(["app.example.test"])
+    edge.tls.swap(CertificateMap([renewed]))
+    for _ in range(2):
+        assert serial(await edge.dial(context, "app.example.test")) == renewed.certificate.serial_number
+
+
+async def test_what_is_over_is_freed_without_the_collector(
+    edge: Edge, authority: DevCa, reactor: Any, way_through_openssl: str
+) -> None:
+    if way_through_openssl == "twisted":
+        return  # its own circle of connection and transport waits for the collector
+    gc.collect()
+    gc.disable()
+    try:
+        peer = await edge.dial(client_context(authority.ca_pem), "app.example.test")
+        await edge.served(peer)
+        engine = edge.connections[-1].transport
+        held = [weakref.ref(engine), weakref.ref(tls_connection_of(engine))]
+        del engine
+        peer.close_notify()
+        await edge.connections[-1].lost
+        await peer.gone()
+        edge.connections.clear()
+        for _ in range(100):
+            await deferLater(reactor, 0)
+        assert [each() for each in held] == [None, None]
+    finally:
+        gc.enable()
 
 
 async def test_a_swap_in_the_middle_of_a_handshake(edge: Edge, authority: DevCa) -> None:

@@ -95,12 +95,12 @@ class _Accept:
         "header",
     )
 
-    def __init__(self, owner: AcceptFactory, address: IAddress, reader: ProxyReader | None) -> None:
+    def __init__(self, owner: AcceptFactory, address: IAddress, reader: ProxyReader | None, counted: str) -> None:
         self.factory = None
         self.address = address
         self.header: ProxyHeader | None = None
         self._reader = reader
-        self._counted = ""  # what it is counted for among the context's addresses
+        self._counted = counted  # what it is counted for among the context's addresses, once it is there
         self._owner = owner
         self._rows = owner.rows
         self._data = b""
@@ -117,8 +117,8 @@ class _Accept:
         self._tune()
         context.counters.connections += 1
         context.connections.add(self)
-        if not self._count():
-            return
+        if self._counted:
+            context.addresses.enter(self._counted)
         self._timer = context.timers.start(context.limits.handshake, self._timed_out)
 
     def connectionMade(self) -> None:
@@ -216,7 +216,8 @@ class _Accept:
 
     def _tune(self) -> None:
         transport = self._transport
-        tune(transport)
+        if not getattr(transport, "tuned", False):
+            tune(transport)
         if hasattr(transport, "bufferSize"):
             transport.bufferSize = self._owner.context.limits.write_buffer
 
@@ -248,8 +249,9 @@ class _Accept:
         return bool(refusal)
 
     def settled(self) -> None:
-        """It is known what the connection is."""
-        self._let_go()
+        """It is known what the connection is, or it is over."""
+        if self._timer is not None:
+            self._let_go()
 
     def _hand_on(self, protocol: IProtocol) -> None:
         data, self._data = self._data, b""
@@ -448,15 +450,17 @@ class AcceptFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> _Accept | None:  # type: ignore[override]
         context = self.context
+        counted = ""
         if addr is None or context.draining:
             refusal = "stopping"
         else:
-            refusal = self.room.refusal(self.room.counted(host_of(addr)))
+            counted = self.room.counted(host_of(addr))
+            refusal = self.room.refusal(counted)
         if refusal or addr is None:
             context.counters.refused[refusal] += 1
             return None
         proxied = self._proxy_protocol and self.trust.believes(host_of(addr))
-        return _Accept(self, addr, ProxyReader() if proxied else None)
+        return _Accept(self, addr, ProxyReader() if proxied else None, counted)
 
     def visitor(
         self, accept: _Accept, transport: Any, tls: TlsTransport | None

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 __all__ = ["ClientHello", "client_hello_is_whole", "read_client_hello"]
 
+_HANDSHAKE = b"\x16\x03"
 _CLIENT_HELLO = 1
 _SERVER_NAME = b"\0\0"
 _PRE_SHARED_KEY = b"\0\x29"
@@ -51,6 +52,13 @@ def client_hello_is_whole(data: bytes) -> bool:
 
     :raises ValueError: what they begin is none
     """
+    if (
+        len(data) > 9
+        and data[:2] == _HANDSHAKE
+        and data[5] == _CLIENT_HELLO
+        and int.from_bytes(data[3:5], "big") == len(data) - 5 == int.from_bytes(data[6:9], "big") + 4 <= MAX_RECORD
+    ):
+        return True  # as almost all come: in one record, and nothing behind it
     return _message(data) is not None
 
 

@@ -9,12 +9,14 @@ is missing :class:`PublicRecords` does the work.  Both behave alike, errors incl
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, cast
 
 from OpenSSL import SSL
-from OpenSSL.SSL import WantReadError
+from OpenSSL.SSL import WantReadError, ZeroReturnError
 
-__all__ = ["RECORD_SIZE", "DirectRecords", "PublicRecords", "Records", "Scratch", "direct_works", "records_for"]
+__all__ = ["RECORD_SIZE", "DirectRecords", "PublicRecords", "Records", "Scratch", "direct_works", "records_maker"]
 
 RECORD_SIZE = 16 * 1024
 """Bytes of clear text in a record (RFC 8446 section 5.1): what OpenSSL takes or gives in one call."""
@@ -34,6 +36,18 @@ class Records(Protocol):
     """
 
     emptied: bool
+
+    def shake(self) -> bool:
+        """Go on with the handshake; gives whether it is done, and otherwise needs more from the network.
+
+        :raises SSL.Error: whatever OpenSSL found wrong
+        """
+
+    def agreed(self) -> bytes | None:
+        """The protocol that ALPN agreed on; None before the handshake's end, or without ALPN."""
+
+    def unread(self) -> bool:
+        """Whether something lies there that came from the network and OpenSSL has not taken, as far as can be known."""
 
     def feed(self, ciphertext: bytes) -> None:
         """Take what came from the network."""
@@ -84,6 +98,19 @@ class PublicRecords:
     def __init__(self, connection: SSL.Connection) -> None:
         self._connection = connection
         self.emptied = False
+
+    def shake(self) -> bool:
+        try:
+            self._connection.do_handshake()
+        except WantReadError:
+            return False
+        return True
+
+    def agreed(self) -> bytes | None:
+        return self._connection.get_alpn_proto_negotiated() or None
+
+    def unread(self) -> bool:
+        return True
 
     def feed(self, ciphertext: bytes) -> None:
         if ciphertext:  # pyOpenSSL takes nothing for a failure
@@ -151,7 +178,7 @@ _VIEWS = sys.implementation.name != "pypy"
 class Scratch:
     """The buffers of :class:`DirectRecords`: one set a reactor, used within one call and never across two."""
 
-    __slots__ = ("cipher", "cipher_view", "clear", "clear_view", "place")
+    __slots__ = ("cipher", "cipher_view", "clear", "clear_view", "length", "name", "place")
 
     def __init__(self) -> None:
         clear, cipher = bytearray(CLEAR_SIZE), bytearray(CIPHER_SIZE)
@@ -159,6 +186,8 @@ class Scratch:
         self.clear = _ffi.from_buffer("char[]", clear, require_writable=True)
         self.cipher = _ffi.from_buffer("char[]", cipher, require_writable=True)
         self.place = _ffi.new("char **")
+        self.name = _ffi.new("unsigned char **")
+        self.length = _ffi.new("unsigned int *")
 
 
 class DirectRecords:
@@ -174,6 +203,23 @@ class DirectRecords:
         self._from_ssl = inside._from_ssl
         self._scratch = scratch
         self.emptied = False
+
+    def shake(self) -> bool:
+        done = _lib.SSL_do_handshake(self._ssl)
+        if done != 1:
+            if _lib.SSL_get_error(self._ssl, done) == _lib.SSL_ERROR_WANT_READ:
+                return False
+            self._raise(done)
+        return True
+
+    def agreed(self) -> bytes | None:
+        scratch = self._scratch
+        _lib.SSL_get0_alpn_selected(self._ssl, scratch.name, scratch.length)
+        size = scratch.length[0]
+        return bytes(_ffi.buffer(scratch.name[0], size)) if size else None
+
+    def unread(self) -> bool:
+        return bool(_lib.BIO_get_mem_data(self._into_ssl, self._scratch.place))
 
     def feed(self, ciphertext: bytes) -> None:
         # A memory BIO takes everything, or there is no memory left.
@@ -196,8 +242,11 @@ class DirectRecords:
         while size <= CLEAR_SIZE - RECORD_SIZE:
             got = ssl_read(ssl, clear + size, RECORD_SIZE)
             if got <= 0:
-                if _lib.SSL_get_error(ssl, got) != _lib.SSL_ERROR_WANT_READ:
+                error = _lib.SSL_get_error(ssl, got)
+                if error != _lib.SSL_ERROR_WANT_READ:
                     if size == 0:
+                        if error == _lib.SSL_ERROR_ZERO_RETURN:
+                            raise ZeroReturnError()
                         self._raise(got)
                     # OpenSSL says it again when it is asked again.  Its list of errors is the thread's, and up to
                     # OpenSSL 3 the next connection that is asked would take what is left there for its own.
@@ -276,15 +325,13 @@ def direct_works() -> bool:
         connection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
         connection.set_connect_state()
         records = DirectRecords(connection, Scratch())
-        try:
-            connection.do_handshake()
-        except WantReadError:
-            pass
+        done = records.shake()
         hello = records.take()
         records.rest()
         _lib.ERR_clear_error()
         # A ClientHello came out, nothing more did, and there is nothing to read before the answer.
-        return hello[:1] == b"\x16" and records.take() == b"" and records.read() == b""
+        quiet = records.take() == b"" and records.read() == b"" and not records.unread()
+        return hello[:1] == b"\x16" and not done and quiet and records.agreed() is None
     except Exception:  # noqa: BLE001 - whatever another release does differently, the public way works
         return False
 
@@ -294,15 +341,15 @@ DIRECT = direct_works()
 _ATTRIBUTE = "_wormhole_tw_tls_scratch"
 
 
-def records_for(connection: SSL.Connection, reactor: object) -> Records:
-    """The faster way that works here.
+def records_maker(reactor: object) -> Callable[[SSL.Connection], Records]:
+    """The faster way that works here: what makes it for a connection.
 
-    :param reactor: whose thread makes all calls on the connection; its buffers are kept on it
+    :param reactor: whose thread makes all calls on the connections; its buffers are kept on it
     """
     if not DIRECT:
-        return PublicRecords(connection)
+        return PublicRecords
     scratch = getattr(reactor, _ATTRIBUTE, None)
     if scratch is None:
         scratch = Scratch()
         setattr(reactor, _ATTRIBUTE, scratch)
-    return DirectRecords(connection, scratch)
+    return partial(DirectRecords, scratch=scratch)

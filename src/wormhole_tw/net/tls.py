@@ -62,6 +62,9 @@ SESSION_CONTEXT = b"wormhole-tw"
 was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context. Sessions
 of visitors who were asked for a certificate have others."""
 
+MAX_CHOSEN = 1024
+"""Server names of which is kept what they led to; each is as long as a visitor likes, up to 255 octets."""
+
 _material_of: WeakKeyDictionary[SSL.Context, KeyMaterial] = WeakKeyDictionary()
 """The certificate that a context was made for, as long as a connection or a map holds the context."""
 
@@ -165,6 +168,7 @@ class ServerTls:
         self._tls = tls
         self._contexts = contexts
         self._certificates = certificates
+        self._chosen: dict[bytes | None, SSL.Context] = {}
         if visitors is not None:
             self._visitors = visitors
         if not same:
@@ -218,13 +222,25 @@ class ServerTls:
 
     def _choose(self, connection: SSL.Connection) -> bool:
         """OpenSSL has read the server name, or that there is none; False where that name is to be refused."""
-        material = self._certificates.choose(_text(connection.get_servername()))
+        asked_for = connection.get_servername()
+        plain = type(connection) is SSL.Connection
+        if plain:
+            known = self._chosen.get(asked_for)
+            if known is not None:
+                connection.set_context(known)
+                return True
+        material = self._certificates.choose(_text(asked_for))
         if material is None and isinstance(connection, OwnConnection):
             material = next(iter(self._contexts), None)
         if material is None:
             return False
         if not isinstance(connection, _AskedConnection):
-            connection.set_context(self._contexts[material])
+            chosen = self._contexts[material]
+            if plain:
+                if len(self._chosen) >= MAX_CHOSEN:
+                    self._chosen.clear()
+                self._chosen[asked_for] = chosen
+            connection.set_context(chosen)
             return True
         key = (material, connection.visitors)
         context = self._asking.get(key)

@@ -101,19 +101,28 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
         if self._aborted:
             return
         try:
-            self._tlsConnection.do_handshake()
-        except WantReadError:
-            self._flushSendBIO()
+            done = self._shake()
         except Error:
             self._tlsShutdownFinished(Failure())
-        else:
-            if self._gave_up():
-                return  # a callback did not like the peer, and said so by failVerification
-            self._handshakeDone = True
-            if IHandshakeListener.providedBy(self.wrappedProtocol):
-                self.wrappedProtocol.handshakeCompleted()
-            if self._write_closing and not self._gave_up():
-                self._close_write()
+            return
+        if not done:
+            self._flushSendBIO()
+            return
+        if self._gave_up():
+            return  # a callback did not like the peer, and said so by failVerification
+        self._handshakeDone = True
+        if IHandshakeListener.providedBy(self.wrappedProtocol):
+            self.wrappedProtocol.handshakeCompleted()
+        if self._write_closing and not self._gave_up():
+            self._close_write()
+
+    def _shake(self) -> bool:
+        """One step of the handshake; whether it is done."""
+        try:
+            self._tlsConnection.do_handshake()
+        except WantReadError:
+            return False
+        return True
 
     def _gave_up(self) -> bool:
         return self._aborted
@@ -172,15 +181,17 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
         if self._tlsConnection is not None:
             self._flushSendBIO()
 
-    def _peer_closed(self) -> None:
-        half_closeable = IHalfCloseableProtocol(self.wrappedProtocol, None)
-        if half_closeable is None or self.disconnecting or self._aborted:
+    def _peer_closed(self) -> bool:
+        """The peer has said all; gives whether we have, too, and TLS is over."""
+        wrapped = self.wrappedProtocol
+        if not IHalfCloseableProtocol.providedBy(wrapped) or self.disconnecting or self._aborted:
             self._send_unsent()
             self._shutdownTLS()
             self._tlsShutdownFinished(None)
-            return
+            return True
         self._read_closed = True
-        half_closeable.readConnectionLost()
+        wrapped.readConnectionLost()
+        return False
 
     def readConnectionLost(self) -> None:
         """The transport below read its end: expected after close_notify, otherwise a truncation."""

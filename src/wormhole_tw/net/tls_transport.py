@@ -3,7 +3,8 @@
 Everything else gets TLS from `TlsAcceptor` here and from `wormhole_tw.net.tls_dialling`, so that another engine enters
 here and nowhere else.
 This one is Twisted's, with what it lacks (`wormhole_tw.net.tls_halves`), with writes collected to the end of the
-reactor turn, and with fewer calls and copies for a record. `wormhole_tw.net.choice` says whether the last two are used.
+reactor turn, and with fewer calls and copies for a handshake and for a record. `wormhole_tw.net.choice` says whether
+the last two are used.
 """
 
 # mypy: allow-untyped-calls
@@ -21,16 +22,16 @@ from twisted.internet.interfaces import (
     IProtocol,
     IReactorTime,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementedBy, providedBy
 
 from wormhole_tw.net import choice
 from wormhole_tw.net.attributes import know_attributes
-from wormhole_tw.net.records import CIPHER_SIZE, RECORD_SIZE, Records, records_for
+from wormhole_tw.net.records import CIPHER_SIZE, RECORD_SIZE, Records, records_maker
 from wormhole_tw.net.tls_halves import HalfClosingTls
-from wormhole_tw.net.turn import turn_end_of
+from wormhole_tw.net.turn import TurnEnd, turn_end_of
 
 __all__ = [
     "TlsAcceptor",
@@ -45,6 +46,10 @@ __all__ = [
 WRITE_BUFFER = 256 * 1024
 """Bytes that may wait for the end of the turn; beyond, they are encrypted at once, so that the transport below sees
 them and its backpressure works."""
+
+
+SHORT = 4096
+"""Bytes of ciphertext that cost less to copy than it costs to see that nobody keeps a view of them."""
 
 
 def exchange_views(transport: object) -> TlsTransport | None:
@@ -88,22 +93,30 @@ class TlsTransport(HalfClosingTls):
     anything that reads or writes; see :func:`exchange_views`."""
     _records: Records
 
+    factory: TlsFactory
+    _turn: TurnEnd
+    _unsent_size = 0
+
     def __init__(self, factory: TlsFactory, wrappedProtocol: Any, _connectWrapped: bool = True) -> None:
-        super().__init__(factory, wrappedProtocol, _connectWrapped)
-        self._turn = turn_end_of(factory._clock)
+        # all that Twisted's two constructors set
+        self.factory = factory
+        self.wrappedProtocol = wrappedProtocol
+        self._connectWrapped = _connectWrapped
         self._unsent: list[bytes] = []
-        self._unsent_size = 0
 
     def makeConnection(self, transport: Any) -> None:
         # Twisted's declares what the transport provides an interface at a time, and then all at once; and it asks a
         # server's OpenSSL what to say before the client has spoken.
-        self._tlsConnection = self.factory._creatorCallable(self)
+        factory = self.factory
+        self._turn = factory.turn
+        self._tlsConnection = factory._creatorCallable(self)
         self._appSendBuffer = []
         _provide(self, transport)
-        Protocol.makeConnection(self, transport)
+        self.connected = 1
+        self.transport = transport
         if self._connectWrapped:
             self.wrappedProtocol.makeConnection(self)
-        if cast(TlsFactory, self.factory).speaks_first:
+        if factory.speaks_first:
             self._checkHandshakeStatus()
 
     # Writing.
@@ -241,6 +254,9 @@ class TlsTransport(HalfClosingTls):
             return
         while view := self._records.peek():
             size = len(view)
+            if size <= SHORT:
+                self.transport.write(bytes(view))
+                break
             write_view(view)
             if size < CIPHER_SIZE:
                 break
@@ -251,13 +267,14 @@ class TlsTransport(HalfClosingTls):
         if self._aborted or self._lostTLSConnection or self._read_closed:
             return
         if not self._handshakeDone or self._appSendBuffer:
-            super().dataReceived(data)
+            self._go_on(data)
             return
         records = self._records
         try:
             clear = cast(bytes, records.look(data)) if self.gives_views else records.open(data)
         except ZeroReturnError:
-            self._peer_closed()
+            if self._peer_closed():
+                return  # both sides have said all
         except Error:
             self._tlsShutdownFinished(Failure())
         else:
@@ -268,6 +285,28 @@ class TlsTransport(HalfClosingTls):
                     # ours, and leaves with it (RFC 8446 section 4.6.3).
                     return
         self._flushReceiveBIO()
+
+    def _go_on(self, data: bytes) -> None:
+        """With the handshake, and with what waits for it."""
+        self._records.feed(data)
+        if not self._handshakeDone:
+            self._checkHandshakeStatus()
+            if not self._handshakeDone:
+                return
+        if self._appSendBuffer:
+            self._unbufferPendingWrites()
+        if self._records.unread():
+            self._flushReceiveBIO()
+        elif self._tlsConnection is not None:
+            self._flushSendBIO()  # tickets; a client's last message came alone, and there is nothing to ask for
+
+    def _shake(self) -> bool:
+        return self._records.shake()
+
+    @property
+    def negotiatedProtocol(self) -> bytes | None:
+        """What ALPN agreed on; None without it, before the handshake's end, or when all is over."""
+        return None if self._tlsConnection is None else self._records.agreed()
 
     def _flushReceiveBIO(self) -> None:
         records = self._records
@@ -303,9 +342,38 @@ class TlsTransport(HalfClosingTls):
         self._send_unsent()  # with loseConnection before, the end comes now
         super().unregisterProducer()
 
+    def _shutdownTLS(self) -> None:
+        if self._aborted or self._tlsConnection is None:
+            return
+        try:
+            both = self._tlsConnection.shutdown()
+        except Error:
+            both = False
+        self._flushSendBIO()
+        if both:
+            self.transport.loseConnection()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        if reason is not None or self._producer is not None:
+            super()._tlsShutdownFinished(reason)
+            return
+        self._lostTLSConnection = True  # and what _shutdownTLS said is on its way
+        if not getattr(self.transport, "disconnecting", False):
+            self.transport.loseConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._forget_unsent()
-        super().connectionLost(reason)
+        if not self._lostTLSConnection or self._producer is not None:
+            super().connectionLost(reason)
+            return
+        # As it ends mostly: TLS was over before.
+        reason, self._reason = self._reason or reason, None
+        self.connected = False
+        self.wrappedProtocol.connectionLost(reason)
+        # as Twisted: what is over holds nothing
+        inside: Any = self
+        inside.wrappedProtocol = None
+        inside._tlsConnection = None
 
     def _forget_unsent(self) -> None:
         self._unsent.clear()
@@ -340,6 +408,7 @@ class TlsFactory(TLSMemoryBIOFactory):
     """Wraps what another factory builds in TLS, with what :mod:`wormhole_tw.net.choice` says.
 
     :ivar speaks_first: a client, whose ClientHello begins the handshake
+    :ivar turn: the end of its reactor's turn
     """
 
     def __init__(self, creator: Any, is_client: bool, wrapped: Factory, clock: IReactorTime) -> None:
@@ -349,14 +418,24 @@ class TlsFactory(TLSMemoryBIOFactory):
         self.protocol = self.kind
         if self.kind is HalfClosingTls:
             return
-        create = self._creatorCallable
+        self.turn = turn_end_of(clock)
+        records = records_maker(clock)
+        twisteds_way = self._creatorCallable
+        accepts = not is_client and IOpenSSLServerConnectionCreator.providedBy(creator)
 
-        def create_with_records(transport: Any) -> SSL.Connection:
-            connection: SSL.Connection = create(transport)
-            transport._records = records_for(connection, clock)
+        def create(transport: TlsTransport) -> SSL.Connection:
+            connection: SSL.Connection
+            if accepts:
+                # Twisted also has the connection know its transport, for callbacks of a client: a circle, which only
+                # the collector would find.
+                connection = creator.serverConnectionForTLS(transport)
+                connection.set_accept_state()
+            else:
+                connection = twisteds_way(transport)
+            transport._records = records(connection)
             return connection
 
-        self._creatorCallable = create_with_records
+        self._creatorCallable = cast(Any, create)
 
     def registerProtocol(self, p: Any) -> None:
         """Nobody asks for the list of connections; it would keep a row for each."""
