@@ -7,16 +7,16 @@ import socket
 import time
 from pathlib import Path
 
-from tests.end_to_end.programs import Programs, free_port, need_program
+from tests.end_to_end.programs import Program, Programs, free_port, need_program
 
-__all__ = ["PEERS", "start_peer"]
+__all__ = ["PEERS", "listening", "nginx", "start_peer"]
 
-NGINX = """\
+NGINX_FIRST = """\
 daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log error;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 2048; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;
@@ -24,6 +24,10 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+"""
+"""What any nginx of a test begins with; the rest of its ``http`` follows, and a brace."""
+
+NGINX = """\
     client_header_timeout 1s;
     client_body_timeout 1s;
     keepalive_timeout 1s;
@@ -67,28 +71,36 @@ PEERS = ("nginx", "haproxy")
 
 def start_peer(name: str, folder: Path, programs: Programs, certificate: Path, key: Path, service: int) -> int:
     """Start one of :data:`PEERS` as a TLS proxy before a port; gives its port."""
-    program = need_program(name)
     folder.mkdir()
     port = free_port()
     if name == "nginx":
-        config = folder / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder, port=port, service=service, certificate=certificate, key=key))
-        argv = [program, "-p", str(folder), "-c", str(config)]
-        if os.getuid() == 0:
-            argv += ["-g", "user root;"]  # its workers would be nobody's, who may not enter the folder of a test
+        argv = nginx(folder, NGINX, port=port, service=service, certificate=certificate, key=key)
     else:
         bundle = folder / "both.pem"
         bundle.write_text(certificate.read_text() + key.read_text())
         config = folder / "haproxy.cfg"
         config.write_text(HAPROXY.format(port=port, service=service, bundle=bundle))
-        argv = [program, "-db", "-f", str(config)]
-    started = programs.start(name, argv, cwd=folder)
-    until = time.monotonic() + 10
+        argv = [need_program("haproxy"), "-db", "-f", str(config)]
+    return listening(programs.start(name, argv, cwd=folder), port)
+
+
+def nginx(folder: Path, config: str, **what: object) -> list[str]:
+    """Write its configuration, of which ``config`` is what stands behind :data:`NGINX_FIRST`; gives its command."""
+    path = folder / "nginx.conf"
+    path.write_text((NGINX_FIRST + config).format(folder=folder, **what))
+    argv = [need_program("nginx"), "-p", str(folder), "-c", str(path)]
+    # as root its workers would be nobody's, who may not enter the folder of a test
+    return [*argv, "-g", "user root;"] if os.getuid() == 0 else argv
+
+
+def listening(started: Program, port: int) -> int:
+    """The port, when a program listens there."""
+    until = time.monotonic() + 30
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return port
         except OSError:
             if time.monotonic() > until or not started.running:
-                raise AssertionError(f"{name} does not listen:\n{started.output}") from None
+                raise AssertionError(f"{started.name} does not listen:\n{started.output}") from None
             time.sleep(0.05)

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from tests.edge.house import House
+from tests.edge.house import House, building
 from wormhole_tw.control.model import H2C
 
 
 @pytest.fixture
 def build() -> Iterator[Callable[..., House]]:
     """Builds houses, and closes them after the test: nothing may be left in any."""
-    houses: list[House] = []
-
-    def make(**options: Any) -> House:
-        house = House(**options)
-        houses.append(house)
-        return house
-
-    yield make
-    for house in houses:
-        house.close()
+    with building(House) as build:
+        yield build
 
 
 @pytest.fixture

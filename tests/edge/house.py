@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from random import Random
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import h11
 from twisted.internet.defer import Deferred, fail, succeed
@@ -337,3 +338,22 @@ class House:
         assert len(self.timers) == 0
         assert self.clock.getDelayedCalls() == []
         assert all(session.load == 0 for session in self.sessions)
+
+
+P = ParamSpec("P")
+H = TypeVar("H", bound=House)
+
+
+@contextmanager
+def building(kind: Callable[P, H]) -> Iterator[Callable[P, H]]:
+    """Builds houses of a kind, and closes them in the end: nothing may be left in any."""
+    houses: list[H] = []
+
+    def build(*args: P.args, **options: P.kwargs) -> H:
+        house = kind(*args, **options)
+        houses.append(house)
+        return house
+
+    yield build
+    for house in houses:
+        house.close()

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from tests.edge.h2_service import Service
 from tests.edge.h2_visitor import GET as H2_GET
 from tests.edge.h2_visitor import H2Visitor
-from tests.edge.house import House, Visitor, judged
+from tests.edge.house import House, Visitor, building, judged
 from tests.edge.test_dispatch import Home
 from tests.http.coding.judges import GIVEN, decoded
 from wormhole_tw.control.balancing import Balance, Policy, RetriesTable
@@ -119,15 +119,8 @@ class Press(House):
 
 @pytest.fixture
 def press() -> Iterator[Callable[..., Press]]:
-    houses: list[Press] = []
-
-    def make(*args: Any, **options: Any) -> Press:
-        houses.append(Press(*args, **options))
-        return houses[-1]
-
-    yield make
-    for house in houses:
-        house.close()
+    with building(Press) as build:
+        yield build
 
 
 def fields(head: Any) -> dict[bytes, bytes]:

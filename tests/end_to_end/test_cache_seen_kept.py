@@ -22,6 +22,7 @@ from tests.end_to_end.origin import Call, Origin
 from tests.end_to_end.programs import free_port
 from tests.end_to_end.test_cache_seen import MIB, cached, is_hit
 from tests.end_to_end.test_observability import wait_until
+from wormhole_tw.admin.local_client import SOCKET, ask
 
 PAGES = sized(150, 2000)
 KILLS = sized(1, 20)
@@ -56,7 +57,7 @@ def test_kill_9_under_load_and_a_warm_cache_after(tmp_path: Path) -> None:
             _wait_for_disk(house)
             dying = threading.Event()
 
-            def ask(offset: int, dying: threading.Event = dying) -> None:
+            def load(offset: int, dying: threading.Event = dying) -> None:
                 """Old pages and new ones, for as long as there is an edge."""
                 for turn in itertools.count():
                     number = (offset + turn * 7) % PAGES
@@ -72,7 +73,7 @@ def test_kill_9_under_load_and_a_warm_cache_after(tmp_path: Path) -> None:
                     if got.body != page(number):
                         wrong.append(f"{path}: {got}")
 
-            threads = [threading.Thread(target=ask, args=(offset,), daemon=True) for offset in range(4)]
+            threads = [threading.Thread(target=load, args=(offset,), daemon=True) for offset in range(4)]
             before = sum(origin.calls.values())
             for thread in threads:
                 thread.start()
@@ -96,15 +97,13 @@ def test_kill_9_under_load_and_a_warm_cache_after(tmp_path: Path) -> None:
 
 
 def _wait_for_disk(house: House) -> None:
-    """Until what was asked for is on disk: its size stands still."""
-    seen = [-1]
+    """Until every page is on disk, as the edge counts them there."""
 
-    def still() -> bool:
-        seen.append(folder_size(house))
-        threading.Event().wait(0.1)
-        return seen[-1] == seen[-2] and seen[-1] > 0
+    def there() -> bool:
+        stores = ask(house.folder / "state" / SOCKET, "GET", "/cache")["stores"]
+        return bool(sum(store["entries"] for store in stores if store["place"] == "disk") >= PAGES)
 
-    wait_until(still)
+    wait_until(there)
 
 
 def folder_size(house: House) -> int:

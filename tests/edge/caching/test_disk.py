@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 
 from tests._support import ROOT, program_environment, sized
 from tests.edge.caching.answers import KEY, PATIENCE, bodies, body_of, find, keep, settled, span, stored
@@ -109,10 +109,25 @@ async def house(reactor: Any, tmp_path: Path) -> AsyncIterator[House]:
     await house.close()
 
 
-async def until(reactor: Any, happened: Callable[[], bool]) -> None:
-    """Wait for what a thread does by the way; the test's deadline ends it."""
-    while not happened():
-        await deferLater(reactor, 0.01)
+async def tidied(store: DiskStore) -> None:
+    """All that was asked for is done, and now, too, what the thread does where nobody asks for a while."""
+    while await store.write(store.work.idle, 0):
+        pass
+
+
+def tidied_by_itself(store: DiskStore, reactor: Any) -> Deferred[None]:
+    """Fires when the thread has found nothing left to tidy up."""
+    done: Deferred[None] = Deferred()
+    tidy = store._worker._tidy
+
+    def noted() -> bool:
+        left = tidy()
+        if not left and not done.called:
+            reactor.callFromThread(done.callback, None)
+        return left
+
+    store._worker._tidy = noted  # type: ignore[method-assign]
+    return done
 
 
 async def all_kept(store: DiskStore) -> dict[int, IKept]:
@@ -198,8 +213,9 @@ async def test_whatever_was_written_is_whole_after_a_kill_at_any_moment(house: H
         old = new
     store = house.store(limit)
     assert await all_kept(store)
-    await until(house.reactor, lambda: house.files() == house.named())
-    await until(house.reactor, lambda: len(list((house.folder / "bodies").iterdir())) <= kills + 2)
+    await tidied(store)
+    assert house.files() == house.named()
+    assert len(list((house.folder / "bodies").iterdir())) <= kills + 2
     await house.close()
     assert house.totals_are_right()
     assert (
@@ -313,7 +329,8 @@ class TestDamage:
         assert why in log_lines.text
         assert "put aside as index.db.aside" in log_lines
         assert (house.folder / "index.db.aside").exists()
-        await until(house.reactor, lambda: not house.files())  # bodies that no index names any more
+        await tidied(store)
+        assert not house.files()  # bodies that no index names any more
 
     async def test_what_is_damaged_while_it_is_open_is_put_aside_too(self, house: House, log_lines: Any) -> None:
         store = house.store()
@@ -351,11 +368,8 @@ async def test_more_large_ones_than_files_may_be_open_are_read_all_the_same(hous
         if number % 50 == 0:
             await settled(store)
     held = [(await find(store, b"%d" % number))[0] for number in range(300)]
-    await settled(store)
-    await until(
-        house.reactor, lambda: len(os.listdir("/proc/self/fd")) - before < 300
-    )  # those of the writers are closed
-    assert len(os.listdir("/proc/self/fd")) - before > 250
+    await tidied(store)  # those of the writers are closed
+    assert 250 < len(os.listdir("/proc/self/fd")) - before < 300
     for number in (0, 299):
         assert await body_of(held[number]) == LARGE[number : number + 70_000]
         store.remove(held[number])
@@ -365,7 +379,7 @@ async def test_more_large_ones_than_files_may_be_open_are_read_all_the_same(hous
         await held[299].read(0, 100)
     await house.close()
     held.clear()
-    await until(house.reactor, lambda: len(os.listdir("/proc/self/fd")) <= before)
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 class TestRestart:
@@ -401,8 +415,10 @@ class TestRestart:
             keep(store, b"%d" % number, LARGE[:50_000])
         await house.close()
         store = house.store(4 * MIB)
+        done = tidied_by_itself(store, house.reactor)
         assert await find(store) == ()
-        await until(house.reactor, lambda: 0 < store.usage()[0].octets < 4 * MIB)
+        await done
+        assert 0 < store.usage()[0].octets < 4 * MIB
         await house.close()
         assert house.totals_are_right()
 
@@ -487,7 +503,8 @@ class TestTrouble:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         keep(store, b"large", LARGE)
         assert await bodies(store, b"large") == [LARGE]
-        await until(house.reactor, lambda: house.files() == house.named())
+        await tidied(store)
+        assert house.files() == house.named()
         await house.close()
         assert house.totals_are_right()
 

@@ -8,12 +8,12 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.edge.caching.house import CachedMiddleware, CachingHouse
 from tests.edge.caching.reflecting import FRESH, Reflector, lead
+from tests.edge.house import building
 from wormhole_tw.edge.caching.asking import key_of
 from wormhole_tw.edge.trust import Trust
 from wormhole_tw.middleware import Next, Request, Response
@@ -30,16 +30,8 @@ def service(cached: CachingHouse) -> Reflector:
 @pytest.fixture
 def keep_behind() -> Iterator[Callable[..., CachedMiddleware]]:
     """Houses whose cache is behind middleware."""
-    houses: list[CachedMiddleware] = []
-
-    def make(*middleware: Any, **options: Any) -> CachedMiddleware:
-        house = CachedMiddleware(*middleware, **options)
-        houses.append(house)
-        return house
-
-    yield make
-    for house in houses:
-        house.close()
+    with building(CachedMiddleware) as build:
+        yield build
 
 
 SECURE_SITE = {"name": "app", "hostnames": ["app.test", "*.wild.test"]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.task import deferLater
+from twisted.internet.defer import DeferredQueue
 
 from wormhole_tw.edge.caching.journal import PurgeJournal, purge_offline
 from wormhole_tw.errors import CacheFault, MisuseError
@@ -131,13 +131,16 @@ async def test_two_processes_read_what_the_other_appended(house: House) -> None:
     assert all(covers(three.purges, b"/%d" % number, born) for number in range(20))
 
 
-async def test_a_process_that_watches_hears_of_it(house: House, reactor: Any) -> None:
+async def test_a_process_that_watches_hears_of_it(house: House) -> None:
     one, two = house.process(), house.process()
     born = one.purges.clock
+    looks: DeferredQueue[None] = DeferredQueue()
+    follow = one.follow
+    one.follow = lambda: follow().addCallback(looks.put)  # type: ignore[method-assign]
     one.watch()
     await two.purge("prefix", "app", b"/docs/")
     while not covers(one.purges, b"/docs/x", born):
-        await deferLater(reactor, 0.01)
+        await looks.get()
 
 
 async def test_what_is_purged_again_and_again_does_not_fill_the_disk(house: House) -> None:

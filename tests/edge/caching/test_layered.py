@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
 
 from tests.edge.caching.answers import HTML, KEY, PATIENCE, bodies, body_of, find, keep, settled, span, stored
 from wormhole_tw.edge.caching.disk_answers import DiskKept
@@ -58,12 +57,20 @@ class House:
             await store.close()
         self.open.clear()
 
-    async def until_in_memory(self, store: ICacheStore, key: bytes = KEY) -> tuple[Any, ...]:
+    async def until_in_memory(self, store: LayeredStore, key: bytes = KEY) -> tuple[Any, ...]:
         """What is found without the disk, as soon as something is."""
-        while isinstance(found := store.find(key), Deferred):
+        found = store.find(key)
+        if isinstance(found, Deferred):
             await found
-            await deferLater(self.reactor, 0.01)
+            await loaded(store)
+            found = store.find(key)
+        assert isinstance(found, tuple)
         return found
+
+
+async def loaded(store: LayeredStore) -> None:
+    """What is being read into memory is there."""
+    await gatherResults([look.loading for look in store._loading.values() if look.loading is not None])
 
 
 @pytest_twisted.async_yield_fixture
@@ -152,8 +159,8 @@ class TestRising:
         await gatherResults([Deferred.fromCoroutine(each) for each in asking])
         await house.until_in_memory(store, b"0")
         assert 400_000 < max(seen) <= MIB // 2
-        while store._loading:
-            await deferLater(house.reactor, 0.01)
+        await loaded(store)
+        assert not store._loading
         assert store._front._coming == 0
         assert [kept.body for kept in await house.until_in_memory(store, b"11")] == [LARGE[:120_000]]
 

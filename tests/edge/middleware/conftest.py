@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
+from tests.edge.house import building
 from tests.edge.middleware.house import MiddlewareHouse
 
 
 @pytest.fixture
 def through() -> Iterator[Callable[..., MiddlewareHouse]]:
     """Builds houses whose requests go through these middlewares, and closes them after the test."""
-    houses: list[MiddlewareHouse] = []
-
-    def make(*middleware: Any, **options: Any) -> MiddlewareHouse:
-        house = MiddlewareHouse(*middleware, **options)
-        houses.append(house)
-        return house
-
-    yield make
-    for house in houses:
-        house.close()
+    with building(MiddlewareHouse) as build:
+        yield build

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.edge.house import judged
+from tests.edge.house import building, judged
 from tests.edge.middleware.house import MiddlewareHouse
 from tests.edge.test_compressing import CHUNKED, HEAD, NOISE, PAGE, Hands, chunk, fields, get, judged_chunks, sized
 from tests.http.coding.judges import GIVEN, decoded
@@ -37,18 +37,15 @@ class Squeezing(MiddlewareHouse):
 
 @pytest.fixture
 def squeezed() -> Iterator[Callable[..., Squeezing]]:
-    houses: list[Squeezing] = []
+    with building(Squeezing) as build:
 
-    def make(*middleware: Any, hands: Hands | None = None, **options: Any) -> Squeezing:
-        house = Squeezing(*middleware, **options)
-        if hands is not None:
-            house.context.compressors = Compressors(house.timers, hands)  # type: ignore[arg-type]
-        houses.append(house)
-        return house
+        def make(*middleware: Any, hands: Hands | None = None, **options: Any) -> Squeezing:
+            house = build(*middleware, **options)
+            if hands is not None:
+                house.context.compressors = Compressors(house.timers, hands)  # type: ignore[arg-type]
+            return house
 
-    yield make
-    for house in houses:
-        house.close()
+        yield make
 
 
 async def nothing(request: Request, next: Next) -> Response:
