@@ -74,6 +74,7 @@ class Connection:
         "_phase",
         "_read_ended",
         "_reader",
+        "_send",
         "_stall",
         "_timer",
         "_transport",
@@ -136,7 +137,7 @@ class Connection:
         context = self._context
         context.connections.add(self)
         self._timer = context.timers.start(context.limits.head, self._timed_out)
-        write_at_once(transport)  # what one read brings is written at its end
+        self._send = write_at_once(transport)  # what one read brings is written at its end
         self._transport.registerProducer(self, True)
 
     def connectionMade(self) -> None:

@@ -300,7 +300,7 @@ class H2VisitorConnection(Connection):
         if not self.writable:
             self._added += sum(map(len, pieces))
         for piece in joined(pieces):
-            self._transport.write(piece)
+            self._send(piece)
         return True
 
     def _after(self) -> None:

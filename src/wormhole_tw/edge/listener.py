@@ -102,7 +102,7 @@ class VisitorConnection(Connection):
             self._again = None
             return False
         self.requests += 1
-        self._transport.write(known.octets)
+        self._send(known.octets)
         known.count(context)
         self._enter(_IDLE, context.idle_look)
         if not self.writable:
@@ -344,7 +344,7 @@ class VisitorConnection(Connection):
             if not self.writable:
                 self._added += sum(map(len, pieces))
             for piece in pieces:
-                self._transport.write(piece)
+                self._send(piece)
 
     def _after(self) -> None:
         if self._lost or self._phase is _CLOSING:

@@ -170,6 +170,12 @@ class PublicRecords:
 _lib: Any = getattr(SSL, "_lib", None)
 _ffi: Any = getattr(SSL, "_ffi", None)
 _unpack: Any = getattr(_ffi, "unpack", None)
+# Names of this module: to find one in ``_lib`` costs as much as some of them take.
+_BIO_write: Any = getattr(_lib, "BIO_write", None)
+_BIO_read: Any = getattr(_lib, "BIO_read", None)
+_BIO_get_mem_data: Any = getattr(_lib, "BIO_get_mem_data", None)
+_SSL_read: Any = getattr(_lib, "SSL_read", None)
+_SSL_write: Any = getattr(_lib, "SSL_write", None)
 
 _VIEWS = sys.implementation.name != "pypy"
 """Whether a view costs less than a copy: PyPy moves what is behind one octet by octet."""
@@ -223,24 +229,46 @@ class DirectRecords:
 
     def feed(self, ciphertext: bytes) -> None:
         # A memory BIO takes everything, or there is no memory left.
-        if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
+        if _BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
             raise MemoryError("OpenSSL has no room for what came from the network")
 
     def read(self) -> bytes:
-        return cast(bytes, _unpack(self._scratch.clear, self._read()))
+        scratch = self._scratch
+        clear: bytes = _unpack(scratch.clear, self._read_on(_SSL_read(self._ssl, scratch.clear, RECORD_SIZE)))
+        return clear
 
     def look(self, ciphertext: bytes) -> bytes | memoryview:
-        if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
-            raise MemoryError("OpenSSL has no room for what came from the network")
-        size = self._read()
-        return self._scratch.clear_view[:size] if _VIEWS else cast(bytes, _unpack(self._scratch.clear, size))
+        self.feed(ciphertext)
+        scratch = self._scratch
+        size = self._read_on(_SSL_read(self._ssl, scratch.clear, RECORD_SIZE))
+        if _VIEWS:
+            return scratch.clear_view[:size]
+        clear: bytes = _unpack(scratch.clear, size)
+        return clear
 
-    def _read(self) -> int:
-        ssl, clear, ssl_read = self._ssl, self._scratch.clear, _lib.SSL_read
+    def open(self, ciphertext: bytes) -> bytes:
+        # feed() and read(), for what comes most: one record, and nothing behind it
+        size = len(ciphertext)
+        if _BIO_write(self._into_ssl, ciphertext, size) != size:
+            raise MemoryError("OpenSSL has no room for what came from the network")
+        scratch = self._scratch
+        got = _SSL_read(self._ssl, scratch.clear, RECORD_SIZE)
+        if 0 < got < RECORD_SIZE and not _BIO_get_mem_data(self._into_ssl, scratch.place):
+            self.emptied = True
+        else:
+            got = self._read_on(got)
+        clear: bytes = _unpack(scratch.clear, got)
+        return clear
+
+    def _read_on(self, got: int) -> int:
+        """Go on reading into the scratch after a first SSL_read; gives how much is there then.
+
+        :param got: what that one said
+        """
+        ssl, clear = self._ssl, self._scratch.clear
         size = 0
         self.emptied = False
-        while size <= CLEAR_SIZE - RECORD_SIZE:
-            got = ssl_read(ssl, clear + size, RECORD_SIZE)
+        while True:
             if got <= 0:
                 error = _lib.SSL_get_error(ssl, got)
                 if error != _lib.SSL_ERROR_WANT_READ:
@@ -255,25 +283,23 @@ class DirectRecords:
                     self.emptied = True
                 break
             size += got
-            if got < RECORD_SIZE and not _lib.BIO_get_mem_data(self._into_ssl, self._scratch.place):
+            if got < RECORD_SIZE and not _BIO_get_mem_data(self._into_ssl, self._scratch.place):
                 # The record is read whole, and nothing came behind it: to have OpenSSL say so costs as much as it did
                 # to open a short one.
                 self.emptied = True
                 break
+            if size > CLEAR_SIZE - RECORD_SIZE:
+                break
+            got = _SSL_read(ssl, clear + size, RECORD_SIZE)
         return size
 
-    def open(self, ciphertext: bytes) -> bytes:
-        if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
-            raise MemoryError("OpenSSL has no room for what came from the network")
-        return cast(bytes, _unpack(self._scratch.clear, self._read()))
-
     def write(self, data: memoryview) -> int:
-        ssl, ssl_write = self._ssl, _lib.SSL_write
+        ssl = self._ssl
         buffer = _ffi.from_buffer("char[]", data)
         done, size = 0, len(data)
         while done < size:
             # pyOpenSSL enables partial writes: one call makes one record.
-            sent = ssl_write(ssl, buffer + done, min(size - done, RECORD_SIZE))
+            sent = _SSL_write(ssl, buffer + done, min(size - done, RECORD_SIZE))
             if sent <= 0:
                 if _lib.SSL_get_error(ssl, sent) != _lib.SSL_ERROR_WANT_READ:
                     self._raise(sent)
@@ -282,24 +308,27 @@ class DirectRecords:
         return done
 
     def take(self) -> bytes:
-        got = _lib.BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
-        return cast(bytes, _unpack(self._scratch.cipher, got)) if got > 0 else b""
+        cipher = self._scratch.cipher
+        got = _BIO_read(self._from_ssl, cipher, CIPHER_SIZE)
+        ciphertext: bytes = _unpack(cipher, got) if got > 0 else b""
+        return ciphertext
 
     def peek(self) -> bytes | memoryview:
         if not _VIEWS:
             return self.take()
-        got = _lib.BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
+        got = _BIO_read(self._from_ssl, self._scratch.cipher, CIPHER_SIZE)
         return self._scratch.cipher_view[: max(got, 0)]
 
     def seal(self, data: bytes) -> bytes:
         ssl = self._ssl
-        sent = _lib.SSL_write(ssl, data, len(data))
+        sent = _SSL_write(ssl, data, len(data))
         if sent <= 0:
             if _lib.SSL_get_error(ssl, sent) != _lib.SSL_ERROR_WANT_READ:
                 self._raise(sent)
             return b""
         cipher = self._scratch.cipher
-        return cast(bytes, _unpack(cipher, _lib.BIO_read(self._from_ssl, cipher, CIPHER_SIZE)))
+        ciphertext: bytes = _unpack(cipher, _BIO_read(self._from_ssl, cipher, CIPHER_SIZE))
+        return ciphertext
 
     def rest(self) -> None:
         # A memory BIO keeps room for the most that it ever held: 2 KiB each after a handshake, hundreds after bulk.

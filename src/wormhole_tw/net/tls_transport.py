@@ -12,7 +12,7 @@ the last two are used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -31,6 +31,7 @@ from wormhole_tw.net import choice
 from wormhole_tw.net.attributes import know_attributes
 from wormhole_tw.net.records import CIPHER_SIZE, RECORD_SIZE, Records, records_maker
 from wormhole_tw.net.tls_halves import HalfClosingTls
+from wormhole_tw.net.tls_straight import StraightTls
 from wormhole_tw.net.turn import TurnEnd, turn_end_of
 
 __all__ = [
@@ -56,7 +57,8 @@ def exchange_views(transport: object) -> TlsTransport | None:
     """For a protocol that copies what it keeps of ``dataReceived`` before it does anything else, and has many pieces to
     write: it is given views, and gets the transport where that has :meth:`TlsTransport.write_pieces`, else None."""
     if isinstance(transport, TlsTransport):
-        transport.gives_views = True
+        if transport.straight is not None:
+            transport.straight.views = True
         return transport
     return None
 
@@ -68,11 +70,18 @@ def tls_connection_of(transport: object) -> SSL.Connection | None:
     return handle if isinstance(handle, SSL.Connection) else None
 
 
-def write_at_once(transport: object) -> None:
+def write_at_once(transport: Any) -> Callable[[bytes], None]:
     """Encrypt and send each write of up to a record as it comes, unless one before it waits: for a protocol that writes
-    no more than once or twice a turn. Does nothing to a transport without TLS."""
+    no more than once or twice a turn.
+
+    Gives the transport's ``write``, or what does the same with less to do.
+    """
     if isinstance(transport, TlsTransport):
         transport.collect_writes = False
+        if transport.straight is not None:
+            return transport.straight.write
+    write: Callable[[bytes], None] = transport.write
+    return write
 
 
 def rest(transport: object) -> None:
@@ -82,15 +91,12 @@ def rest(transport: object) -> None:
         transport.rest()
 
 
-class TlsTransport(HalfClosingTls):
+class TlsTransport(StraightTls):
     """The faster way: writes of one reactor turn become as few records as may be, and bytes move through buffers that
-    stay. Everything else is `HalfClosingTls`'s."""
+    stay, by the straight way where nothing is in it. Everything else is `HalfClosingTls`'s."""
 
     collect_writes = True
     """Whether short writes wait for the end of the turn; who collects them itself says no (:func:`write_at_once`)."""
-    gives_views = False
-    """Whether the wrapped protocol's ``dataReceived`` may be given a memoryview, good until it returns or calls
-    anything that reads or writes; see :func:`exchange_views`."""
     _records: Records
 
     factory: TlsFactory
@@ -111,6 +117,7 @@ class TlsTransport(HalfClosingTls):
         self._turn = factory.turn
         self._tlsConnection = factory._creatorCallable(self)
         self._appSendBuffer = []
+        self._lay_straight(transport, self._records, self._unsent)
         _provide(self, transport)
         self.connected = 1
         self.transport = transport
@@ -150,11 +157,10 @@ class TlsTransport(HalfClosingTls):
             self.write(data)
 
     def _send_unsent(self) -> None:
-        unsent = self._unsent
+        unsent = self._unsent[:]
         if not unsent:
             return
-        self._unsent = []
-        self._unsent_size = 0
+        self._forget_unsent()
         if self.connected and not self._lostTLSConnection and not self._aborted:
             if len(unsent) == 1:
                 self._write(unsent[0])
@@ -236,6 +242,9 @@ class TlsTransport(HalfClosingTls):
         except Error:
             self._tlsShutdownFinished(Failure())
             return
+        self._sealed(data, ciphertext)
+
+    def _sealed(self, data: bytes, ciphertext: bytes) -> None:
         if ciphertext:
             self.transport.write(ciphertext)
             if len(ciphertext) == CIPHER_SIZE:
@@ -262,29 +271,6 @@ class TlsTransport(HalfClosingTls):
                 break
 
     # Reading.
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._aborted or self._lostTLSConnection or self._read_closed:
-            return
-        if not self._handshakeDone or self._appSendBuffer:
-            self._go_on(data)
-            return
-        records = self._records
-        try:
-            clear = cast(bytes, records.look(data)) if self.gives_views else records.open(data)
-        except ZeroReturnError:
-            if self._peer_closed():
-                return  # both sides have said all
-        except Error:
-            self._tlsShutdownFinished(Failure())
-        else:
-            if clear:
-                self.wrappedProtocol.dataReceived(clear)
-                if records.emptied:
-                    # What OpenSSL itself may have to say now (its half of a KeyUpdate) is due before the next record of
-                    # ours, and leaves with it (RFC 8446 section 4.6.3).
-                    return
-        self._flushReceiveBIO()
 
     def _go_on(self, data: bytes) -> None:
         """With the handshake, and with what waits for it."""
@@ -357,6 +343,7 @@ class TlsTransport(HalfClosingTls):
         if reason is not None or self._producer is not None:
             super()._tlsShutdownFinished(reason)
             return
+        self._close_straight()
         self._lostTLSConnection = True  # and what _shutdownTLS said is on its way
         if not getattr(self.transport, "disconnecting", False):
             self.transport.loseConnection()
@@ -370,6 +357,7 @@ class TlsTransport(HalfClosingTls):
         reason, self._reason = self._reason or reason, None
         self.connected = False
         self.wrappedProtocol.connectionLost(reason)
+        self._leave_straight()
         # as Twisted: what is over holds nothing
         inside: Any = self
         inside.wrappedProtocol = None
@@ -382,10 +370,10 @@ class TlsTransport(HalfClosingTls):
 
 know_attributes(
     TlsTransport,
-    *("factory", "wrappedProtocol", "transport", "connected", "disconnecting", "hello", "lingers", "gives_views"),
+    *("factory", "wrappedProtocol", "transport", "connected", "disconnecting", "hello", "lingers", "straight"),
     *("collect_writes", "__provides__", "_connectWrapped", "_tlsConnection", "_records", "_turn", "_unsent"),
     *("_unsent_size", "_appSendBuffer", "_handshakeDone", "_lostTLSConnection", "_producer", "_producerPaused"),
-    *("_reason", "_aborted", "_read_closed"),
+    *("_reason", "_aborted", "_read_closed", "dataReceived"),
 )
 
 _provided: dict[object, Any] = {}
