@@ -98,6 +98,32 @@ def test_a_clock_that_was_set_back(counted: tuple[House, EdgeMetrics]) -> None:
     house.close()
 
 
+def test_what_is_all_alike_is_counted_when_it_is_asked_for(counted: tuple[House, EdgeMetrics]) -> None:
+    house, metrics = counted
+    over: list[Any] = []
+    house.context.on_exchange_done = over.append
+    visitor = house.visitor()
+    visitor.says("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+    house.stream.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+    [model] = over
+    metrics.record(model, house.timers.now)
+    model.cache = "hit"
+    alike = metrics.alike(model)
+    assert metrics.alike(model) is alike
+    for _ in range(2):
+        before = metrics.traffic["app", "app"].requests["GET", 2]
+        alike.times += 3
+        alike.sent += 6
+        for _ in range(2):  # nothing twice
+            traffic = metrics.traffic["app", "app"]
+            assert traffic.requests == {("GET", 2): before + 3}
+            assert traffic.sent == 2 * (before + 3)
+            assert sum(traffic.duration.counts) == sum(traffic.first_byte.counts) == before + 3
+    assert metrics.cache == {("app", "hit"): 6}
+    assert traffic.duration.counts[0] >= 6
+    house.close()
+
+
 def test_reasons_are_bounded() -> None:
     metrics = EdgeMetrics()
     for number in range(MAX_REASONS + 5):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from wormhole_tw.edge.access_lines import LINES
+from wormhole_tw.edge.again import Again
 from wormhole_tw.edge.passage import Passage
 from wormhole_tw.edge.passage_lines import PASSAGE_LINES
 from wormhole_tw.errors import ConfigError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from wormhole_tw.control.config import AccessLogConfig
-    from wormhole_tw.edge.again import Again
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.net.timers import Timer, TimerWheel
 
@@ -75,7 +75,8 @@ class AccessLog:
         self._wall = wall
         self._in_thread = in_thread
         self._source = source
-        self._waiting: list[tuple[Exchange | Passage | bytes, float, float]] = []
+        # what has ended, the wheel's clock then (or the name of the request), and the wall's
+        self._waiting: list[tuple[Exchange | Passage | Again, Any, float]] = []
         self._timer: Timer | None = None
         self._writing: Deferred[None] | None = None
         self._descriptor: int | None = None
@@ -96,28 +97,27 @@ class AccessLog:
             reason = f"{self._path} cannot be opened: {error.strerror}"
             raise ConfigError(self._source, "$.access_log.path", reason) from error
 
-    def again(self, repeated: Again, request_id: bytes) -> None:
-        """Take an answer that was given again."""
-        self.record(repeated.line(self._line, request_id, self._wall()), 0.0)
+    def again(self, repeated: Again, request_id: bytes, wall: float) -> None:
+        """Take an answer that was given again.
 
-    def record(self, over: Exchange | Passage | bytes, now: float) -> None:
+        :param wall: seconds since 1970
+        """
+        waiting = self._waiting
+        waiting.append((repeated, request_id, wall))
+        length = len(waiting)
+        if length == 1 or length >= BATCH:
+            self._one_more(length)
+
+    def record(self, over: Exchange | Passage, now: float) -> None:
         """Take what has ended.
 
-        :param over: that, or its line
         :param now: the wheel's clock
         """
         waiting = self._waiting
         waiting.append((over, now, self._wall()))
         length = len(waiting)
-        if length == 1:
-            if self._writing is None:
-                self._start_timer()
-        elif length >= BATCH:
-            if self._writing is None:
-                self._flush()
-            elif length > MAX_WAITING:
-                waiting.pop()
-                self.dropped += 1
+        if length == 1 or length >= BATCH:
+            self._one_more(length)
 
     def reopen(self) -> None:
         """Write to a file of that name from now on, whatever became of the one that is open; what waits goes there."""
@@ -133,6 +133,17 @@ class AccessLog:
 
     # within
 
+    def _one_more(self, length: int) -> None:
+        """The first waits for others; with so many it is time."""
+        if self._writing is None:
+            if length == 1:
+                self._start_timer()
+            else:
+                self._flush()
+        elif length > MAX_WAITING:
+            self._waiting.pop()
+            self.dropped += 1
+
     def _start_timer(self) -> None:
         if self._timer is None:
             self._timer = self._timers.start(EVERY, self._flush)
@@ -147,17 +158,7 @@ class AccessLog:
         waiting, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
         if waiting or self._reopen:
             reopen, self._reopen = self._reopen, False
-            line, passage_line = self._line, self._passage_line
-            data = b"".join(
-                [
-                    over
-                    if isinstance(over, bytes)
-                    else passage_line(over, now, wall)
-                    if isinstance(over, Passage)
-                    else line(over, now, wall)
-                    for over, now, wall in waiting
-                ]
-            )
+            data = b"".join(self._lines(waiting))
             writing = self._writing = self._in_thread(self._write, data, reopen)
             writing.addCallbacks(self._wrote, self._failed, callbackArgs=(len(waiting),), errbackArgs=(len(waiting),))
             return
@@ -165,6 +166,16 @@ class AccessLog:
         if closing is not None:
             self._close_descriptor()
             closing.callback(None)
+
+    def _lines(self, waiting: Iterable[tuple[Exchange | Passage | Again, Any, float]]) -> Iterator[bytes]:
+        line, passage_line = self._line, self._passage_line
+        for over, now, wall in waiting:
+            if type(over) is Again:
+                yield over.line(line, now, wall)
+            elif type(over) is Passage:
+                yield passage_line(over, now, wall)
+            else:
+                yield line(cast("Exchange", over), now, wall)
 
     def _wrote(self, _: None, lines: int) -> None:
         self.written += lines

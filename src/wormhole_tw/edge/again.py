@@ -12,6 +12,7 @@ What is counted and logged of a request is counted and logged of these, too.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.caching.caching import Caching, Ready
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
+    from wormhole_tw.edge.interfaces import IKept
+    from wormhole_tw.edge.metrics import Alike
     from wormhole_tw.edge.router import Way
     from wormhole_tw.http.events import RequestHead
 
@@ -44,37 +47,69 @@ class Again:
 
     :ivar request: the octets of the one
     :ivar octets: those of the other
+    :ivar sent: how many of them are body
     :ivar model: an exchange that never ran, as those would be that have this answer
+    :ivar alike: where metrics note it, once they have
     """
 
-    __slots__ = ("_asked", "_caching", "_catalog", "_ready", "_rest", "model", "octets", "request")
+    __slots__ = (
+        "_asked", "_caching", "_catalog", "_clock", "_counters", "_hits", "_kept", "_ready", "_rest",
+        "_since", "_until", "_voids", "alike", "model", "octets", "request", "sent",
+    )  # fmt: skip
 
     def __init__(
-        self, request: bytes, octets: bytes, way: Way, caching: Caching, asked: Asked, ready: Ready,
-        model: Exchange,
+        self, request: bytes, octets: bytes, way: Way, caching: Caching, found: tuple[Asked, IKept, Ready],
+        model: Exchange, context: EdgeContext,
     ) -> None:  # fmt: skip
         self.request = request
         self.octets = octets
         self._catalog = way.catalog
         self._caching = caching
-        self._asked = asked
+        self._asked, self._kept, ready = found
         self._ready = ready
+        self._since = ready.second
+        self._until = min(ready.second + 1, ready.stored.fresh_until)
+        # what was purged and made void when it was last looked at; never looked at yet
+        self._clock = self._voids = -1
+        self._counters = context.counters
+        self._hits = caching.cache.counters
         self._rest = b""
+        self.sent = len(ready.body)
         self.model = model
+        self.alike: Alike | None = None
 
-    def holds(self, context: EdgeContext) -> bool:
-        """Whether it is still the answer, now."""
-        return self._catalog is context.catalogs.current and self._caching.gives_again(self._asked, self._ready)
+    def holds(self, context: EdgeContext, now: float) -> bool:
+        """Whether it is still the answer, by all that a request is answered by.
 
-    def count(self, context: EdgeContext) -> None:
-        """Take note of one that was answered so."""
-        counters = context.counters
+        :param now: seconds since 1970
+        """
+        if (
+            not self._since <= now < self._until
+            or self._kept.prepared is not self._ready
+            or self._catalog is not context.catalogs.current
+        ):
+            return False
+        cache = self._caching.cache
+        clock, voids = cache.purges.clock, cache.voids.added
+        if clock == self._clock and voids == self._voids:
+            return True
+        if cache.is_void(self._asked.place, self._ready.stored):
+            return False
+        self._clock, self._voids = clock, voids
+        return True
+
+    def count(self, context: EdgeContext, now: float) -> None:
+        """Take note of one that was answered so.
+
+        :param now: seconds since 1970
+        """
+        counters = self._counters
         counters.requests += 1
         counters.answers[_HIT] += 1
-        self._caching.cache.counters.hit += 1
+        self._hits.hit += 1
         if context.on_answered_again is not None:
             try:
-                context.on_answered_again(self, context.request_ids())
+                context.on_answered_again(self, context.request_ids(), now)
             except Exception:  # noqa: BLE001 - the visitor has its answer, whatever becomes of the record of it
                 log.failure("the hook for answers that were given again failed")
 
@@ -84,7 +119,6 @@ class Again:
         :param form: of :data:`wormhole_tw.edge.access_lines.LINES`
         :param wall: seconds since 1970 at its end
         """
-        second = int(wall)
         if form is not json_line:
             return form(self.model, self.model.began, wall)
         if not self._rest:
@@ -92,16 +126,20 @@ class Again:
             model.request_id = _NAME
             model.began = model.first_byte = 1.0
             self._rest = json_line(model, 1.0, wall).partition(_NAME)[2]
-        return b'{"time":"%s.%03dZ","request_id":"%s%s' % (
-            shown_second(second),
-            (wall - second) * 1000,
-            request_id,
-            self._rest,
-        )
+        second = int(wall)
+        milliseconds = int((wall - second) * 1000)
+        return b"%s%s%s" % (_beginning(second, milliseconds), request_id, self._rest)
 
 
 _NAME = b"the-name-of-the-request"
 """Where it stands in the line that others are made of."""
+
+
+@lru_cache(maxsize=4)
+def _beginning(second: int, milliseconds: int) -> bytes:
+    """Of a line of JSON, up to the request's name: many have the same."""
+    return b'{"time":"%s.%03dZ","request_id":"' % (shown_second(second), milliseconds)
+
 
 _new = Exchange.__new__
 
@@ -125,7 +163,7 @@ def again(request: bytes, head: RequestHead, context: EdgeContext, facts: Connec
     found = way.caching.given(way.forward)
     if found is None:
         return None
-    asked, ready = found
+    ready = found[2]
     route = way.route
     model = _new(Exchange)
     model.head = way.head
@@ -150,4 +188,4 @@ def again(request: bytes, head: RequestHead, context: EdgeContext, facts: Connec
     octets = plain_answer(way.head, answer, ready.body)
     if octets is None or model.status // 100 != _HIT:
         return None
-    return Again(request, octets, way, way.caching, asked, ready, model)
+    return Again(request, octets, way, way.caching, found, model, context)

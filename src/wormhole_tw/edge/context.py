@@ -117,8 +117,8 @@ class EdgeContext:
     :ivar password_checks: whose turn it is
     :ivar passages: connections that lead through the tunnel as they are
     :ivar offers: whether an agent of a release branch could take a request for a backend now
-    :ivar on_answered_again: called with what was said again (:mod:`wormhole_tw.edge.again`) and its request's name, or
-        None
+    :ivar on_answered_again: called with what was said again (:mod:`wormhole_tw.edge.again`), the name of its
+        request and the wall's clock, or None
     :ivar on_exchange_done: called with each finished :class:`~wormhole_tw.edge.exchange.Exchange`, or None
     """
 
@@ -231,7 +231,7 @@ class EdgeContext:
         self.offers = self.dispatch.offers
         self.door: TunnelDoor | None = None
         self.on_exchange_done: Callable[[Exchange], None] | None = None
-        self.on_answered_again: Callable[[Again, bytes], None] | None = None
+        self.on_answered_again: Callable[[Again, bytes, float], None] | None = None
         self.password_checks = PasswordChecks()
         self.gates = Gates(self)
         self.middleware = Middlewares(timers)

@@ -365,7 +365,9 @@ class IKept(Interface):
     size: int = Attribute("octets of body that are there, from ``stored.first`` of the representation on")
     body: bytes | None = Attribute("all of them, where they are in memory; None where they have to be read")
     prepared: object = Attribute(
-        "whatever its reader has made of ``stored`` to answer faster; None at first and after each change of ``stored``"
+        "whatever its reader has made of ``stored`` to answer faster; None at first, after each change of ``stored``, "
+        "and where ``find`` gave it without a Deferred as soon as it would not, or others beside it: who sees his own "
+        "here need not ask again, for a second or so (to be asked for is what keeps an answer in a store)"
     )
 
     def read(start: int, size: int) -> Deferred[bytes]:

@@ -93,18 +93,21 @@ class VisitorConnection(Connection):
         """The same request as before, and nothing else: whether it was answered."""
         context = self._context
         limit = context.limits.requests_per_connection
+        now = context.wall()
         if (
             self._phase is not _IDLE
             or context.draining
             or (limit and self.requests + 1 >= limit)
-            or not known.holds(context)
+            or not known.holds(context, now)
         ):
             self._again = None
             return False
         self.requests += 1
         self._send(known.octets)
-        known.count(context)
-        self._enter(_IDLE, context.idle_look)
+        known.count(context, now)
+        if context.idle_look:
+            assert self._timer is not None
+            self._timer.restart(context.idle_look)
         if not self.writable:
             self._look_whether_to_read()
         return True

@@ -10,9 +10,11 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wormhole_tw.edge.exchange import Exchange
 
-__all__ = ["MAX_REASONS", "METHODS", "SECONDS", "EdgeMetrics", "Histogram", "Traffic"]
+__all__ = ["MAX_REASONS", "METHODS", "SECONDS", "Alike", "EdgeMetrics", "Histogram", "Traffic"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of latencies: a cached page of a service next door takes 1 ms, ``limits.first_byte`` is 60 s."""
@@ -66,6 +68,23 @@ class Traffic:
         self.first_byte = Histogram()
 
 
+class Alike:
+    """Requests that differ in nothing that is counted, whose answers take no time; see :meth:`EdgeMetrics.alike`.
+
+    :ivar times: how many there were since they were last counted
+    :ivar sent: octets of their answers' bodies
+    """
+
+    __slots__ = ("cache", "label", "sent", "times", "traffic")
+
+    def __init__(self, traffic: Traffic, label: tuple[str, int], cache: tuple[str, str]) -> None:
+        self.traffic = traffic
+        self.label = label
+        self.cache = cache
+        self.times = 0
+        self.sent = 0
+
+
 class EdgeMetrics:
     """All that is counted of requests since the start.
 
@@ -74,12 +93,53 @@ class EdgeMetrics:
     :ivar cache: (site, what the cache had to do with it) → how many requests, of routes with a cache
     """
 
-    __slots__ = ("cache", "reasons", "traffic")
+    __slots__ = ("_alike", "_cache", "_traffic", "reasons")
 
     def __init__(self) -> None:
-        self.traffic: dict[tuple[str, str], Traffic] = {}
+        self._traffic: dict[tuple[str, str], Traffic] = {}
+        self._cache: dict[tuple[str, str], int] = {}
+        self._alike: dict[tuple[str, str, tuple[str, int], str], Alike] = {}
         self.reasons: dict[str, int] = {}
-        self.cache: dict[tuple[str, str], int] = {}
+
+    @property
+    def traffic(self) -> Mapping[tuple[str, str], Traffic]:
+        """See the class."""
+        self._count_alike()
+        return self._traffic
+
+    @property
+    def cache(self) -> Mapping[tuple[str, str], int]:
+        """See the class."""
+        self._count_alike()
+        return self._cache
+
+    def alike(self, exchange: Exchange) -> Alike:
+        """Where to note exchanges like this one that were over as soon as they began: two additions each, and what they
+        come to is reckoned when somebody asks for it.
+
+        :param exchange: with a head, a status, and what the cache had to do with it
+        """
+        assert exchange.head is not None
+        label = METHODS.get(exchange.head.method, "other"), exchange.status // 100
+        key = (exchange.site, exchange.backend, label, exchange.cache)
+        found = self._alike.get(key)
+        if found is None:
+            traffic = self._traffic.setdefault(key[:2], Traffic())
+            found = self._alike[key] = Alike(traffic, label, (exchange.site, exchange.cache))
+        return found
+
+    def _count_alike(self) -> None:
+        for alike in self._alike.values():
+            times, alike.times = alike.times, 0
+            if not times:
+                continue
+            traffic = alike.traffic
+            traffic.requests[alike.label] = traffic.requests.get(alike.label, 0) + times
+            traffic.sent += alike.sent
+            alike.sent = 0
+            traffic.first_byte.counts[0] += times
+            traffic.duration.counts[0] += times
+            self._cache[alike.cache] = self._cache.get(alike.cache, 0) + times
 
     def record(self, exchange: Exchange, now: float) -> None:
         """Count a finished exchange.
@@ -87,9 +147,9 @@ class EdgeMetrics:
         :param now: the wheel's clock
         """
         key = (exchange.site, exchange.backend)
-        traffic = self.traffic.get(key)
+        traffic = self._traffic.get(key)
         if traffic is None:
-            traffic = self.traffic[key] = Traffic()
+            traffic = self._traffic[key] = Traffic()
         head = exchange.head
         status = exchange.status
         label = (
@@ -117,7 +177,7 @@ class EdgeMetrics:
                 histogram.total += value
         if exchange.cache:
             place = (exchange.site, exchange.cache)
-            self.cache[place] = self.cache.get(place, 0) + 1
+            self._cache[place] = self._cache.get(place, 0) + 1
         if exchange.reason:
             self.refused(exchange.reason)
 

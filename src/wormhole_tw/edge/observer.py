@@ -69,14 +69,20 @@ class Observer:
         if self.access_log is not None:
             self.access_log.record(exchange, now)
 
-    def answered_again(self, repeated: Again, request_id: bytes) -> None:
-        """Take an answer that was given again."""
-        if self.metrics is not None:
-            model = repeated.model
-            now = model.began = model.first_byte = self._timers.seconds()
-            self.metrics.record(model, now)
+    def answered_again(self, repeated: Again, request_id: bytes, wall: float) -> None:
+        """Take an answer that was given again.
+
+        :param wall: seconds since 1970
+        """
+        metrics = self.metrics
+        if metrics is not None:
+            alike = repeated.alike
+            if alike is None:
+                alike = repeated.alike = metrics.alike(repeated.model)
+            alike.times += 1
+            alike.sent += repeated.sent
         if self.access_log is not None:
-            self.access_log.again(repeated, request_id)
+            self.access_log.again(repeated, request_id, wall)
 
     def passage_done(self, passage: Passage) -> None:
         """Take a connection that led through the tunnel as it was, and is over."""

@@ -88,9 +88,10 @@ class _SendsAtOnce:
         ):
             return 0
         try:
-            return cast("int", connection.socket.send(data))
+            sent: int = connection.socket.send(data)
         except OSError:
             return 0  # full, or broken: the buffered way finds out which, and says so
+        return sent
 
     def _sent_all(self, size: int) -> None:
         connection: Any = self

@@ -167,6 +167,58 @@ def test_an_unsafe_request(poller: Repeating) -> None:
     house.get("/page", "User-Agent: one", reply=FRESH, body=b"new", visitor=poller.visitor)
 
 
+def test_what_is_purged_beside_it(poller: Repeating) -> None:
+    house = poller.house
+    house.context.cache.purges.add("url", "app", b"/other", house.clock.seconds())
+    assert poller.asks_again()
+    assert poller.asks_again()
+    house.context.cache.purges.add("tag", "other", b"news", house.clock.seconds())
+    assert poller.asks_again()
+    house.context.cache.purges.add("site", "app", b"", house.clock.seconds())
+    house.get("/page", "User-Agent: one", reply=FRESH, body=b"new", visitor=poller.visitor)
+
+
+def test_an_unsafe_request_to_another_page(poller: Repeating) -> None:
+    poller.house.get("/other", "Content-Length: 0", method="POST", reply=())
+    assert poller.asks_again()
+    poller.house.get("/page", "Content-Length: 0", method="POST", reply=())
+    poller.house.get("/page", "User-Agent: one", reply=FRESH, body=b"new", visitor=poller.visitor)
+
+
+@pytest.mark.parametrize("how", ["removed", "swept"])
+def test_what_the_store_lets_go_of(poller: Repeating, how: str) -> None:
+    house = poller.house
+    store = house.context.cache.store
+    if how == "removed":
+        [(kept,)] = store._kept.values()
+        store.remove(kept)
+    else:
+        store.sweep(lambda key, stored: True)
+        house.clock.advance(0)
+    house.get("/page", "User-Agent: one", reply=FRESH, body=b"new", visitor=poller.visitor)
+
+
+def test_a_clock_that_was_set_back(poller: Repeating) -> None:
+    poller.house.clock.rightNow -= 2
+    assert not poller.asks_again()
+    assert poller.told.endswith(b"hello")
+    poller.house.clock.rightNow += 2
+
+
+def test_it_stays_for_as_long_as_it_is_asked_for(keep: Callable[..., CachingHouse]) -> None:
+    """Not each answer in one step is told to the store, which lets go of what nobody asks for."""
+    house = keep(requests_per_site=0, requests_per_address=0, memory=256 * 1024)
+    house.get("/page", reply=FRESH)
+    poller = Repeating(house)
+    for second in range(5):
+        poller.settle()
+        for number in range(20):
+            house.get(f"/{second}-{number}", reply=FRESH, body=bytes(20_000))
+            assert poller.asks_again()
+        house.clock.advance(1)
+    assert house.context.cache.store.usage()[0].evicted > 80
+
+
 def test_a_reload(poller: Repeating) -> None:
     house = poller.house
     house.catalogs.swap(house.catalog("http/1.1"))

@@ -245,6 +245,20 @@ class TestAgreement:
         assert await bodies(store, b"large") == [b"klein", LARGE]
         assert [kept.stored.vary for kept in await find(store, b"large")] == [DE, EN]
 
+    async def test_one_of_which_there_may_be_others_is_looked_for(self, house: House) -> None:
+        """Who has noted something on an answer that is found without the disk asks again when this is not so."""
+        store = house.store()
+        kept = keep(store, KEY, b"hello", vary=EN)
+        await settled(store)
+        assert await find(store) == (kept,)
+        assert at_once(store) == (kept,)
+        assert kept is not None
+        kept.prepared = "head"
+        keep(store, KEY, LARGE, vary=DE)  # too large for memory
+        assert isinstance(kept, MemoryKept)
+        assert kept.prepared is None
+        assert await bodies(store) == [LARGE, b"hello"]
+
     async def test_variants_of_which_one_had_to_leave_memory_are_found(self, house: House) -> None:
         store = house.store(memory=MIB)
         keep(store, KEY, b"hello" * 2000, vary=EN)

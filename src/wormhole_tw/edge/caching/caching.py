@@ -136,8 +136,10 @@ class Caching:
             reader.await_found(found)
         return True
 
-    def given(self, forward: RequestHead) -> tuple[Asked, Ready] | None:
+    def given(self, forward: RequestHead) -> tuple[Asked, IKept, Ready] | None:
         """What answers this request once more within the second; None where it has to be looked at.
+
+        It does so for as long as ``prepared`` of the second is the third, and :meth:`is_void` denies it.
 
         :param forward: a request of this route that came before
         """
@@ -148,29 +150,13 @@ class Caching:
         if isinstance(found, Deferred):
             found.addErrback(lambda _: None)  # it left memory this moment
             return None
-        ready = found[0].prepared if len(found) == 1 else None
-        return (asked, ready) if type(ready) is Ready and ready.caching is self else None
-
-    def gives_again(self, asked: Asked, ready: Ready) -> bool:
-        """Whether a request is answered by this, now: by what :meth:`take` looks at.
-
-        :param ready: of :meth:`given`, for the same request
-        """
-        cache = self.cache
-        now = cache.wall()
-        stored = ready.stored
-        if ready.second != int(now) or now >= stored.fresh_until:
-            return False
-        found = cache.store.find(asked.key)
-        if isinstance(found, Deferred):
-            found.addErrback(lambda _: None)
-            return False
-        return (
-            len(found) == 1
-            and found[0].prepared is ready
-            and ((stored.born >= cache.purges.clock and not cache.voids) or not cache.is_void(asked.place, stored))
-            and (not stored.vary or selected_by(asked.question, stored))
-        )
+        if len(found) != 1:
+            return None
+        kept = found[0]
+        ready, stored = kept.prepared, kept.stored
+        if type(ready) is not Ready or ready.caching is not self or ready.stored is not stored:
+            return None
+        return (asked, kept, ready) if not stored.vary or selected_by(asked.question, stored) else None
 
     def heard(self, exchange: Exchange, head: ResponseHead) -> None:
         """An answer of middleware: what it comes of was heard where the service gave it."""

@@ -60,11 +60,14 @@ class Voids:
 
     What was asked for before is void, also under keys that differ in cookies, fields or the route, and also where it is
     still on its way.
+
+    :ivar added: how many were
     """
 
-    __slots__ = ("_since",)
+    __slots__ = ("_since", "added")
 
     def __init__(self) -> None:
+        self.added = 0
         self._since: OrderedDict[bytes, float] = OrderedDict()
 
     def add(self, site: str, host: str, target: bytes, now: float) -> None:
@@ -72,6 +75,7 @@ class Voids:
 
         :param now: epoch seconds
         """
+        self.added += 1
         short = _short(b"%s\0%s\0%s" % (site.encode(), host.encode(), target))
         self._since[short] = now
         self._since.move_to_end(short)

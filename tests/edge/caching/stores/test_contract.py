@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from tests.edge.caching.answers import HTML, KEY, PATIENCE, bodies, body_of, find, keep, settled, span, stored
 from wormhole_tw.edge.caching.coming import Coming
@@ -212,6 +213,54 @@ class TestVariants:
         store.remove((await find(store))[0])
         assert await find(store) == ()
         assert {usage.octets for usage in store.usage()} == {0}
+
+
+class TestPreparing:
+    """What a reader has noted on an answer is there for as long as a look would find that answer, and it alone."""
+
+    async def noted(self, store: ICacheStore) -> IKept | None:
+        """One that is found at once, with a note; None where this store finds nothing so."""
+        keep(store, KEY, b"hello", vary=TestVariants.EN)
+        keep(store, b"another", b"hello")
+        for _ in range(2):  # the first may raise it into memory
+            await find(store)
+        found = store.find(KEY)
+        if isinstance(found, Deferred):
+            await found
+            return None
+        [kept] = found
+        kept.prepared = "head"
+        return kept
+
+    async def test_nothing_else_takes_it_away(self, store: ICacheStore) -> None:
+        kept = await self.noted(store)
+        keep(store, b"a third", b"hello")
+        [another] = await find(store, b"another")
+        store.remove(another)
+        await find(store)
+        assert kept is None or kept.prepared == "head"
+
+    @pytest.mark.parametrize("what", ["removed", "replaced", "beside", "refreshed", "swept", "crowded out"])
+    async def test_it_is_gone_when_it_is_not_found_alone(self, store: ICacheStore, what: str) -> None:
+        kept = await self.noted(store)
+        if kept is None:
+            return
+        if what == "removed":
+            store.remove(kept)
+        elif what == "replaced":
+            keep(store, KEY, b"again", vary=TestVariants.EN)
+        elif what == "beside":
+            keep(store, KEY, b"hallo", vary=TestVariants.DE)
+        elif what == "refreshed":
+            store.refresh(kept, kept.stored)
+        elif what == "swept":
+            await store.sweep(lambda key, _: key == KEY)
+        else:
+            for number in range(200):
+                keep(store, b"%d" % number, LARGE)
+                for _ in range(3):  # it is asked for, which the first one is not any more
+                    await find(store, b"%d" % number)
+        assert kept.prepared is None
 
 
 class TestSpans:

@@ -173,9 +173,9 @@ class LayeredStore:
         if front is not None and front in there:
             front.beneath = back
             if len(there) == 1 and (front.stored.vary or not is_whole(front.stored, front.size)):
-                self._partial.add(key)  # others may be on disk that were not asked for
+                self._add_partial(key)  # others may be on disk that were not asked for
         elif there:
-            self._partial.add(key)
+            self._add_partial(key)
 
     def _found(self, found: tuple[IKept, ...], key: bytes, look: _Look) -> None:
         """The disk has said what it has."""
@@ -222,7 +222,7 @@ class LayeredStore:
         if whole:
             self._partial.discard(key)
         elif self._front.under(key):
-            self._partial.add(key)
+            self._add_partial(key)
         known = {id(kept) for kept in result}
         only = [kept for kept in self._front.under(key) if id(kept) not in known and kept.beneath is None]
         return (*only, *result)
@@ -254,7 +254,7 @@ class LayeredStore:
             if pieces and look.unchanged and self._above(kept) is None:
                 self._front.put(kept.key, kept.stored, b"".join(pieces), kept)
                 if len(self._front.under(kept.key)) > 1 or kept.stored.vary or kept.size != kept.stored.length:
-                    self._partial.add(kept.key)
+                    self._add_partial(kept.key)
 
         look.loading = Deferred.fromCoroutine(load())
 
@@ -279,9 +279,15 @@ class LayeredStore:
     def _left(self, key: bytes, others: bool) -> None:
         """Memory had no room for one any more."""
         if others:
-            self._partial.add(key)
+            self._add_partial(key)
         else:
             self._partial.discard(key)
+
+    def _add_partial(self, key: bytes) -> None:
+        """The disk may have more under a key."""
+        self._partial.add(key)
+        for kept in self._front.under(key):
+            kept.prepared = None
 
     def _tell(self) -> None:
         if self._front.touched:

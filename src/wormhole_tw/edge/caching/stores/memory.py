@@ -153,6 +153,8 @@ class MemoryStore:
         if gone is None:
             return None
         kept = MemoryKept(key, stored, body, beneath)
+        for other in variants:
+            other.prepared = None
         for other in gone:
             self._queues.discard(other)
         stays = [other for other in variants if other not in gone]
@@ -251,6 +253,7 @@ class MemoryStore:
 
     def _forget(self, kept: MemoryKept) -> None:
         """It is in no queue any more: take it out of the index."""
+        kept.prepared = None
         stays = tuple(other for other in self._kept[kept.key] if other is not kept)
         if stays:
             self._kept[kept.key] = stays
