@@ -6,6 +6,7 @@ What it finds is written to ``--found`` and printed; run it again with ``--input
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -86,18 +87,27 @@ def main() -> int:
         for name in options.targets or NAMES:
             TARGETS[name](options.input.read_bytes())
         return 0
-    if options.here:
-        fuzz(options.targets[0], options.seconds, options.runs, options.found)
-    failed = []
-    for name in options.targets or NAMES:
-        # it never returns, and instruments what is imported: a process each
-        print(f"== {name}, {options.seconds} s", flush=True)
+    names = options.targets or NAMES
+    if not options.here:
+        # what is imported is instrumented for good, and takes as long as thousands of inputs: once for all of them
         argv = [sys.executable, "-m", "tests.fuzz", "--here", "--seconds", str(options.seconds)]
-        argv += ["--runs", str(options.runs)]
-        if subprocess.run([*argv, "--found", str(options.found), name], check=False).returncode:
+        return subprocess.run(
+            [*argv, "--runs", str(options.runs), "--found", str(options.found), *names], check=False
+        ).returncode
+    import atheris
+
+    with atheris.instrument_imports(include=["wormhole_tw.http", "wormhole_tw.wire"]):
+        import tests.fuzz.targets  # noqa: F401
+
+    failed = []
+    for name in names:
+        print(f"== {name}, {options.seconds} s", flush=True)
+        child = os.fork()
+        if not child:  # it ends with the fuzzer
+            fuzz(name, options.seconds, options.runs, options.found)
+        if os.waitpid(child, 0)[1]:
             failed.append(name)
-    if failed:
-        print(f"failed: {', '.join(failed)}; the inputs are in {options.found}")
+    print(f"failed: {', '.join(failed)}; the inputs are in {options.found}" if failed else "nothing was found")
     return bool(failed)
 
 
@@ -105,9 +115,8 @@ def fuzz(name: str, seconds: int, runs: int, found: Path) -> None:
     """Fuzz in this process, which ends with it."""
     import atheris
 
-    with atheris.instrument_imports(include=["wormhole_tw.http", "wormhole_tw.wire"]):
-        from tests.fuzz.targets import TARGETS
     from tests.fuzz.seeds import seeds_of
+    from tests.fuzz.targets import TARGETS
 
     with tempfile.TemporaryDirectory() as folder:
         inputs, words = Path(folder) / "inputs", Path(folder) / "words"
