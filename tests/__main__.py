@@ -33,14 +33,16 @@ def main() -> int:
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="for pytest; behind -- where they have dashes")
     options = parser.parse_args()
     traced = {"nothing": (), "covered": ("covered",), "all": tuple(TRACED)}[options.trace]
-    lanes = Lanes()
+    lanes: dict[str, tuple[int, list[str]]] = {}
     if options.transports != "twisted":
-        for name in LANES:
-            lanes.add(name, command(name, options.arguments, name in traced))
+        for name, seconds in LANES.items():
+            lanes[name] = seconds, command(name, options.arguments, name in traced)
     if options.transports != "ours":
-        for name in SOCKETS:
-            lanes.add(f"{name}, Twisted's transports", command(name, ["--transports=twisted", *options.arguments]))
-    return lanes.run(max(1, options.at_once))
+        arguments = ["--transports=twisted", *options.arguments]
+        for name, seconds in SOCKETS.items():
+            lanes[f"{name}, Twisted's transports"] = seconds, command(name, arguments)
+    longest_first = sorted(lanes, key=lambda name: lanes[name][0], reverse=True)
+    return Lanes([(name, lanes[name][1]) for name in longest_first]).run(max(1, options.at_once))
 
 
 def command(lane: str, arguments: list[str], traced: bool = False) -> list[str]:
@@ -52,15 +54,12 @@ def command(lane: str, arguments: list[str], traced: bool = False) -> list[str]:
 class Lanes:
     """Those to be run, and those that run."""
 
-    def __init__(self) -> None:
-        self._waiting: list[tuple[str, list[str]]] = []
+    def __init__(self, lanes: list[tuple[str, list[str]]]) -> None:
+        self._waiting = lanes
         self._lock = threading.Lock()
         self._running: set[int] = set()
         self._ended = 0
         self._failed: list[str] = []
-
-    def add(self, name: str, argv: list[str]) -> None:
-        self._waiting.append((name, argv))
 
     def run(self, at_once: int) -> int:
         """Run all, so many at once; 1 if one failed, or 128 and the number of the signal that ended them."""

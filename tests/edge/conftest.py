@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.edge.house import House, building
+from tests.edge.press import Press
 from wormhole_tw.control.model import H2C
 
 
@@ -27,3 +28,10 @@ def house(build: Callable[..., House]) -> House:
 def spoken(build: Callable[..., House]) -> House:
     """The same, with a service that speaks HTTP/2."""
     return build(protocol=H2C)
+
+
+@pytest.fixture
+def press() -> Iterator[Callable[..., Press]]:
+    """Builds houses whose routes compress."""
+    with building(Press) as build:
+        yield build

@@ -2,130 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.python.failure import Failure
 
 from tests.edge.h2_service import Service
 from tests.edge.h2_visitor import GET as H2_GET
 from tests.edge.h2_visitor import H2Visitor
-from tests.edge.house import House, Visitor, building, judged
+from tests.edge.house import House, judged
+from tests.edge.press import CHUNKED, HEAD, LARGE, NOISE, PAGE, Hands, Press, chunk, fields, get, judged_chunks, sized
 from tests.edge.test_dispatch import Home
 from tests.http.coding.judges import GIVEN, decoded
 from wormhole_tw.control.balancing import Balance, Policy, RetriesTable
 from wormhole_tw.control.catalog import Catalog
 from wormhole_tw.control.model import H2C, LocalAnswer
-from wormhole_tw.edge import compressing
-from wormhole_tw.edge.compressing import INLINE, OWN_MOST, Compressors
+from wormhole_tw.edge.compressing import OWN_MOST
 from wormhole_tw.http.coding import CodingRules
-from wormhole_tw.net.threads import Job
 from wormhole_tw.wire.codes import ResetCode
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
-CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
-PAGE = b"<p>The quick brown fox</p>\n" * 100
-LARGE = b"".join(b'{"id": %d, "of": %d}\n' % (number, number * number % 997) for number in range(30_000))
-NOISE = Random(7).randbytes(300_000)
-
-
-def get(coding: bytes = b"gzip", *, method: bytes = b"GET", version: bytes = b"1.1", more: bytes = b"") -> bytes:
-    return b"%s / HTTP/%s\r\nHost: app.test\r\nAccept-Encoding: %s\r\n%s\r\n" % (method, version, coding, more)
-
-
-def sized(body: bytes, more: bytes = b"") -> bytes:
-    return HEAD + more + b"Content-Length: %d\r\n\r\n" % len(body) + body
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-class Hands:
-    """Threads that work when they are told to."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Any] = []
-        self.done = 0
-        self.closed = False
-
-    def run(self, call: Any, done: Any) -> Any:
-        job = Job(call, done)
-        self.jobs.append(job)
-        return job
-
-    def work(self) -> None:
-        """Do the first one."""
-        job = self.jobs.pop(0)
-        if job.done is not None:
-            try:
-                result = job.call()
-            except Exception:  # as a thread would
-                result = Failure()
-            self.done += 1
-            job.done(result)
-
-    def work_off(self) -> None:
-        while self.jobs:
-            self.work()
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Press(House):
-    """A house whose routes compress.
-
-    :param hands: threads; None for none
-    """
-
-    def __init__(self, rules: CodingRules | None = None, *, hands: Hands | None = None, **options: Any) -> None:
-        self.rules = rules or CodingRules()
-        self.local: LocalAnswer | None = None
-        super().__init__(**options)
-        if hands is not None:
-            self.context.compressors = Compressors(self.timers, hands)  # type: ignore[arg-type]
-
-    def catalog(self, protocol: str) -> Catalog:
-        usual = super().catalog(protocol)
-        sites = [
-            replace(
-                site,
-                routes=tuple(replace(route, compress=self.rules, answer=self.local) for route in site.routes),
-            )
-            for site in usual.sites
-        ]
-        return Catalog(sites, usual.backends.values(), own_names=["edge.test"])
-
-    def answers_itself(self, answer: LocalAnswer) -> None:
-        self.local = answer
-        self.catalogs.swap(self.catalog("http/1.1"))
-
-    def ask(self, request: bytes | None = None, **options: Any) -> Visitor:
-        visitor = self.visitor(**options)
-        visitor.says(get() if request is None else request)
-        return visitor
-
-    def close(self) -> None:
-        assert self.context.compressors.running == 0 or any(True for _ in self.context.connections)
-        super().close()
-        assert self.context.compressors.running == 0
-
-
-@pytest.fixture
-def press() -> Iterator[Callable[..., Press]]:
-    with building(Press) as build:
-        yield build
-
-
-def fields(head: Any) -> dict[bytes, bytes]:
-    return dict(head.headers)
-
 
 # what visitors get
 
@@ -296,14 +192,6 @@ def test_events_are_not_held_back(press: Any, coding: bytes) -> None:
     assert house.context.compressors.workers.done == 0
 
 
-def judged_chunks(data: bytes) -> bytes:
-    found = b""
-    while data:
-        size, _, rest = data.partition(b"\r\n")
-        found, data = found + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
-    return found
-
-
 def test_trailers_pass_but_for_digests(press: Any) -> None:
     house = press()
     visitor = house.ask()
@@ -354,220 +242,6 @@ def test_whatever_the_pieces_it_says_what_it_said(
         body = decoded(coding, body)
     assert body == said
     house.close()
-
-
-# much of it
-
-
-def test_a_whole_large_answer_is_as_long_as_it_says(press: Any) -> None:
-    hands = Hands()
-    house = press(hands=hands)
-    for _ in range(2):  # the second one is known octet for octet
-        visitor = house.ask(capacity=10**7)
-        house.stream.deliver(sized(LARGE))
-        assert house.done == []
-        assert visitor.hears() == b""
-        hands.work()
-        [(head, body)] = visitor.answers()
-        assert fields(head)[b"content-length"] == b"%d" % len(body)
-        assert decoded(b"gzip", body) == LARGE
-        house.done.clear()
-
-
-def test_pieces_keep_their_order_behind_a_thread(press: Any) -> None:
-    hands = Hands()
-    house = press(hands=hands)
-    visitor = house.ask(capacity=10**7)
-    stream = house.stream
-    stream.deliver(HEAD + CHUNKED)
-    stream.deliver(chunk(LARGE[:40_000]))  # too much for the reactor
-    stream.deliver(chunk(LARGE[40_000:40_010]))  # little, but behind it
-    assert len(hands.jobs) == 1
-    stream.deliver(b"0\r\nX-Sum: 7\r\n\r\n")
-    assert len(hands.jobs) == 1
-    assert b"X-Sum" not in visitor.hears()
-    hands.work_off()
-    heard = visitor.hears()
-    assert heard.endswith(b"0\r\nX-Sum: 7\r\n\r\n")
-    assert decoded(b"gzip", judged_chunks(heard.removesuffix(b"0\r\nX-Sum: 7\r\n\r\n"))) == LARGE[:40_010]
-
-
-def test_the_end_may_come_while_the_last_piece_is_in_a_thread(press: Any) -> None:
-    hands = Hands()
-    house = press(hands=hands)
-    visitor = house.ask(capacity=10**7)
-    house.stream.deliver(HEAD + CHUNKED + chunk(LARGE[:40_000]))
-    house.stream.deliver(b"0\r\n\r\n")
-    hands.work_off()
-    assert decoded(b"gzip", visitor.answers()[0][1]) == LARGE[:40_000]
-    # and the connection is free for the next one meanwhile
-    assert not house.stream.disconnected
-
-
-def test_the_service_is_held_back_while_a_thread_is_at_it(press: Any) -> None:
-    hands = Hands()
-    house = press(hands=hands)
-    visitor = house.ask(capacity=10**7)
-    stream = house.stream
-    stream.deliver(HEAD + CHUNKED)
-    given = 0
-    while not stream.paused:
-        stream.deliver(chunk(NOISE[:30_000]))
-        given += 30_000
-        assert given < 300_000
-    assert len(hands.jobs) == 1
-    hands.work_off()
-    assert not stream.paused
-    assert visitor.hears()
-
-
-def test_a_visitor_who_does_not_read_holds_the_service_back(press: Any) -> None:
-    hands = Hands()
-    house = press(hands=hands)
-    visitor = house.ask(capacity=20_000)
-    stream = house.stream
-    stream.deliver(HEAD + CHUNKED)
-    given = 0
-    while not stream.paused:
-        stream.deliver(chunk(NOISE[:30_000]))  # which no coding makes shorter
-        hands.work_off()
-        given += 30_000
-        assert given < 300_000
-    body = b""
-    while stream.paused:
-        heard = visitor.hears()
-        assert heard
-        body += heard
-        hands.work_off()
-    stream.deliver(b"0\r\n\r\n")
-    for _ in range(20):
-        body += visitor.hears()
-        hands.work_off()
-    assert decoded(b"gzip", judged(body)[0][1]) == NOISE[:30_000] * (given // 30_000)
-
-
-def test_a_visitor_who_leaves_ends_it(press: Any) -> None:
-    hands = Hands()
-    house = press(hands=hands)
-    visitor, whole = house.ask(capacity=10**7), house.ask(capacity=10**7)
-    first, second = house.streams
-    first.deliver(HEAD + CHUNKED + chunk(LARGE[:40_000]))
-    second.deliver(sized(LARGE))
-    assert [job.done is None for job in hands.jobs] == [False, False]
-    visitor.lose()
-    whole.lose()
-    assert [job.done is None for job in hands.jobs] == [True, True]
-    assert house.context.compressors.running == 0
-    assert first.aborted
-    assert not second.disconnected  # its answer was whole: the next one may have it
-    assert [exchange.reason for exchange in house.done] == ["visitor-gone"] * 2
-    hands.work_off()
-    assert hands.done == 0
-
-
-def test_of_a_body_that_is_said_to_be_long_nothing_is_coded_between_other_things(press: Any) -> None:
-    hands = Hands()
-    house = press(hands=hands)
-    visitor = house.ask(capacity=10**7)
-    house.stream.deliver(HEAD + b"Content-Length: %d\r\n\r\n" % (INLINE + 2))
-    for piece in (b"a", b"b" * INLINE, b"c"):
-        house.stream.deliver(piece)
-        assert len(hands.jobs) == 1
-        hands.work()
-    assert hands.done == 3
-    hands.work_off()
-    assert decoded(b"gzip", visitor.answers()[0][1]) == b"a" + b"b" * INLINE + b"c"
-
-
-def test_a_stream_may_say_much_in_the_end(press: Any) -> None:
-    """What is little at a time is coded at once; what is much at a time in threads, whatever it was before."""
-    hands = Hands()
-    house = press(hands=hands)
-    house.ask(capacity=10**7)
-    house.stream.deliver(HEAD + CHUNKED)
-    for _ in range(INLINE // 1000):
-        house.stream.deliver(chunk(LARGE[:1000]))
-    assert not hands.jobs
-    house.stream.deliver(chunk(LARGE[:1000]))
-    assert hands.jobs
-    hands.work_off()
-    house.pass_time(10)
-    house.stream.deliver(chunk(LARGE[:1000]))
-    assert not hands.jobs
-    house.stream.deliver(chunk(LARGE[: INLINE + 1]))
-    assert hands.jobs
-    hands.work_off()
-
-
-def test_more_than_there_is_room_for_go_as_they_are(press: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compressing, "MOST", 2)
-    house = press()
-    visitors = [house.ask() for _ in range(3)]
-    for stream in house.streams:
-        stream.deliver(HEAD + CHUNKED + chunk(PAGE))
-    heard = [visitor.hears() for visitor in visitors]
-    assert [b"Content-Encoding" in each for each in heard] == [True, True, False]
-    assert all(b"Vary: Accept-Encoding" in each for each in heard)
-    # what is whole takes no room
-    visitor = house.ask()
-    house.stream.deliver(sized(PAGE))
-    assert b"Content-Encoding" in visitor.hears()
-    house.streams[0].deliver(b"0\r\n\r\n")
-    visitor = house.ask()
-    house.streams[0].deliver(sized(PAGE))
-    assert b"Content-Encoding" in visitor.hears()
-
-
-# what goes wrong
-
-
-@pytest.mark.parametrize("workers", [False, True])
-def test_what_came_before_a_failure_is_heard_and_the_answer_is_cut(press: Any, workers: bool) -> None:
-    hands = Hands() if workers else None
-    house = press(hands=hands)
-    visitor = house.ask(capacity=10**7)
-    writes: list[bytes] = []
-    write = visitor.write
-    visitor.write = lambda data: (writes.append(data), write(data))[1]
-    house.stream.deliver(HEAD + CHUNKED + chunk(LARGE[:40_000]))
-    house.stream.reset(ResetCode.SERVICE_FAILED, delivered=True)
-    if hands is not None:
-        assert not visitor.disconnected
-        hands.work_off()
-    assert visitor.disconnected
-    heard = b"".join(writes)
-    assert not heard.endswith(b"0\r\n\r\n")
-    body = judged_chunks(heard.partition(b"\r\n\r\n")[2])
-    assert decoded(b"gzip", body, cut=True) == LARGE[:40_000]
-    assert house.done[0].reason == "service-failed"
-
-
-def test_a_failure_before_the_answer_is_tried_again(press: Any) -> None:
-    house = press(agents=2)
-    visitor = house.ask()
-    house.streams[0].reset(ResetCode.LINK_LOST, delivered=True)
-    [*_, stream] = [each for each in house.streams if not each.disconnected]
-    stream.deliver(sized(PAGE))
-    assert decoded(b"gzip", visitor.answers()[0][1]) == PAGE
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_an_encoder_that_fails(press: Any, whole: bool, logged_failures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> bytes:
-        raise MemoryError
-
-    monkeypatch.setattr(compressing, "encoded" if whole else "_code", broken)
-    hands = Hands()
-    house = press(hands=hands)
-    visitor = house.ask(capacity=10**7)
-    house.stream.deliver(sized(LARGE) if whole else HEAD + CHUNKED + chunk(LARGE[:40_000]))
-    hands.work_off()
-    assert len(logged_failures.flush(MemoryError)) == 1
-    if whole:
-        assert visitor.answers()[0][0].status_code == 500
-    else:
-        assert visitor.disconnected
-    assert house.context.compressors.running == 0
 
 
 # requests with a body

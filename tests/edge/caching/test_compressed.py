@@ -10,7 +10,7 @@ import pytest
 
 from tests.edge.caching.house import CachingHouse, Got
 from tests.edge.middleware.house import MiddlewareHouse
-from tests.edge.test_compressing import Hands
+from tests.edge.press import Hands
 from tests.http.coding.judges import GIVEN, decoded
 from wormhole_tw.control.catalog import Catalog
 from wormhole_tw.edge import compressing

@@ -10,7 +10,7 @@ import pytest
 
 from tests.edge.house import building, judged
 from tests.edge.middleware.house import MiddlewareHouse
-from tests.edge.test_compressing import CHUNKED, HEAD, NOISE, PAGE, Hands, chunk, fields, get, judged_chunks, sized
+from tests.edge.press import CHUNKED, HEAD, NOISE, PAGE, Hands, chunk, fields, get, judged_chunks, sized
 from tests.http.coding.judges import GIVEN, decoded
 from wormhole_tw.control.catalog import Catalog
 from wormhole_tw.edge.compressing import Compressors

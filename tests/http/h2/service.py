@@ -107,3 +107,17 @@ class Service(Talk):
     @property
     def fault(self) -> str | None:
         return self.codec.fault
+
+
+def heads(service: Service, data: bytes) -> list[Any]:
+    """Its events, without their streams."""
+    return [event for _, event in service.codec.receive_data(data, 0.0)]
+
+
+def opened(service: Service) -> int:
+    """A WebSocket that the service has taken."""
+    stream = service.ask(websocket())
+    service.head(stream, [(":status", "200"), ("sec-websocket-protocol", "chat")], end=False)
+    service.events.clear()
+    service.heard.clear()
+    return stream
