@@ -131,6 +131,46 @@ def test_other_answers_are_not(method, raw):
     assert codec.receive_whole(raw) is None
 
 
+def test_a_connection_that_just_had_a_head_takes_what_another_takes():
+    """It compares octets with those of its last answer, where another looks them up."""
+    limits = H1Limits()
+    kept = H1ClientCodec(limits)
+    other = ANSWER.replace(b"OK", b"Fine")
+    closing = ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    taken = []
+    for raw in (ANSWER, other, closing):
+        first = H1ClientCodec(limits)
+        ask(first)
+        first.receive_data(raw, 0.0)
+    for method, upgrade, raw in [
+        (b"GET", None, ANSWER),
+        (b"GET", None, ANSWER.replace(b"hi", b"ho")),
+        (b"GET", None, other),
+        (b"GET", None, ANSWER),
+        (b"HEAD", None, ANSWER),
+        (b"GET", b"websocket", ANSWER),
+        (b"POST", None, ANSWER),
+        (b"GET", None, ANSWER + b"more"),
+        (b"GET", None, ANSWER[:-1]),
+        (b"GET", None, ANSWER.replace(b"\r\n\r\n", b"\r\nX: y\r\n\r\n")),
+        (b"GET", None, closing),
+        (b"GET", None, ANSWER[:9]),
+    ]:
+        ask(kept, method, upgrade)
+        anew = H1ClientCodec(limits)
+        ask(anew, method, upgrade)
+        whole = kept.receive_whole(raw)
+        assert whole == anew.receive_whole(raw)
+        assert kept.reusable is anew.reusable is (whole is not None)
+        taken.append(whole is not None)
+        if whole is None:
+            kept.reset(kept.stream)
+            kept = H1ClientCodec(limits)
+            ask(kept)
+            assert kept.receive_whole(ANSWER) is not None
+    assert taken == [True] * 4 + [False, False, True] + [False] * 5
+
+
 def test_no_answer_to_an_upgrade_is_taken_in_one_step():
     limits = H1Limits()
     first, codec = H1ClientCodec(limits), H1ClientCodec(limits)

@@ -69,6 +69,8 @@ class H1ClientCodec:
         "_head",
         "_interim",
         "_keep_alive",
+        "_known",
+        "_known_octets",
         "_left",
         "_limits",
         "_method",
@@ -99,6 +101,9 @@ class H1ClientCodec:
         self._interim = 0
         self._touched = False
         self._keep_alive = True
+        # the head of the last whole answer, and its octets: a busy service says the same for a second
+        self._known: ResponseHead | None = None
+        self._known_octets = b""
         self._closing = False
         self._unacknowledged = 0
         self.request_id = b""
@@ -180,18 +185,22 @@ class H1ClientCodec:
         """
         if self._reading is not READING_HEAD or self._writing is not WRITING_SENT or self._touched or self._closing:
             return None
-        end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
-        head = self._limits.answers.get((self._method == b"HEAD", data[:end]))
-        if (
-            head is None
-            or head.framing is not _LENGTH
-            or head.length != len(data) - end
-            or not head.length
-            or not head.keep_alive
-            or self._upgrade is not None
-        ):
+        if self._upgrade is not None or self._method == b"HEAD":
             return None
-        head.common = True
+        head = self._known
+        if head is not None and data.startswith(self._known_octets):
+            end = len(self._known_octets)
+        else:
+            end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
+            octets = data[:end]
+            head = self._limits.answers.get((False, octets))
+            if head is None or head.framing is not _LENGTH or not head.length or not head.keep_alive:
+                return None
+            head.common = True
+            self._known = head
+            self._known_octets = octets
+        if head.length != len(data) - end:
+            return None
         self._reading = READING_IDLE
         self._writing = WRITING_IDLE
         return head, data[end:]
