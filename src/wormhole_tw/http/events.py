@@ -63,6 +63,7 @@ class RequestHead:
     :ivar upgrade: the value of ``Upgrade`` where ``Connection`` names it too, else None
     :ivar keep_alive: whether the connection can carry another request after this one (HTTP/1)
     :ivar common: the same octets came before: the head is shared, and nobody changes it or its fields in place
+    :ivar octets: what it was read from, where that is remembered (HTTP/1); empty elsewhere
     :ivar written: a shared one as HTTP/1 writes it, once that was done: :mod:`wormhole_tw.http.h1.writer`'s
     """
 
@@ -77,6 +78,7 @@ class RequestHead:
     upgrade: bytes | None = None
     keep_alive: bool = True
     common: bool = field(default=False, repr=False, compare=False)
+    octets: bytes = field(default=b"", init=False, repr=False, compare=False)
     written: bytes = field(default=b"", init=False, repr=False, compare=False)
 
 

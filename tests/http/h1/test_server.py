@@ -119,6 +119,30 @@ def test_a_request_that_came_before_begins_in_one_step():
     assert told(codec, GET) == [(3, "request", b"GET", b"/"), (3, "end")]
 
 
+def test_a_request_that_comes_again_on_its_connection_begins_as_on_another():
+    limits = H1Limits()
+    posted = POST + b"Content-Length: 2\r\n\r\n"
+    other = GET.replace(b"a.test", b"b.test")
+    for raw in (GET, posted, other):
+        H1ServerCodec(limits).receive_data(raw, 0.0)
+    kept, stream = H1ServerCodec(limits), 0
+    assert kept.receive_whole(b"") is None
+    for raw in (GET, GET, other, GET, GET + GET, GET[:-1], posted, posted, b"", GET):
+        anew = H1ServerCodec(limits)
+        begun, whole = anew.receive_whole(raw), kept.receive_whole(raw)
+        assert (begun is None) is (whole is None) is (raw not in (GET, other))
+        if whole is not None:
+            stream += 1
+            assert whole == (stream, begun[1])
+            assert whole[1] is begun[1]
+            answer(kept, stream)
+        elif raw == posted:
+            # its head alone, of a connection that had it before
+            kept.receive_data(raw + b"hi", 0.0)
+            stream += 1
+            answer(kept, stream)
+
+
 def test_a_request_with_a_body_does_not_begin_in_one_step():
     limits = H1Limits()
     raw = POST + b"Content-Length: 2\r\n\r\n"

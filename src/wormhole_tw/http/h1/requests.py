@@ -76,6 +76,7 @@ def parse_request(head: bytes, limits: H1Limits) -> RequestHead:
         raise
     if len(head) <= MAX_HEAD:
         remember(limits.requests, head, result)
+        result.octets = head
     return result
 
 

@@ -185,12 +185,12 @@ class H1ServerCodec:
         :returns: its stream and head (and no ``End`` follows), or None where :meth:`receive_data` must look; nothing
             was done then
         """
-        if self._reading is not READING_HEAD or self._ended:
-            return None
         head = self._head
-        if head.held or head.skipped:
+        if self._reading is not READING_HEAD or self._ended or head.held or head.skipped:
             return None
-        request = self._limits.requests.get(data)
+        request: RequestHead | None = self._request
+        if not data or self._request.octets != data:  # to look octets up costs more than to compare them
+            request = self._limits.requests.get(data)
         if request is None or request.framing is not _NONE:
             return None
         request.common = True
