@@ -12,6 +12,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests._harness import LoggedFailures
+from wormhole_tw.cli import polling
 from wormhole_tw.net.turn import turn_end_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
@@ -94,6 +95,57 @@ def test_nothing_that_waits_for_the_end_of_a_turn_waits_for_an_event(loop: Any) 
     turn_end_of(loop).call(lambda: seen.append(1))  # as a delayed call does
     loop.doIteration(None)  # would sleep for ever
     assert seen == [1]
+
+
+@pytest.mark.parametrize("what", ["nothing", "a delayed call", "a thread's call", "its end", "a turn without end"])
+def test_polls_follow_each_other_until_the_loop_has_something_to_do(loop: Any, reader: Reader, what: str) -> None:
+    turn = turn_end_of(loop)
+    read = reader.doRead
+    rounds: list[int] = []
+
+    def again() -> None:
+        turn.call(again)
+
+    def do_read() -> Any:
+        rounds.append(len(rounds))
+        if len(rounds) == 3 and what != "nothing":
+            match what:
+                case "a delayed call":
+                    loop.callLater(60, rounds.clear)
+                case "a thread's call":
+                    loop.callFromThread(rounds.clear)
+                case "its end":
+                    loop._justStopped = True
+                case _:
+                    turn.call(again)
+        why = read()
+        reader.far.send(b"more")
+        return why
+
+    reader.doRead = do_read  # type: ignore[method-assign]
+    loop.running = True  # as it is while somebody runs it
+    reader.far.send(b"one")
+    loop.doIteration(10)
+    loop.running = False
+    assert len(rounds) == (polling.ROUNDS if what == "nothing" else 3)
+    assert all(seen == b"more" for seen in reader.seen[1:])
+    for call in loop.getDelayedCalls():
+        call.cancel()
+    del loop.threadCallQueue[:]
+    loop._justStopped = False
+    turn._functions.clear()
+
+
+def test_no_poll_sleeps_beyond_what_is_due(loop: Any, reader: Reader) -> None:
+    loop.running = True
+    call = loop.callLater(0.001, lambda: None)
+    loop.timeout()  # which takes it in
+    reader.far.send(b"one")
+    while call.time > loop.seconds():
+        loop.doIteration(10)  # the second poll of one would sleep for ever
+    assert reader.seen == [b"one"]
+    loop.running = False
+    call.cancel()
 
 
 def test_who_fails_to_read_is_disconnected_and_logged(

@@ -3,8 +3,8 @@
 Twisted's own loop wraps every event into a logging context and three more calls; with tens of thousands of events a
 second that is a tenth of the process.  Here the one event that matters, "readable", goes straight to ``doRead``, and
 whatever waits for the end of the turn (``net/turn``) runs between the events and the next sleep instead of by a
-``callLater(0)``.  A socket comes and goes in one call instead of four.  Everything else, and every error, goes
-Twisted's way.
+``callLater(0)``; where nothing but sockets has anything to say, the next sleep follows at once.  A socket comes and
+goes in one call instead of four.  Everything else, and every error, goes Twisted's way.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ __all__ = ["dispatch_directly"]
 
 log = Logger()
 
+ROUNDS = 64
+"""Polls that may follow each other before Twisted's loop has its turn, come what may."""
+
+LONGEST = 3600.0
+"""Seconds that a poll may sleep without its leave; epoll cannot sleep for more than 24 days."""
+
 
 def dispatch_directly(reactor: object) -> bool:
     """Make a reactor's loop take the shorter way; gives whether it does. Only Twisted's epoll reactor is known."""
@@ -34,34 +40,49 @@ def dispatch_directly(reactor: object) -> bool:
     poll = epoll._poller.poll
     selectables: dict[int, Any] = epoll._selectables
     slow_way = epoll._doReadOrWrite
+    seconds = epoll.seconds
 
     def iterate(timeout: float | None) -> None:
         if turn.pending:
             # of a delayed call, which ran after the last poll; what it starts may be due before the timeout
             turn.run()
             timeout = 0
-        try:
-            events = poll(-1 if timeout is None else timeout, len(selectables))
-        except OSError as error:
-            if error.errno == errno.EINTR:
-                return
-            raise
-        for descriptor, event in events:
-            selectable = selectables.get(descriptor)
-            if selectable is None:
-                continue
-            if event != EPOLLIN or selectable.fileno() == -1:
-                slow_way(selectable, descriptor, event)
-                continue
+        for _ in range(ROUNDS):
             try:
-                why = selectable.doRead()
-            except BaseException:  # noqa: BLE001 - as Twisted: whatever an application does, its connection ends
-                why = sys.exc_info()[1]
-                log.failure("a transport failed to read")
-            if why:
-                epoll._disconnectSelectable(selectable, why, True)
-        if turn.pending:
-            turn.run()
+                events = poll(-1 if timeout is None else timeout, len(selectables))
+            except OSError as error:
+                if error.errno == errno.EINTR:
+                    return
+                raise
+            for descriptor, event in events:
+                selectable = selectables.get(descriptor)
+                if selectable is None:
+                    continue
+                if event != EPOLLIN or selectable.fileno() == -1:
+                    slow_way(selectable, descriptor, event)
+                    continue
+                try:
+                    why = selectable.doRead()
+                except BaseException:  # noqa: BLE001 - as Twisted: whatever an application does, its connection ends
+                    why = sys.exc_info()[1]
+                    log.failure("a transport failed to read")
+                if why:
+                    epoll._disconnectSelectable(selectable, why, True)
+            if turn.pending:
+                turn.run()
+                if turn.pending:
+                    return
+            # Twisted's loop would now look for calls of other threads, for delayed calls and for its own end, in half a
+            # dozen calls. Where there is none of them, the next poll follows at once.
+            if epoll._newTimedCalls or epoll.threadCallQueue or epoll._justStopped or not epoll.running:
+                return
+            delayed = epoll._pendingTimedCalls
+            if delayed:
+                timeout = delayed[0].time - seconds()
+                if not 0.0 < timeout < LONGEST:
+                    return
+            else:
+                timeout = None
 
     reads: set[int] = epoll._reads
     writes: set[int] = epoll._writes

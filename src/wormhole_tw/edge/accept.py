@@ -114,7 +114,10 @@ class _Accept:
     def makeConnection(self, transport: ITransport) -> None:
         self._transport = transport
         context = self._owner.context
-        self._tune()
+        if not getattr(transport, "tuned", False):
+            tune(transport)
+        if hasattr(transport, "bufferSize"):
+            transport.bufferSize = context.limits.write_buffer
         context.counters.connections += 1
         context.connections.add(self)
         if self._counted:
@@ -213,13 +216,6 @@ class _Accept:
     def _refuse_header(self) -> None:
         self._owner.complaints.refused(self.address, second=self.header is not None)
         self.abort()
-
-    def _tune(self) -> None:
-        transport = self._transport
-        if not getattr(transport, "tuned", False):
-            tune(transport)
-        if hasattr(transport, "bufferSize"):
-            transport.bufferSize = self._owner.context.limits.write_buffer
 
     def _let_go(self) -> None:
         self._owner.context.connections.discard(self)

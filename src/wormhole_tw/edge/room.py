@@ -49,7 +49,7 @@ class Room:
         limits = context.limits
         if len(context.connections) >= limits.connections + SPARE:
             return "full"
-        return self.address_refusal(counted)
+        return self.address_refusal(counted) if counted else ""
 
     def address_refusal(self, counted: str) -> str:
         """The same of one that is there, and of which it has just become known whose it is."""

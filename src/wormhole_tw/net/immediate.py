@@ -141,7 +141,7 @@ class _SendsAtOnce:
         ):
             super().loseConnection()  # type: ignore[misc]
             return
-        connection.stopReading()
+        connection.reactor.removeReader(connection)
         connection.disconnecting = True
         turn_end_of(connection.reactor).call(self._end)
 

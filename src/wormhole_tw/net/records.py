@@ -37,8 +37,8 @@ class Records(Protocol):
 
     emptied: bool
 
-    def shake(self) -> bool:
-        """Go on with the handshake; gives whether it is done, and otherwise needs more from the network.
+    def shake(self, ciphertext: bytes) -> bool:
+        """:meth:`feed`, and go on with the handshake; gives whether it is done: it needs more from the network else.
 
         :raises SSL.Error: whatever OpenSSL found wrong
         """
@@ -99,7 +99,8 @@ class PublicRecords:
         self._connection = connection
         self.emptied = False
 
-    def shake(self) -> bool:
+    def shake(self, ciphertext: bytes) -> bool:
+        self.feed(ciphertext)
         try:
             self._connection.do_handshake()
         except WantReadError:
@@ -210,7 +211,9 @@ class DirectRecords:
         self._scratch = scratch
         self.emptied = False
 
-    def shake(self) -> bool:
+    def shake(self, ciphertext: bytes) -> bool:
+        if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
+            raise MemoryError("OpenSSL has no room for what came from the network")
         done = _lib.SSL_do_handshake(self._ssl)
         if done != 1:
             if _lib.SSL_get_error(self._ssl, done) == _lib.SSL_ERROR_WANT_READ:
@@ -354,7 +357,7 @@ def direct_works() -> bool:
         connection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
         connection.set_connect_state()
         records = DirectRecords(connection, Scratch())
-        done = records.shake()
+        done = records.shake(b"")
         hello = records.take()
         records.rest()
         _lib.ERR_clear_error()

@@ -111,7 +111,8 @@ class TimerWheel:
     def start(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback()`` in ``seconds`` unless the timer is cancelled or restarted. What it raises is logged."""
         timer = Timer(self, seconds, callback)
-        timer.restart(seconds)
+        timer._deadline = deadline = self.seconds() + seconds
+        self._insert(timer, ceil(deadline / self._tick))
         return timer
 
     def stop(self) -> None:

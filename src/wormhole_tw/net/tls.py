@@ -171,6 +171,7 @@ class ServerTls:
         self._chosen: dict[bytes | None, SSL.Context] = {}
         if visitors is not None:
             self._visitors = visitors
+            self._asks = bool(visitors)
         if not same:
             self._front = Front(self._make_front)
             self._fronts, self._asking = {}, {}
@@ -192,7 +193,7 @@ class ServerTls:
         hello: bytes = getattr(protocol, "hello", b"")
         if hello:
             protocol.hello = b""  # it is of no use to anybody any more
-        if self._visitors:
+        if self._asks:
             server_name = _asked(hello)
             visitors = self._visitors.find(server_name)
             if visitors is not None:

@@ -101,31 +101,23 @@ class HalfClosingTls(TLSMemoryBIOProtocol):
         if self._aborted:
             return
         try:
-            done = self._shake()
+            self._tlsConnection.do_handshake()
+        except WantReadError:
+            self._flushSendBIO()
         except Error:
             self._tlsShutdownFinished(Failure())
-            return
-        if not done:
-            self._flushSendBIO()
-            return
-        if self._gave_up():
+        else:
+            self._shaken()
+
+    def _shaken(self) -> None:
+        """OpenSSL says that the handshake is done."""
+        if self._aborted:
             return  # a callback did not like the peer, and said so by failVerification
         self._handshakeDone = True
         if IHandshakeListener.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.handshakeCompleted()
-        if self._write_closing and not self._gave_up():
+        if self._write_closing and not self._aborted:
             self._close_write()
-
-    def _shake(self) -> bool:
-        """One step of the handshake; whether it is done."""
-        try:
-            self._tlsConnection.do_handshake()
-        except WantReadError:
-            return False
-        return True
-
-    def _gave_up(self) -> bool:
-        return self._aborted
 
     def loseConnection(self) -> None:
         self._send_unsent()

@@ -274,20 +274,27 @@ class TlsTransport(StraightTls):
 
     def _go_on(self, data: bytes) -> None:
         """With the handshake, and with what waits for it."""
-        self._records.feed(data)
-        if not self._handshakeDone:
-            self._checkHandshakeStatus()
+        records = self._records
+        if self._handshakeDone:
+            records.feed(data)
+        else:
+            try:
+                done = records.shake(data)
+            except Error:
+                self._tlsShutdownFinished(Failure())
+                return
+            if not done:
+                self._flushSendBIO()
+                return
+            self._shaken()
             if not self._handshakeDone:
                 return
         if self._appSendBuffer:
             self._unbufferPendingWrites()
-        if self._records.unread():
+        if records.unread():
             self._flushReceiveBIO()
         elif self._tlsConnection is not None:
             self._flushSendBIO()  # tickets; a client's last message came alone, and there is nothing to ask for
-
-    def _shake(self) -> bool:
-        return self._records.shake()
 
     @property
     def negotiatedProtocol(self) -> bytes | None:
