@@ -216,7 +216,7 @@ class StreamTable:
             return False
         window = stream.window
         pending = window.pending + amount
-        if amount > window.unacknowledged or pending * 2 >= window.size or stream.state is _RESETTING:
+        if amount > window.unacknowledged or pending >= window.due or stream.state is _RESETTING:
             return False
         window.pending = pending
         window.unacknowledged -= amount
