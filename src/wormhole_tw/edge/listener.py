@@ -194,7 +194,7 @@ class VisitorConnection(Connection):
         if not self.writable:
             self._added += len(octets)
         if not self._lost:
-            self._transport.write(octets)
+            self._send(octets)
         if self._paused or not self.writable:
             return True
         self._enter(_IDLE, context.idle_look)
