@@ -14,7 +14,7 @@ from OpenSSL import SSL
 
 from tests.net.peers import client_context, self_signed
 from wormhole_tw.net import records as records_module
-from wormhole_tw.net.records import CIPHER_SIZE, CLEAR_SIZE, DirectRecords, PublicRecords, Records, Scratch
+from wormhole_tw.net.records import CIPHER_SIZE, CLEAR_SIZE, LENT, DirectRecords, PublicRecords, Records, Scratch
 
 MATERIAL = self_signed("localhost")
 
@@ -274,6 +274,100 @@ def test_before_the_handshake_there_is_no_room(make: Callable[[SSL.Connection], 
     assert pair.records.write(memoryview(b"now")) == 3
     pair.collect()
     assert pair.heard() == b"now"
+
+
+@pytest.mark.parametrize("way", ["look", "open"])
+@pytest.mark.parametrize("cut", [1, LENT - 1, LENT, 200_000, 16406 * 3 + 7])
+def test_long_reads_end_anywhere(make: Callable[[SSL.Connection], Records], cut: int, way: str) -> None:
+    pair = Pair(make)
+    opens = getattr(pair.records, way)
+    data = os.urandom(700_001)
+    pair.client.write(data)
+    ciphertext = pair.outgoing.read()
+    got = b""
+    for at in range(0, len(ciphertext), max(cut, 20_000)):
+        for piece in (ciphertext[at : at + cut], ciphertext[at + cut : at + max(cut, 20_000)]):
+            got += opens(piece) if piece else b""
+            assert pair.records.emptied
+    assert got == data
+    assert pair.records.write(memoryview(b"an answer")) == 9
+    pair.collect()
+    assert pair.heard() == b"an answer"
+
+
+def test_what_a_long_read_leaves_comes_first(make: Callable[[SSL.Connection], Records]) -> None:
+    pair = Pair(make)
+    data = os.urandom(3 * CLEAR_SIZE)
+    pair.client.write(data[: 2 * CLEAR_SIZE])
+    got = bytes(pair.records.look(pair.outgoing.read()))
+    assert len(got) <= CLEAR_SIZE
+    assert not pair.records.emptied
+    pair.client.write(data[2 * CLEAR_SIZE :])
+    got += pair.records.look(pair.outgoing.read())
+    while piece := pair.records.read():
+        got += piece
+    assert got == data
+
+
+def test_a_long_read_with_a_damaged_record(make: Callable[[SSL.Connection], Records]) -> None:
+    pair = Pair(make)
+    data = os.urandom(3 * LENT)
+    pair.client.write(data)
+    ciphertext = bytearray(pair.outgoing.read())
+    ciphertext[-1] ^= 1
+    assert data.startswith(pair.records.look(bytes(ciphertext)))
+    assert not pair.records.emptied
+    for _ in range(2):
+        with pytest.raises(SSL.Error):
+            pair.records.read()
+    other = Pair(make)
+    other.client.write(data)
+    ciphertext = bytearray(other.outgoing.read())
+    ciphertext[100] ^= 1
+    with pytest.raises(SSL.Error, match=r"bad record mac|decryption failed"):
+        other.records.look(bytes(ciphertext))
+
+
+def test_a_long_read_with_the_end_in_it(make: Callable[[SSL.Connection], Records]) -> None:
+    pair = Pair(make)
+    data = os.urandom(2 * LENT)
+    pair.client.write(data)
+    with pytest.raises(ssl.SSLWantReadError):
+        pair.client.unwrap()
+    assert bytes(pair.records.look(pair.outgoing.read())) == data
+    for _ in range(2):
+        with pytest.raises(SSL.ZeroReturnError):
+            pair.records.read()
+
+
+def test_no_memory_for_a_long_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    lib, nothing = records_module._lib, records_module._ffi.NULL
+    data = os.urandom(2 * LENT)
+    for name in ("BIO_new_mem_buf", "BIO_new"):
+        pair = Pair(MAKERS["direct"])
+        pair.client.write(data)
+        ciphertext = pair.outgoing.read()
+        with monkeypatch.context() as patched:
+            poor = _With(lib, **{name: lambda *_: nothing})
+            patched.setattr(records_module, "_lib", poor)
+            if name == "BIO_new_mem_buf":
+                assert bytes(pair.records.look(ciphertext)) == data
+            else:
+                with pytest.raises(MemoryError):
+                    pair.records.look(ciphertext)
+    # and the connection reads on as before
+    assert bytes(pair.records.look(ciphertext)) == data
+
+
+class _With:
+    """A module with another value for some of its names."""
+
+    def __init__(self, module: object, **others: object) -> None:
+        self._module = module
+        self.__dict__.update(others)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._module, name)
 
 
 def test_close_notify_comes_behind_the_data(make: Callable[[SSL.Connection], Records]) -> None:

@@ -29,6 +29,11 @@ CIPHER_SIZE = 288 * 1024
 so long that malloc, unless it is told otherwise, maps and unmaps each of them."""
 
 
+LENT = 32 * 1024
+"""Bytes of ciphertext from which on OpenSSL reads them where they lie. A memory BIO clears room for what is written to
+it and copies it there; for less that costs no more than to change BIOs twice."""
+
+
 class Records(Protocol):
     """One connection's bytes, in and out.
 
@@ -182,6 +187,12 @@ _VIEWS = sys.implementation.name != "pypy"
 """Whether a view costs less than a copy: PyPy moves what is behind one octet by octet."""
 
 
+_LENDS = _VIEWS and all(
+    hasattr(_lib, name) for name in ("BIO_new_mem_buf", "BIO_set_mem_eof_return", "BIO_get_mem_data", "SSL_set_bio")
+)
+"""Whether OpenSSL can be made to read from memory of Python's."""
+
+
 class Scratch:
     """The buffers of :class:`DirectRecords`: one set a reactor, used within one call and never across two."""
 
@@ -210,6 +221,8 @@ class DirectRecords:
         self._from_ssl = inside._from_ssl
         self._scratch = scratch
         self.emptied = False
+        # pyOpenSSL has one call make one record. A memory BIO takes everything: a call may as well make them all.
+        _lib.SSL_clear_mode(self._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
 
     def shake(self, ciphertext: bytes) -> bool:
         if _lib.BIO_write(self._into_ssl, ciphertext, len(ciphertext)) != len(ciphertext):
@@ -241,8 +254,10 @@ class DirectRecords:
         return clear
 
     def look(self, ciphertext: bytes) -> bytes | memoryview:
-        self.feed(ciphertext)
         scratch = self._scratch
+        if len(ciphertext) >= LENT and _LENDS:
+            return scratch.clear_view[: self._read_lent(ciphertext)]
+        self.feed(ciphertext)
         size = self._read_on(_SSL_read(self._ssl, scratch.clear, RECORD_SIZE))
         if _VIEWS:
             return scratch.clear_view[:size]
@@ -252,9 +267,12 @@ class DirectRecords:
     def open(self, ciphertext: bytes) -> bytes:
         # feed() and read(), for what comes most: one record, and nothing behind it
         size = len(ciphertext)
+        scratch = self._scratch
+        if size >= LENT and _LENDS:
+            long: bytes = _unpack(scratch.clear, self._read_lent(ciphertext))
+            return long
         if _BIO_write(self._into_ssl, ciphertext, size) != size:
             raise MemoryError("OpenSSL has no room for what came from the network")
-        scratch = self._scratch
         got = _SSL_read(self._ssl, scratch.clear, RECORD_SIZE)
         if 0 < got < RECORD_SIZE and not _BIO_get_mem_data(self._into_ssl, scratch.place):
             self.emptied = True
@@ -262,6 +280,33 @@ class DirectRecords:
             got = self._read_on(got)
         clear: bytes = _unpack(scratch.clear, got)
         return clear
+
+    def _read_lent(self, ciphertext: bytes) -> int:
+        """:meth:`feed`, and read into the scratch, with a BIO over ``ciphertext`` itself in place of ours so long."""
+        ssl, scratch = self._ssl, self._scratch
+        waiting = _BIO_get_mem_data(self._into_ssl, scratch.place)
+        lent = _ffi.NULL if waiting else _lib.BIO_new_mem_buf(_ffi.from_buffer("char[]", ciphertext), len(ciphertext))
+        if lent == _ffi.NULL:
+            self.feed(ciphertext)
+            return self._read_on(_SSL_read(ssl, scratch.clear, RECORD_SIZE))
+        after = _lib.BIO_new(_lib.BIO_s_mem())
+        if after == _ffi.NULL:
+            _lib.BIO_free(lent)
+            raise MemoryError("OpenSSL has no room for what came from the network")
+        _lib.BIO_set_mem_eof_return(lent, -1)  # "nothing more now", not "the end"
+        self._read_from(lent)
+        try:
+            return self._read_on(_SSL_read(ssl, scratch.clear, RECORD_SIZE))
+        finally:
+            rest = _BIO_get_mem_data(lent, scratch.place)
+            if rest:
+                _BIO_write(after, scratch.place[0], rest)
+            self._read_from(after)
+
+    def _read_from(self, bio: Any) -> None:
+        """Have OpenSSL read from ``bio``, which is its own from now on; it frees the one before."""
+        _lib.SSL_set_bio(self._ssl, bio, self._from_ssl)
+        self._into_ssl = cast(Any, self._connection)._into_ssl = bio
 
     def _read_on(self, got: int) -> int:
         """Go on reading into the scratch after a first SSL_read; gives how much is there then.
@@ -297,18 +342,15 @@ class DirectRecords:
         return size
 
     def write(self, data: memoryview) -> int:
-        ssl = self._ssl
-        buffer = _ffi.from_buffer("char[]", data)
-        done, size = 0, len(data)
-        while done < size:
-            # pyOpenSSL enables partial writes: one call makes one record.
-            sent = _SSL_write(ssl, buffer + done, min(size - done, RECORD_SIZE))
-            if sent <= 0:
-                if _lib.SSL_get_error(ssl, sent) != _lib.SSL_ERROR_WANT_READ:
-                    self._raise(sent)
-                break
-            done += sent
-        return done
+        size = len(data)
+        if not size:
+            return 0
+        sent: int = _SSL_write(self._ssl, _ffi.from_buffer("char[]", data), size)
+        if sent > 0:
+            return sent
+        if _lib.SSL_get_error(self._ssl, sent) != _lib.SSL_ERROR_WANT_READ:
+            self._raise(sent)
+        return 0
 
     def take(self) -> bytes:
         cipher = self._scratch.cipher

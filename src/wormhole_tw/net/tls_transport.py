@@ -221,18 +221,22 @@ class TlsTransport(StraightTls):
         if self._appSendBuffer:
             self._bufferedWrite(view.tobytes())  # nothing may overtake it
             return
-        while view:
-            piece = view[:WRITE_BUFFER]
+        left = len(view)
+        while left:
+            size = min(left, WRITE_BUFFER)
             try:
-                sent = self._records.write(piece)
+                sent = self._records.write(view if size == left else view[:size])
             except Error:
                 self._tlsShutdownFinished(Failure())
                 return
+            left -= sent
+            if not left:
+                return
             view = view[sent:]
-            if sent < len(piece):
+            if sent < size:
                 self._bufferedWrite(view.tobytes())
-                break
-            if len(view) >= WRITE_BUFFER:
+                return
+            if left >= WRITE_BUFFER:
                 self._flushSendBIO()
 
     def _seal(self, data: bytes) -> None:
