@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from wormhole_tw.wire.codes import GoawayCode
 from wormhole_tw.wire.frames import (
     END,
+    HEADER_SIZE,
+    LONG,
     MAX_DATA,
     PREFACE,
     FrameParser,
@@ -127,6 +129,55 @@ def test_a_header_is_judged_alone(kind: int, length: int, whole: bool) -> None:
 def test_the_largest_legal_frames(kind: int, length: int) -> None:
     parser = FrameParser(expect_preface=False)
     assert parser.feed(encode_frame(kind, 5, bytes(length))) == [(kind, 5, bytes(length))]
+
+
+def test_long_data_of_one_stream_that_came_together_is_one() -> None:
+    def frame(stream: int, data: bytes, kind: int = FrameType.DATA) -> bytes:
+        return pack_header(kind, stream, len(data)) + data
+
+    long = [bytes([number]) * (LONG + number) for number in range(8)]
+    whole = [
+        frame(1, long[0]),
+        frame(1, long[1]),
+        frame(1, long[2]),
+        frame(2, long[3]),  # another stream's
+        frame(2, b"short"),
+        frame(2, long[4]),
+        frame(2, long[5], FrameType.DATA | END),
+        frame(3, long[6]),
+        encode_window(3, 1),
+        frame(3, long[6]),
+        frame(3, long[7]),
+    ]
+    expected = [
+        (FrameType.DATA, 1, long[0] + long[1] + long[2]),
+        (FrameType.DATA, 2, long[3]),
+        (FrameType.DATA, 2, b"short"),
+        (FrameType.DATA, 2, long[4]),
+        (FrameType.DATA | END, 2, long[5]),
+        (FrameType.DATA, 3, long[6]),
+        (FrameType.WINDOW, 3, (1).to_bytes(4, "big")),
+        (FrameType.DATA, 3, long[6] + long[7]),
+    ]
+    assert FrameParser(expect_preface=False, joined=True).feed(b"".join(whole)) == expected
+    assert FrameParser(expect_preface=False, joined=True).feed(memoryview(b"".join(whole))) == expected
+    assert len(FrameParser(expect_preface=False).feed(b"".join(whole))) == len(whole)
+
+
+@pytest.mark.parametrize("cut", [1, HEADER_SIZE - 1, HEADER_SIZE, HEADER_SIZE + 1, HEADER_SIZE + LONG - 1])
+def test_a_long_frame_that_is_not_all_there_is_not_waited_for(cut: int) -> None:
+    parser = FrameParser(expect_preface=False, joined=True)
+    one = pack_header(FrameType.DATA, 1, LONG) + bytes(LONG)
+    assert parser.feed(one + one + one[:cut]) == [(FrameType.DATA, 1, bytes(2 * LONG))]
+    assert parser.feed(one[cut:]) == [(FrameType.DATA, 1, bytes(LONG))]
+
+
+def test_a_frame_too_long_behind_others_is_an_error() -> None:
+    parser = FrameParser(expect_preface=False, joined=True)
+    one = pack_header(FrameType.DATA, 1, LONG) + bytes(LONG)
+    more = pack_header(FrameType.DATA, 1, MAX_DATA + 1) + bytes(MAX_DATA + 1)
+    assert parser.feed(one + one + more) == [(FrameType.DATA, 1, bytes(2 * LONG))]
+    assert parser.error is not None
 
 
 @pytest.mark.parametrize("cut", range(len(PREFACE)))

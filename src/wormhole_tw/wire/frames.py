@@ -16,6 +16,7 @@ from wormhole_tw.wire.messages import MAX_MESSAGE
 __all__ = [
     "END",
     "HEADER_SIZE",
+    "LONG",
     "MAX_DATA",
     "PREFACE",
     "PREFACE_NAME",
@@ -45,6 +46,11 @@ MAX_DATA = 64 * 1024
 SMALL_PIECE = 512
 """Pieces of a frame below this size are gathered in one bytearray: a peer that sends two bytes at a time must not
 make us hold an object of fifty for each. Larger ones are kept as they came and joined once."""
+
+
+LONG = 8 * 1024
+"""Octets of DATA from which on frames of one stream that came behind one another are given out as one: whoever takes
+them does the same for each, whatever its length. Shorter ones, empty ones among them, are counted one by one."""
 
 
 class FrameType(IntEnum):
@@ -81,6 +87,7 @@ _HEADER = Struct(">II")
 pack_words = _HEADER.pack
 """The header of a frame from its two words: length and type (with :data:`END`) as ``length << 8 | type``, stream."""
 
+_DATA = int(FrameType.DATA)
 _unpack_from = _HEADER.unpack_from
 _WINDOW_FRAME = Struct(">III")
 _WINDOW_HEAD = 4 << 8 | FrameType.WINDOW
@@ -110,13 +117,17 @@ class FrameParser:
     A header is judged as soon as its eight bytes are there, so nothing is gathered for a frame that is refused.
     After an error the parser takes nothing more.
 
+    :param expect_preface: the bytes begin with the preface
+    :param joined: give out long DATA of one stream that came without another frame between as one
+
     :ivar error: why the bytes are no protocol of ours; the frames before it were given out
     :ivar in_preface: True until the preface came whole, where one is expected
     """
 
-    __slots__ = ("_have", "_head", "_kind", "_need", "_pieces", "_preface", "_stream", "error", "in_preface")
+    __slots__ = ("_have", "_head", "_kind", "_long", "_need", "_pieces", "_preface", "_stream", "error", "in_preface")
 
-    def __init__(self, *, expect_preface: bool) -> None:
+    def __init__(self, *, expect_preface: bool, joined: bool = False) -> None:
+        self._long = LONG if joined else MAX_DATA + 1
         self.error: TunnelProtocolError | None = None
         self.in_preface = expect_preface
         self._preface = b""
@@ -155,11 +166,35 @@ class FrameParser:
             if position + length > size:
                 self._begin(kind, stream_id, length, data[position:])
                 return frames
+            if length >= self._long and kind == _DATA and position + length <= end:
+                position = self._take_run(data, position, length, stream_id, frames)
+                continue
             frames.append((kind, stream_id, bytes(data[position : position + length])))
             position += length
         if position < size and self.error is None:
             self._head = bytes(data[position:])
         return frames
+
+    def _take_run(
+        self, data: bytes | memoryview, position: int, length: int, stream_id: int, frames: list[Frame]
+    ) -> int:
+        """A long DATA, whose payload stands at ``position``, and those behind it that go on with the same stream."""
+        view = memoryview(data)
+        end = len(view) - HEADER_SIZE
+        pieces = []
+        while True:
+            pieces.append(view[position : position + length])
+            position += length
+            if position > end:
+                break
+            word, other_id = _unpack_from(view, position)
+            length = word >> 8
+            same = word & 0xFF == _DATA and other_id == stream_id and LONG <= length <= MAX_DATA
+            if not same or position + HEADER_SIZE + length > len(view):
+                break
+            position += HEADER_SIZE
+        frames.append((_DATA, stream_id, b"".join(pieces)))
+        return position
 
     def _refuse(self, kind: int, length: int) -> None:
         number = kind & 0x7F

@@ -95,7 +95,7 @@ class Session:
         self._config = config
         self._events: list[Event] = []
         self._guard = FloodGuard(now)
-        self._parser = FrameParser(expect_preface=side is Side.ACCEPTOR)
+        self._parser = FrameParser(expect_preface=side is Side.ACCEPTOR, joined=True)
         self._table = StreamTable(
             first_id=2 if side is Side.DIALLER else 1, config=config, events=self._events, guard=self._guard
         )
