@@ -227,8 +227,10 @@ class LinkProtocol(Protocol):
         if self._lost:
             return
         self.heard = True
-        self._handle(self._session.receive_data(data, self._clock.seconds()))
-        self.touch()
+        events = self._session.receive_data(data, self._clock.seconds())
+        self._handle(events)
+        if self._session.has_data or not all(type(event) is DataReceived for event in events):
+            self.touch()  # and where only data came and went on, nothing is left for the end of the turn
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone: so is every stream."""
@@ -296,7 +298,7 @@ class LinkProtocol(Protocol):
                 room -= size
             self._handle(session.take_events())
             self._streams.pull()
-            if not taken:
+            if not taken or not session.has_data:
                 break
         if session.has_data and not self._paused:
             self._pace.faster()
