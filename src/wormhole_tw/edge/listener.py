@@ -393,6 +393,8 @@ class VisitorConnection(Connection):
         if phase is _BUSY or phase is Phase.LEAVE:
             return
         if phase is _IDLE or phase is Phase.KEPT:
+            # who asks so seldom hears nothing twice: a note has the whole answer, and would stay as long as he does
+            self._again, self._last = None, b""
             self._idle_timed_out()
         elif phase is Phase.BODY or phase is Phase.BOTH:
             self._look_at_body()

@@ -253,6 +253,18 @@ def test_another_answer_in_its_place(poller: Repeating) -> None:
     assert poller.told.endswith(b"newer")
 
 
+def test_who_falls_silent_keeps_no_answer(poller: Repeating) -> None:
+    """Ten thousand connections that were told something once would each have it for as long as they stay."""
+    house = poller.house
+    house.pass_time(house.context.idle_look + 1)
+    assert poller.known is None
+    assert poller.visitor.protocol._last == b""
+    before = poller.told.partition(b"\r\n\r\n")[2]
+    for _ in range(3):
+        assert poller.ask().endswith(before)
+    assert poller.asks_again()
+
+
 def test_what_it_varies_by(keep: Callable[..., CachingHouse]) -> None:
     house = keep(requests_per_site=0, requests_per_address=0)
     vary = (*FRESH, "Vary: User-Agent")
