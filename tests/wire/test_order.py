@@ -332,3 +332,15 @@ def test_what_stands_in_line_stays_there_through_silence() -> None:
     edge.handle_timer(10.0)  # now the line is empty
     edge.send(two, bytes(40000))
     assert (F.DATA, two) in kinds(joined(edge.data_to_send(1 << 20)))
+
+
+def test_a_small_answer_that_grows_where_nothing_ever_stood_in_line() -> None:
+    link = Link(BIG, BIG).greet()
+    edge, answer = link.acceptor, link.stream()
+    edge.handle_timer(5.0)
+    edge.send(answer, b"small")
+    edge.send(answer, bytes(60000))
+    sent = frames(joined(edge.data_to_send(1 << 20)))
+    assert b"".join(data for kind, stream, data in sent if (kind, stream) == (F.DATA, answer)) == b"small" + bytes(
+        60000
+    )

@@ -41,8 +41,12 @@ def test_the_handshake_fills_in_what_the_session_keeps() -> None:
     assert link.acceptor.role == link.dialler.role == "agent"
     assert link.acceptor.heard_frame
     assert not link.dialler.heard_frame
+    assert not link.acceptor.stood
+    assert not link.dialler.stood
     link.acceptor.welcome(replace(WELCOME, timers=Timers(drain=9.0)), 0.0)
     events, _ = link.settle()
+    assert link.acceptor.stood
+    assert link.dialler.stood
     [welcomed] = of(Welcomed, events)
     assert welcomed.welcome.limits == Limits(max_streams=7)
     assert welcomed.welcome.timers == Timers(ping_after=1.0, dead_after=3.0, drain=9.0)
