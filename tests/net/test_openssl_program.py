@@ -143,12 +143,13 @@ class Stage:
         """Have the program do something else than send data. What it reads behind the letter in one piece, it drops:
         wait until something came of it."""
         tls = talker.transport
+        hear = tls.dataReceived  # which may be the straight way's, and is left by whoever laid it
         came: Deferred[None] = Deferred()
 
         def pass_on(data: bytes) -> None:
-            del tls.dataReceived
+            tls.dataReceived = hear
             came.callback(None)
-            tls.dataReceived(data)
+            hear(data)
 
         tls.dataReceived = pass_on
         program.type(letter)
