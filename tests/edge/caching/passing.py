@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,8 +31,13 @@ def resident() -> int:
 
 
 def on_disk(folder: Path) -> int:
-    """Octets that files take, in blocks."""
-    return sum(os.stat(Path(place, name)).st_blocks * 512 for place, _, names in os.walk(folder) for name in names)
+    """Octets that files take, in blocks; the store's own thread may take some away meanwhile."""
+    octets = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                octets += os.stat(Path(place, name)).st_blocks * 512
+    return octets
 
 
 async def go(reactor: Any, name: str, folder: Path, memory: int, disk: int, count: int, median: float) -> None:

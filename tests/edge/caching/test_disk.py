@@ -20,6 +20,7 @@ from tests._support import ROOT, program_environment, sized
 from tests.edge.caching.answers import KEY, bodies, body_of, find, keep, settled, span, stored
 from tests.edge.caching.disk_house import LARGE, LIMIT, MIB, House, tidied
 from tests.edge.caching.writer import body
+from wormhole_tw.edge.caching import disk_work
 from wormhole_tw.edge.caching.disk_index import DiskIndex
 from wormhole_tw.edge.caching.stores.disk import DiskStore
 from wormhole_tw.edge.interfaces import IKept
@@ -358,6 +359,20 @@ class TestRestart:
         assert await bodies(one) == [b"other"]
         await house.close()
         assert house.totals_are_right()
+
+    async def test_what_another_process_took_away_meanwhile_is_no_fault(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(disk_work, "MOST_OPEN", 0)  # a file is opened when it is read
+        one, two = house.store(), house.store()
+        keep(one, KEY, LARGE)
+        await settled(one)
+        (kept,) = await find(one)
+        two.remove((await find(two))[0])
+        await settled(two)
+        with pytest.raises(CacheFault):
+            await kept.read(0, 100)
+        assert [usage.faults for store in (one, two) for usage in store.usage()] == [0, 0]
 
     async def test_a_part_grows_in_one_process_alone(self, house: House) -> None:
         one, two = house.store(), house.store()

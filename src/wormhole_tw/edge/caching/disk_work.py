@@ -448,8 +448,10 @@ class DiskWork:
 
     def _damaged(self, number: int) -> None:
         """One is not what was written, or cannot be read: forget it."""
-        self.faults += 1
-        self._forget(self.index().remove(number))
+        removed = self.index().remove(number)
+        if removed is not None:  # else another process took it, and its file, away since it was found
+            self.faults += 1
+            self._forget(removed)
 
     def _forget(self, removed: Removed | None, but: BodyFile | None = None) -> None:
         """Its file goes with it, unless it lives on in another entry."""
