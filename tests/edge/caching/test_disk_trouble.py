@@ -244,6 +244,42 @@ class TestTrouble:
         assert await bodies(store) == [LARGE]
         assert log_lines.matching("answers cannot be kept in") == []
 
+    async def test_nor_is_who_leaves_while_it_comes_in(self, house: House, log_lines: Any) -> None:
+        store = house.store()
+        keeping = store.begin(KEY, stored(), None)
+        assert keeping is not None
+        keeping.write(LARGE)
+        reading = keeping.read(0, 1000)
+        reading.addErrback(lambda failure: None)
+        reading.cancel()
+        await settled(store)
+        assert store.takes
+        assert await keeping.read(0, 1000) == LARGE[:1000]
+        assert keeping.commit() is not None
+        assert await bodies(store) == [LARGE]
+        assert log_lines.matching("answers cannot be kept in") == []
+
+    async def test_who_reads_what_comes_in_waits_for_no_silent_disk(self, house: House, log_lines: Any) -> None:
+        clock = house.stop_the_clock()
+        store = house.store()
+        keeping = store.begin(KEY, stored(), None)
+        assert keeping is not None
+        keeping.write(LARGE)
+        await settled(store)
+        goes_on = silence(store)
+        reading, left = keeping.read(0, 1000), keeping.read(0, 1000)
+        clock.advance(PATIENCE / 2)
+        left.addErrback(lambda failure: None)
+        left.cancel()
+        clock.advance(PATIENCE / 2)
+        with pytest.raises(CacheFault, match="does not answer"):
+            await reading
+        with pytest.raises(CacheFault, match="does not answer"):
+            await keeping.read(0, 1000)
+        goes_on.set()
+        await log_lines.wait_for("answers again")
+        keeping.abandon()
+
     async def test_what_the_disk_takes_back_leaves_no_file(self, house: House) -> None:
         """Its row is gone with the transaction: nobody would find the file before the process ends."""
         store = house.store(quiet=0.0)

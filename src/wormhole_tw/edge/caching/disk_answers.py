@@ -119,7 +119,7 @@ class DiskKeeping:
         if not self._in_file:
             return succeed(b"".join(self._pieces)[start : start + size])
         self._flush()
-        return self._store.write(partial(self._read, start, size), 0).addCallback(self._was_read)
+        return self._store.ask(partial(self._read, start, size)).addCallback(self._was_read)
 
     def commit(self) -> DiskKept | None:
         """See IKeeping."""
@@ -203,8 +203,8 @@ class DiskKeeping:
             if not waiting.called:  # else it was cancelled
                 waiting.callback(None)
 
-    def _was_read(self, data: bytes | None) -> bytes:
-        if data is None or self.lost:
+    def _was_read(self, data: bytes) -> bytes:
+        if self.lost:
             raise CacheFault("what comes in is not kept any more")
         return data
 

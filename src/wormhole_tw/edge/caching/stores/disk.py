@@ -129,11 +129,17 @@ class DiskStore:
 
     def read(self, kept: DiskKept, start: int, size: int) -> Deferred[bytes]:
         """Octets of a large body; see IKept."""
+        # what is just being committed has its checksums and its row when that is done
+        return self.ask(partial(self._read, kept, start, size), urgent=bool(kept.id))
+
+    def ask(self, read: Callable[[], bytes], *, urgent: bool = False) -> Deferred[bytes]:
+        """Let the thread read something for a visitor, who may leave: that is no trouble of the disk.
+
+        :param urgent: before what is to be written, and not behind it
+        """
         if self._stuck:
             return fail(CacheFault("the disk does not answer"))
-        read = partial(self._read, kept, start, size)
-        # what is just being committed has its checksums and its row when that is done
-        return self._ask(read, urgent=bool(kept.id)).addErrback(self._fault)
+        return self._ask(read, urgent=urgent).addErrback(self._fault)
 
     def begin(self, key: bytes, stored: Stored, expected: int | None, after: IKept | None = None) -> DiskKeeping | None:
         """See ICacheStore."""
