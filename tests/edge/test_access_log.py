@@ -174,6 +174,18 @@ def test_nobody_writes_lines_of_their_own(books: Books) -> None:
     assert len(json.loads(lines[1])["path"]) == 2048
 
 
+@pytest.mark.parametrize("format", ["json", "combined"])
+def test_nobody_tells_a_terminal_what_to_do(tmp_path: Path, format: str) -> None:
+    books = Books(tmp_path / "access.log", format)
+    # U+0085 ends a line for some, U+009B begins what a terminal obeys
+    books.ask(f"{GET}User-Agent: caf\xe9 \x85\x9b2J\r\nReferer: https://x.test/\x9d\r\n\r\n")
+    books.close()
+    text = books.path.read_text()
+    assert all(letter.isprintable() for letter in text.rstrip("\n"))
+    if format == "json":
+        assert json.loads(text)["user_agent"].encode("latin-1").decode() == "caf\xe9 \x85\x9b2J"
+
+
 def test_a_refusal_and_who_left(books: Books) -> None:
     books.ask("GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n", None)
     books.ask("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", None)

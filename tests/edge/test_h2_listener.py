@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -329,9 +330,29 @@ def test_a_websocket_without_proof(house: House) -> None:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: nothing\r\n\r\n"
     )
-    assert visitor[stream].status == 502
+    answer = visitor[stream]
+    assert (answer.status, answer.fields["x-wormhole-error"]) == (502, "bad-answer")
     house.stream.read()
     assert house.stream.disconnected
+    assert [(done.status, done.reason) for done in house.done] == [(502, "bad-answer")]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_success_that_opens_no_websocket_is_told_and_noted_as_what_it_is(house: House, whole: bool) -> None:
+    # a page that a service shows for every path, for instance
+    visitor = visitor_of(house)
+    stream = visitor.ask(WEBSOCKET, ("accept", "application/json"), end=False)
+    house.stream.deliver(OK if whole else b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+    answer = visitor[stream]
+    assert (answer.status, answer.fields["x-wormhole-error"]) == (502, "bad-answer")
+    [done] = house.done
+    assert answer.fields["x-request-id"] == done.request_id.decode()
+    assert json.loads(answer.body)["request_id"] == done.request_id.decode()
+    assert (done.status, done.reason) == (502, "bad-answer")
+    # the connection goes on
+    other = visitor.ask()
+    house.streams[-1].deliver(OK)
+    assert visitor[other].body == b"ok"
 
 
 def test_a_websocket_that_is_refused(house: House) -> None:

@@ -53,9 +53,14 @@ FIELDS = (
 """The fields of a line of JSON, in their order; docs/observability.md says what they are."""
 
 
+_C1 = re.compile(rb"\xc2([\x80-\x9f])")
+"""Control characters that JSON may hold as they are: one of them begins what a terminal obeys, another ends a line."""
+
+
 def as_json(value: object) -> bytes:
     """As JSON; seldom asked for, as most of a line is known from before."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _C1.sub(lambda found: b"\\u00%x" % found[1][0], text)
 
 
 @lru_cache(maxsize=4)

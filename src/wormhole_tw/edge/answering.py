@@ -150,6 +150,9 @@ class Answering(Flow):
 
     def on_head(self, head: ResponseHead) -> None:
         """See IAnswerHandler."""
+        forward = self.forward
+        if forward is not None and forward.upgrade is not None and self._opens_nothing(head):
+            return
         self._held = None
         self.status = head.status
         if self.standing is not None:
@@ -182,6 +185,11 @@ class Answering(Flow):
 
     def on_answer(self, head: ResponseHead, body: bytes) -> None:
         """See IAnswerHandler."""
+        answered = self._answered
+        if answered is None:
+            forward = self.forward
+            if forward is not None and forward.upgrade is not None and self._opens_nothing(head):
+                return
         if self.state is _SENDING:
             self.state = _ANSWERING  # as most go, without the call
         else:
@@ -194,7 +202,6 @@ class Answering(Flow):
             self.fared(context.timers.seconds(), head.status)
         if context.on_exchange_done is not None:
             self.first_byte = context.timers.seconds()
-        answered = self._answered
         if (
             answered is not None
             and answered.came is head
@@ -224,6 +231,14 @@ class Answering(Flow):
         self._done()
         if more:
             visitor.flush()
+
+    def _opens_nothing(self, head: ResponseHead) -> bool:
+        """Whether it is a success that its visitor would take for what it asked to open, and is not: he hears so."""
+        if head.status >= 300 or self._visitor.hears(head):
+            return False
+        self.give_up("bad-answer")
+        self._visitor.flush()
+        return True
 
     def stick(self, cookie: bytes) -> None:
         """See Seeker."""

@@ -249,7 +249,7 @@ class Exchange(Asking):
         added, answer, besides = self.added, routed.answer, routed.besides
         # who repeats a request on its connection (a poller, an API's client) has the same way again
         lasting = head.common and routed.lasting
-        known = lasting and head.framing is _NO_BODY and gates is None and caching is None
+        known = lasting and head.framing is _NO_BODY and head.upgrade is None and gates is None and caching is None
         answered = Answered() if known else None
         way = Way(
             head, catalog, routed.host, route, forward, limits, added, gates, answer, besides, stack, caching, answered

@@ -160,6 +160,10 @@ class VisitorStream:
         self.watch()
         return False
 
+    def hears(self, head: ResponseHead) -> bool:
+        """See the interface."""
+        return self._connection.codec.opens(self._stream, head)
+
     def send(self, event: Event) -> None:
         """See the interface."""
         kind = type(event)

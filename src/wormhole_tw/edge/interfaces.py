@@ -189,6 +189,10 @@ class IVisitor(Interface):
     writable: bool = Attribute("the transport has room for more of the answer")
     hands_over: bool = Attribute("it is a whole connection, which :meth:`hand_over` can give away")
 
+    def hears(head: ResponseHead) -> bool:
+        """Whether a success can be told as the answer to a request with ``upgrade``: who asks for a WebSocket over
+        HTTP/2 would take any for one that opens it."""
+
     def send(event: Event) -> None:
         """Queue a piece of the answer.  Nothing leaves before :meth:`flush`."""
 

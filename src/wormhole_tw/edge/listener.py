@@ -162,6 +162,10 @@ class VisitorConnection(Connection):
 
     # IVisitor: what the exchange calls
 
+    def hears(self, head: ResponseHead) -> bool:
+        """See the interface."""
+        return True
+
     def send(self, event: Event) -> None:
         """See the interface."""
         if type(event) is ResponseHead:

@@ -160,6 +160,9 @@ class ManyStreamsCodec(ManyStreams, ServerCodec, Protocol):
     Each stream ends with ``Abandoned`` (the peer's doing; so is the end of the connection) or with ``Closed``.
     """
 
+    def opens(self, stream: int, head: ResponseHead) -> bool:
+        """Whether a head opens the WebSocket that its stream asks for; any other success becomes a bare 502."""
+
     def send_whole(self, stream: int, head: ResponseHead, body: bytes) -> None:
         """:meth:`send` of a head, a body (may be empty) and an end without trailers."""
 

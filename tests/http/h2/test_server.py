@@ -549,6 +549,7 @@ def test_a_websocket_is_an_upgrade() -> None:
     assert head.fields == [(b"sec-websocket-version", b"13"), (b"Sec-WebSocket-Key", KEY)]
     assert peer.data(1, b"early") == []
     assert peer.data(1) == []
+    assert peer.codec.opens(1, switched())
     peer.codec.send(1, switched((b"Sec-WebSocket-Protocol", b"chat")))
     assert peer.listen() == [("HEADERS", 1, [(b":status", b"200"), (b"sec-websocket-protocol", b"chat")])]
     assert peer.events == [(1, "raw", b"early")]
@@ -583,6 +584,7 @@ def test_a_success_that_opens_no_websocket(head: ResponseHead) -> None:
     peer = Peer()
     peer.ask(1, WEBSOCKET, end=False)
     peer.data(1, b"early")
+    assert not peer.codec.opens(1, head)
     peer.codec.send(1, head)
     assert peer.listen()[0][2][0] == (b":status", b"502")
     assert peer.resets == [(1, "NO_ERROR")]

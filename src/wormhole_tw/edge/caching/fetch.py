@@ -245,6 +245,10 @@ class Fetch(Crowd):
 
     # IVisitor
 
+    def hears(self, head: ResponseHead) -> bool:
+        """See IVisitor."""
+        return True
+
     def send(self, event: Event) -> None:
         """See IVisitor."""
         if self._over:

@@ -141,6 +141,10 @@ class ServiceCall:
         """See IVisitor."""
         return not self._unacked if self._direct else not self._pipe.held
 
+    def hears(self, head: ResponseHead) -> bool:
+        """See IVisitor."""
+        return True
+
     def send(self, event: Event) -> None:
         """See IVisitor."""
         chain = self._chain

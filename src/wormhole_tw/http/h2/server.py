@@ -117,6 +117,11 @@ class H2ServerCodec(H2Codec):
         """
         self._connection.shut_down()
 
+    def opens(self, stream: int, head: ResponseHead) -> bool:
+        """Whether a head opens the WebSocket that its stream asks for; any other success becomes a bare 502."""
+        known = self._streams.get(stream)
+        return known is None or (head.status == 101 and is_accepted(known.key, head.fields))
+
     def send(self, stream: int, event: Event) -> None:
         """Queue an event of an answer; dropped without a word where the stream is over.
 
@@ -187,7 +192,7 @@ class H2ServerCodec(H2Codec):
         self._sender.head(stream, answer_fields(head, status, length), body)
 
     def _switch(self, stream: Stream, head: ResponseHead) -> None:
-        if head.status != 101 or not is_accepted(stream.key, head.fields):
+        if not self.opens(stream.id, head):
             # a success that opens no WebSocket would be taken for one (RFC 8441 §5)
             self._sender.whole(stream, _BAD_ANSWER)
             self._connection.reset(stream, ErrorCode.NO_ERROR)
