@@ -71,6 +71,17 @@ def test_dev_certificates_of_sites_that_stay_stay(tmp_path: Path) -> None:
     assert keeper.tls.certificates.choose("app.example.test").covers("edge.test")
 
 
+def test_a_site_has_no_certificate_before_it_has_a_visitor(tmp_path: Path) -> None:
+    keeper = CertificateKeeper(Clock(), config(tmp_path, hostnames=("app.example.test",)))
+    assert sorted(keeper.days_left()) == ["edge.test", "localhost"]
+    shown = Shaken(keeper.tls, client_context(), "app.example.test")
+    assert shown.served.covers("app.example.test")
+    assert sorted(keeper.days_left()) == ["app.example.test", "edge.test", "localhost"]
+    keeper.serve(config(tmp_path), keeper.prepare(config(tmp_path)))
+    again = Shaken(keeper.tls, client_context(), "app.example.test")
+    assert again.served.material is shown.served.material
+
+
 async def test_files_by_sni_and_the_edge_s_first_name_for_the_rest(tmp_path: Path, log_lines: Any) -> None:
     write_pair(tmp_path, self_signed("app.example.test"), "app")
     write_pair(tmp_path, self_signed("edge.test"), "edge")

@@ -19,6 +19,16 @@ def talk_of(role: str, version: str, app: App | None = None) -> Conversation:
     return talk
 
 
+def begun(role: str, version: str) -> Conversation:
+    """One that is shaken, and has heard its first word: the way lies open."""
+    talk = talk_of(role, version)
+    talk.shake()
+    talk.far.send(b"hello")
+    talk.run()
+    assert talk.tls.straight.open
+    return talk
+
+
 def test_it_opens_with_the_handshake(role: str, version: str) -> None:
     talk = talk_of(role, version)
     straight = talk.tls.straight
@@ -45,11 +55,8 @@ def test_what_was_written_before_the_handshake_goes_first(role: str, version: st
 
 
 def test_nothing_overtakes_what_waits_for_the_end_of_the_turn(role: str, version: str) -> None:
-    talk = talk_of(role, version)
+    talk = begun(role, version)
     write = write_at_once(talk.tls)
-    talk.shake()
-    talk.far.send(b"hello")
-    talk.run()
     pieces = [os.urandom(size) for size in (5, RECORD_SIZE, RECORD_SIZE + 1, 1, 3 * RECORD_SIZE, 7)]
     for number, piece in enumerate(pieces):
         (talk.tls.write if number % 3 == 1 else write)(piece)
@@ -87,12 +94,8 @@ def test_who_has_heard_all_may_go_on_talking(role: str, version: str) -> None:
 
 
 def test_a_damaged_record_ends_it(role: str, version: str) -> None:
-    talk = talk_of(role, version)
+    talk = begun(role, version)
     write = write_at_once(talk.tls)
-    talk.shake()
-    talk.far.send(b"hello")
-    talk.run()
-    assert talk.tls.straight.open
     talk.tls.dataReceived(b"\x17\x03\x03\x00\x20" + bytes(32))
     write(b"nobody hears this")
     talk.run()
@@ -102,11 +105,8 @@ def test_a_damaged_record_ends_it(role: str, version: str) -> None:
 
 def test_it_is_gone_with_the_connection(role: str, version: str) -> None:
     """They hold each other while it lasts, and OpenSSL's memory does not wait for the collector when it is over."""
-    talk = talk_of(role, version)
+    talk = begun(role, version)
     write = write_at_once(talk.tls)
-    talk.shake()
-    talk.far.send(b"hello")
-    talk.run()
     talk.tls.abortConnection()
     talk.run()
     assert talk.app.events[-1] == "lost"

@@ -1,7 +1,7 @@
 """A certificate authority for one machine: https that works at once, for development.
 
 The folder holds ``ca.pem`` (to be trusted by browsers and agents) and ``ca.key`` (readable by its owner alone). The
-certificates that it signs are made at each start and never written.
+certificates that it signs are made anew after each start and never written.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class DevCa:
         :raises ConfigError: a name that no certificate can hold
         """
         now = now or _now()
-        every = tuple(dict.fromkeys(normal_name(name) for name in (*names, *LOCAL_NAMES)))
+        every = self.names_for(names)
         key = ec.generate_private_key(ec.SECP256R1())
         first = every[0] if len(every[0]) <= _MAX_COMMON_NAME else "wormhole-tw"
         authority = self._ca.certificate
@@ -94,6 +94,16 @@ class DevCa:
         )
         leaf = builder.sign(_signing_key(self._ca.key), hashes.SHA256())
         return KeyMaterial(leaf, (), key, every, f"dev CA {self.ca_path}")
+
+    def names_for(self, names: Iterable[str]) -> tuple[str, ...]:
+        """What :meth:`certificate_for` these names would be good for.
+
+        :raises ConfigError: a name that no certificate can hold
+        """
+        every = tuple(dict.fromkeys(normal_name(name) for name in (*names, *LOCAL_NAMES)))
+        for name in every:
+            self._general_name(name)
+        return every
 
     @staticmethod
     def needs_renewal(material: KeyMaterial, now: datetime.datetime | None = None) -> bool:

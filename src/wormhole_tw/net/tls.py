@@ -11,8 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
@@ -37,6 +36,7 @@ from wormhole_tw.net.addresses import is_ip_address
 from wormhole_tw.net.certificate_map import CertificateMap
 from wormhole_tw.net.client_hello import read_client_hello
 from wormhole_tw.net.pem import KeyMaterial, load_ca_certificates, normal_name, parse_certificates
+from wormhole_tw.net.server_contexts import SESSION_CONTEXT, ServerContexts, material_of
 from wormhole_tw.net.sni import choose_by_name
 from wormhole_tw.net.tickets import TICKET_LIFETIME, Front, OwnConnection
 from wormhole_tw.net.tls_dialling import wrap_client_tls
@@ -57,16 +57,8 @@ __all__ = [
     "wrap_client_tls",
 ]
 
-SESSION_CONTEXT = b"wormhole-tw"
-"""Sessions may be resumed on any of a server's contexts. Twisted gives each context a random one, and a session that
-was begun under a certificate chosen by SNI would never be resumed: it is judged before SNI picks the context. Sessions
-of visitors who were asked for a certificate have others."""
-
 MAX_CHOSEN = 1024
 """Server names of which is kept what they led to; each is as long as a visitor likes, up to 255 octets."""
-
-_material_of: WeakKeyDictionary[SSL.Context, KeyMaterial] = WeakKeyDictionary()
-"""The certificate that a context was made for, as long as a connection or a map holds the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +128,8 @@ class ServerTls:
     ) -> None:
         self._alpn = tuple(alpn)
         self._tls = tls
-        self._contexts: dict[KeyMaterial, SSL.Context] = {}
-        self._asking: dict[tuple[KeyMaterial, VisitorPolicy], SSL.Context] = {}
+        self._visitors = visitors
+        self._contexts = ServerContexts(self._alpn, tls)
         # Tickets are sealed with the keys of the context that a connection begins on. These have no certificate and
         # stay, so that sessions live through a reload.
         self._front = Front(self._make_front)
@@ -161,23 +153,19 @@ class ServerTls:
         """
         tls = tls or self._tls
         same = tls == self._tls
-        contexts = {
-            material: (self._contexts.get(material) if same else None) or _server_context(material, self._alpn, tls)
-            for material in certificates.materials
-        }
+        policies = self._visitors if visitors is None else visitors
+        contexts = self._contexts if same else ServerContexts(self._alpn, tls)
+        contexts.keep(certificates.materials, policies.every)
         self._tls = tls
         self._contexts = contexts
         self._certificates = certificates
         self._chosen: dict[bytes | None, SSL.Context] = {}
-        if visitors is not None:
-            self._visitors = visitors
-            self._asks = bool(visitors)
+        self._visitors = policies
+        self._asks = bool(policies)
         if not same:
             self._front = Front(self._make_front)
-            self._fronts, self._asking = {}, {}
-        every = self._visitors.every
-        self._fronts = {policy: front for policy, front in self._fronts.items() if policy in every}
-        self._asking = {key: context for key, context in self._asking.items() if key[0] in contexts and key[1] in every}
+            self._fronts = {}
+        self._fronts = {policy: front for policy, front in self._fronts.items() if policy in policies.every}
 
     def rotate_tickets(self) -> None:
         """Seal new session tickets with new keys; those sealed since the last time can still be resumed.
@@ -232,22 +220,18 @@ class ServerTls:
                 return True
         material = self._certificates.choose(_text(asked_for))
         if material is None and isinstance(connection, OwnConnection):
-            material = next(iter(self._contexts), None)
+            material = next(iter(self._certificates.materials), None)
         if material is None:
             return False
         if not isinstance(connection, _AskedConnection):
-            chosen = self._contexts[material]
+            chosen = self._contexts.of(material)
             if plain:
                 if len(self._chosen) >= MAX_CHOSEN:
                     self._chosen.clear()
                 self._chosen[asked_for] = chosen
             connection.set_context(chosen)
             return True
-        key = (material, connection.visitors)
-        context = self._asking.get(key)
-        if context is None:
-            context = self._asking[key] = _server_context(material, self._alpn, self._tls, connection.visitors)
-        connection.set_context(context)
+        connection.set_context(self._contexts.of(material, connection.visitors))
         return True
 
     @staticmethod
@@ -256,7 +240,7 @@ class ServerTls:
         connection = tls_connection_of(transport)
         if connection is None:
             return None
-        material = _material_of.get(connection.get_context())
+        material = material_of(connection.get_context())
         cipher = connection.get_cipher_name()
         if material is None or cipher is None:
             return None
@@ -304,37 +288,6 @@ def _text(server_name: bytes | None) -> str | None:
         return None
     name = normal_name(server_name.decode("ascii", "replace"))
     return None if is_ip_address(name) else name
-
-
-def _server_context(
-    material: KeyMaterial, alpn: tuple[bytes, ...], tls: TlsPolicy, visitors: VisitorPolicy | None = None
-) -> SSL.Context:
-    try:
-        options = CertificateOptions(
-            # Twisted's annotations still say pyOpenSSL's own classes, whose use pyOpenSSL deprecates.
-            privateKey=cast(Any, material.key),
-            certificate=cast(Any, material.certificate),
-            extraCertChain=cast(Any, list(material.chain)),
-            acceptableProtocols=list(alpn),
-            **tls.options(),
-        )
-        context = options.getContext()
-    except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
-        reason = f"TLS cannot use this certificate or key: {_openssl_text(error)}"
-        raise ConfigError(material.source, "", reason) from None
-    context.set_session_id(SESSION_CONTEXT if visitors is None else visitors.session_context)
-    tls.adjust(context, alpn)
-    if visitors is not None:
-        visitors.trust(context)
-    _material_of[context] = material
-    return context
-
-
-def _openssl_text(error: Exception) -> str:
-    queue = error.args[0] if error.args else None
-    if isinstance(queue, list) and queue and isinstance(queue[-1], tuple):
-        return str(queue[-1][-1])
-    return str(error) or type(error).__name__
 
 
 @implementer(IOpenSSLTrustRoot)

@@ -63,7 +63,7 @@ class CertificateKeeper:
         self._wall = wall
         self._config = config
         self.awaited: dict[bytes, bytes] = {}
-        self._dev = DevCertificates(config) if config.tls.mode == "dev" else None
+        self._dev = DevCertificates(config, wall) if config.tls.mode == "dev" else None
         self.acme: AcmeCertificates | None = None
         if config.tls.mode == "acme":
             self.acme = AcmeCertificates(
@@ -88,7 +88,7 @@ class CertificateKeeper:
         """
         if self.acme is not None:
             return self.acme.load(config)
-        return self._dev.load(config, self._wall()) if self._dev is not None else load_certificates(config)
+        return self._dev.load(config) if self._dev is not None else load_certificates(config)
 
     def serve(self, config: EdgeConfig, certificates: CertificateMap) -> None:
         """Serve these from the next handshake on.
@@ -145,7 +145,7 @@ class CertificateKeeper:
 
     def _renew(self) -> None:
         self._check = self._clock.callLater(RENEWAL_CHECK, self._renew)
-        stale = self._dev.stale(self._wall()) if self._dev is not None else self.acme is not None and self.acme.stale
+        stale = self._dev.stale() if self._dev is not None else self.acme is not None and self.acme.stale
         if stale and self._serve_anew():
             log.info("the certificates of the local CA were renewed")
 
