@@ -18,6 +18,7 @@ from wormhole_tw.agent.supervisor import Supervisor
 from wormhole_tw.cli.agent_options import AgentOptions
 from wormhole_tw.cli.edge_tap import Options as EdgeOptions
 from wormhole_tw.cli.process import TwistdOptions
+from wormhole_tw.edge.answers import ANSWERS
 from wormhole_tw.edge.service import EdgeService
 
 DOCS = ROOT / "docs"
@@ -157,6 +158,20 @@ def test_python_on_a_page_compiles_and_imports(page: Path) -> None:
                         assert hasattr(import_module(node.module or ""), alias.name)
                     except AssertionError:
                         import_module(f"{node.module}.{alias.name}")
+
+
+# http.md
+
+
+def test_every_answer_of_the_edge_is_told_with_its_status() -> None:
+    told = {
+        (int(status), reason)
+        for row in rows((DOCS / "http.md").read_text())
+        for status in re.findall(r"[45]\d\d", " ".join(cell for cell in row if re.fullmatch(r"[\d, ]+", cell)))
+        for cell in row
+        for reason in quoted(cell)
+    }
+    assert {(answer.status, reason) for reason, answer in ANSWERS.items()} - told == set()
 
 
 # decisions/

@@ -49,7 +49,6 @@ class Answer:
 ANSWERS: dict[str, Answer] = {
     "unknown-host": Answer(404, "No site of that name is served here."),
     "no-route": Answer(404, "This site has nothing at that path."),
-    "bad-path": Answer(400, "The path of the request is not valid."),
     "bad-host": Answer(400, "The host name of the request is not valid."),
     "bad-request": Answer(400, "The request is not valid HTTP."),
     "misdirected": Answer(421, "This connection's TLS is not for that host name; open another connection."),
@@ -62,7 +61,6 @@ ANSWERS: dict[str, Answer] = {
         429, "Too many requests of this address are running here; wait until one has ended.", retry_after=1
     ),
     "site-busy": Answer(429, "As many requests as this site takes are running; try again in a moment.", retry_after=1),
-    "method-not-supported": Answer(501, "This method is not supported here."),
     # the agent reconnects within a second or two as a rule; more would keep visitors away for nothing
     "no-agent": Answer(503, "The service behind this name is not connected right now.", retry_after=2),
     "overloaded": Answer(503, "The service behind this name has no room for another request right now.", retry_after=1),
