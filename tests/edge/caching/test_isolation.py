@@ -60,6 +60,8 @@ SECURE_SITE = {"name": "app", "hostnames": ["app.test", "*.wild.test"]}
         "X-Rewrite-URL",
         "X-Real-IP",
         "X-Middleware-Subrequest",
+        "X-Invoke-Path",
+        "X-Invoke-Status",
         "X-Nextjs-Data",
         "Client-Cert",
         "Front-End-Https",
@@ -175,7 +177,7 @@ def test_web_cache_deception(cached: CachingHouse, path: str, says: str, login: 
     assert "victim" not in service.ask(path)
 
 
-@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "X-Auth-Token", "X_Api_Key"])
+@pytest.mark.parametrize("name", ["Authorization", "Private-Token", "X-Api-Key", "X-Auth-Token", "X_Api_Key"])
 def test_answers_to_who_shows_who_he_is(cached: CachingHouse, name: str) -> None:
     service = Reflector(cached)
     assert "victim" in service.ask("/page", f"{name}: victim")

@@ -166,6 +166,51 @@ def test_stale_if_error(cached: CachingHouse, how: str) -> None:
         assert (got.status, got.body) == (503, b"sorry")
 
 
+@pytest.mark.parametrize("how", ["503", "lost", "nobody"])
+def test_stale_if_error_for_head(cached: CachingHouse, how: str) -> None:
+    """Who watches a site by HEAD is told what visitors are."""
+    cached.get(reply=("Cache-Control: max-age=10, stale-if-error=100", 'ETag: "one"'))
+    cached.clock.advance(11)
+    if how == "nobody":
+        cached.sessions[0].die()
+    visitor = cached.ask(method="HEAD")
+    if how == "lost":
+        cached.stream.read()
+        for _ in range(3):
+            cached.stream.lose()
+    elif how == "503":
+        cached.stream.read()
+        cached.stream.deliver(b"HTTP/1.1 503 No\r\nContent-Length: 5\r\n\r\n")
+    [(head, body)] = visitor.answers([b"HEAD"])
+    said = dict(head.headers)
+    assert (head.status_code, body, said[b"content-length"], said[b"etag"]) == (200, b"", b"5", b'"one"')
+    assert said[b"cache-status"].startswith(
+        b"wormhole; fwd=stale; fwd-status=503; ttl=-1" if how == "503" else b"wormhole; hit; ttl=-1"
+    )
+    assert cached.done[-1].cache == "stale"
+
+
+def test_a_head_that_the_service_answers_speaks_for_what_could_be_served_stale(cached: CachingHouse) -> None:
+    cached.get(reply=("Cache-Control: max-age=10, stale-if-error=100", 'ETag: "one"'))
+    cached.clock.advance(11)
+    visitor = cached.ask(method="HEAD")
+    cached.stream.read()
+    cached.stream.deliver(b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nCache-Control: max-age=10\r\nETag: "one"\r\n\r\n')
+    [(head, body)] = visitor.answers([b"HEAD"])
+    assert (head.status_code, body) == (200, b"")
+    assert dict(head.headers)[b"cache-status"] == b"wormhole; fwd=stale"
+    assert dict(head.headers)[b"content-length"] == b"5"
+    assert cached.get().body == b"hello", "it is fresh again"
+    cached.clock.advance(11)
+    cached.get(reply=("Cache-Control: max-age=10, stale-if-error=100", 'ETag: "two"'))
+    cached.clock.advance(11)
+    visitor = cached.ask(method="HEAD")
+    cached.stream.read()
+    cached.stream.deliver(b"HTTP/1.1 404 No\r\nContent-Length: 5\r\n\r\n")
+    assert visitor.answers([b"HEAD"])[0][0].status_code == 404
+    assert cached.get(reply=(), status="503 No", body=b"sorry").status == 503, "it is gone"
+
+
 def test_an_error_reaches_visitors_where_nothing_stale_may_be_served(cached: CachingHouse) -> None:
     cached.get(reply=("Cache-Control: max-age=10, must-revalidate", 'ETag: "one"'))
     cached.clock.advance(11)

@@ -158,6 +158,10 @@ class Caching:
             return None
         return (asked, kept, ready) if not stored.vary or selected_by(asked.question, stored) else None
 
+    def hear(self, exchange: Exchange, head: ResponseHead) -> None:
+        """An answer to HEAD that was fetched."""
+        self._hearing.heard(exchange, head)
+
     def heard(self, exchange: Exchange, head: ResponseHead) -> None:
         """An answer of middleware: what it comes of was heard where the service gave it."""
 
@@ -268,7 +272,10 @@ class Caching:
             reader.fail("not-cached", 504, _NOT_KEPT)
         elif question.head:
             # an answer to HEAD is not stored, but it may tell of what is
-            reader.pass_on(self._hearing)
+            if reader.stale is not None and usable_on_error(question, reader.stale.stored, policy, now):
+                Fetch(self, asked, reader.exchange, asked.head, reader, shared=False).begin()
+            else:
+                reader.pass_on(self._hearing)
         else:
             self._fetch(reader, after)
 

@@ -327,6 +327,8 @@ class Fetch(Crowd):
             return False
         if (caching.failing(head) and self._is_over_by(head)) or (self.after is not None and not self._goes_on(head)):
             return False
+        if self.asked.question.head:
+            caching.hear(self.outer, head)
         policy, received = caching.settings.policy, cache.wall()
         verdict = storable(self.asked.question, head, policy, self.requested, received, self.born)
         if isinstance(verdict, Refusal):
@@ -400,7 +402,7 @@ class Fetch(Crowd):
         if first is None:
             self._finish(part=False)
         else:
-            first.refused(head, refusal.reason)
+            first.refused(head, "" if self.asked.question.head else refusal.reason)
         for reader in others:
             reader.guarded(reader.alone, refusal.reason)
         return first is not None
