@@ -73,6 +73,7 @@ def test_one_request_more_than_an_address_may_have(build: Build) -> None:
     assert visitors[2].answers()[0][1] == b"ok"
     last = house.done[0]
     assert (last.status, last.reason, last.site) == (429, "too-many-requests", "app")
+    assert (last.route, last.backend) == ("/", "app")
 
 
 def test_one_request_more_than_a_site_may_have(build: Build) -> None:
@@ -167,7 +168,7 @@ def test_metrics_name_the_reason(build: Build) -> None:
     house.visitor().says(GET)
     metrics.record(house.done[-1], house.clock.seconds())
     assert metrics.reasons == {"site-busy": 1}
-    assert metrics.traffic["app", ""].requests == {("GET", 4): 1}
+    assert metrics.traffic["app", "app"].requests == {("GET", 4): 1}
 
 
 # Limits of a site's own.
@@ -202,6 +203,8 @@ def test_a_sites_own_size_of_bodies(house: House) -> None:
     visitor = house.visitor()
     visitor.says(b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n012345678\r\n1\r\n9\r\n")
     assert visitor.answers([b"POST"])[0][0].status_code == 413
+    # the same is noted of a body whose length is told and of one that comes
+    assert [(done.site, done.route, done.backend) for done in house.done] == [("app", "/", "app")] * 2
     visitor.says(UPLOAD.replace(b"app.test", b"docs.test"))
     assert visitor.hears() == b""
 

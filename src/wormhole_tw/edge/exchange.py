@@ -32,7 +32,7 @@ from wormhole_tw.http.methods import is_idempotent
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
-    from wormhole_tw.control.model import LocalAnswer, Selection
+    from wormhole_tw.control.model import LocalAnswer, Route, Selection
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.inflight import Counted
@@ -154,6 +154,7 @@ class Exchange(Asking):
             else:
                 limits = way.limits
             if limits.requests_per_site or limits.requests_per_address:
+                self._leads_to(way.route)  # also where it is one too many
                 self._counted = context.in_flight.enter(limits, way.route.site, facts.address)
         except HttpError as error:
             if error.reason != "unknown-host" or not self._is_tunnel(head):
@@ -232,6 +233,7 @@ class Exchange(Asking):
             self.limits = context.site_limits(route.limits)
         limits = self.limits
         if limits.body_bytes and head.length is not None and head.length > limits.body_bytes:
+            self._leads_to(route)
             raise too_large()
         if head.method == b"OPTIONS" and ends_here(head):
             self._answer(*options_answer(context.date.at(context.wall())))
@@ -257,6 +259,12 @@ class Exchange(Asking):
         if lasting:
             facts.way = way
         return way
+
+    def _leads_to(self, route: Route) -> None:
+        """Where it would go, for whoever counts and writes down that it does not."""
+        self.site = route.site
+        self.route = route.label
+        self.backend = route.backend
 
     def visitor_gone(self) -> None:
         """The visitor's connection is over; nothing can be said to it any more."""
