@@ -188,4 +188,4 @@ def again(request: bytes, head: RequestHead, context: EdgeContext, facts: Connec
     octets = plain_answer(way.head, answer, ready.body)
     if octets is None or model.status // 100 != _HIT:
         return None
-    return Again(request, octets, way, way.caching, found, model, context)
+    return Again(request, octets, way, ready.caching, found, model, context)

@@ -18,7 +18,7 @@ from wormhole_tw.http.forwarding import answer_towards_visitor, interim_towards_
 if TYPE_CHECKING:
     from wormhole_tw.control.model import LocalAnswer
     from wormhole_tw.edge.caching.caching import Caching
-    from wormhole_tw.edge.caching.hearing import Hearing
+    from wormhole_tw.edge.caching.hearing import Beside, Hearing
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.router import Answered
@@ -85,7 +85,7 @@ class Answering(Flow):
     backend: str
     besides: Lines
     cache: str
-    caching: Caching | Hearing | None
+    caching: Caching | Hearing | Beside | None
     compress: CodingRules | None
     edits: FieldEdits | None
     facts: ConnectionFacts

@@ -28,11 +28,13 @@ from wormhole_tw.errors import HttpError
 from wormhole_tw.http.edits import edit_request
 from wormhole_tw.http.events import Body, Framing, RequestHead
 from wormhole_tw.http.forwarding import ends_here, fields_of_answer, request_towards_origin
-from wormhole_tw.http.methods import is_idempotent
+from wormhole_tw.http.methods import is_idempotent, is_safe
 
 if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.model import LocalAnswer, Route, Selection
+    from wormhole_tw.edge.caching.caching import Caching
+    from wormhole_tw.edge.caching.hearing import Beside
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.inflight import Counted
@@ -244,7 +246,11 @@ class Exchange(Asking):
             if route.request_edits is not None:
                 forward = edit_request(forward, route.request_edits)
         gates = None if route.gates is None else context.gates.of(route)
-        caching = None if route.cache is None else context.cache.of(route)
+        caching: Caching | Beside | None = None
+        if route.cache is not None:
+            caching = context.cache.of(route)
+        elif context.cache.beside and not is_safe(head.method):
+            caching = context.cache.beside.get(route.site)
         stack = None
         if route.middleware is not None:
             stack, gates = context.middleware.of(route), gates or ()

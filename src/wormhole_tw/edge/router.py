@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wormhole_tw.control.limits import Limits
     from wormhole_tw.control.model import AddedFields, LocalAnswer, Route, Site
     from wormhole_tw.edge.caching.caching import Caching
+    from wormhole_tw.edge.caching.hearing import Beside
     from wormhole_tw.edge.context import EdgeContext
     from wormhole_tw.edge.facts import ConnectionFacts
     from wormhole_tw.edge.interfaces import IGate
@@ -77,7 +78,7 @@ class Way(NamedTuple):
     :ivar answer: what the edge answers itself, where it does
     :ivar besides: what its answer says besides
     :ivar stack: the middleware that it goes through behind them, or None; where there is some, ``gates`` is no None
-    :ivar caching: the cache of its route; None for none
+    :ivar caching: the cache of its route, or what hears of it for the caches of others; None for none
     :ivar answered: its last answer, where one is kept
     """
 
@@ -92,7 +93,7 @@ class Way(NamedTuple):
     answer: LocalAnswer | None = None
     besides: Lines = ()
     stack: Stack | None = None
-    caching: Caching | None = None
+    caching: Caching | Beside | None = None
     answered: Answered | None = None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.edge.caching.house import CachingHouse
+from tests.edge.caching.reflecting import lead
 
 FRESH = ("Cache-Control: max-age=60",)
 
@@ -140,6 +141,37 @@ def test_an_unsafe_method_makes_void(cached: CachingHouse, method: str) -> None:
     assert got.cache == "wormhole; fwd=method"
     assert cached.done[-1].cache == "bypass"
     assert cached.get("/a", reply=FRESH).cache == "wormhole; fwd=uri-miss; stored"
+
+
+@pytest.mark.parametrize("visitors", [1, 3])
+def test_an_unsafe_method_on_a_route_without_a_cache_makes_void(cached: CachingHouse, visitors: int) -> None:
+    """Who reads a page and who changes it may take different routes."""
+    lead(
+        cached,
+        {
+            "name": "app",
+            "hostnames": ["app.test"],
+            "routes": [
+                {"path": "/page", "methods": ["GET"], "backend": "app", "cache": {"ignore_query": ["utm_*"]}},
+                {"path": "/made", "backend": "app", "cache": True},
+                {"backend": "app"},
+            ],
+        },
+        {"name": "other", "hostnames": ["other.test"], "routes": [{"backend": "other"}]},
+    )
+    for target in ("/page?a=1", "/made?utm_a=1"):
+        cached.get(target, reply=FRESH)
+    cached.get("/elsewhere", "Content-Length: 0", method="POST", reply=())
+    cached.get("/page?a=1", "Content-Length: 0", method="POST", reply=(), status="403 No")
+    cached.get("/page?a=1", "Content-Length: 0", host="other.test", method="POST", reply=())
+    cached.get("/page?a=1")
+    cached.clock.advance(1)
+    visitor = cached.visitor()
+    for _ in range(visitors):
+        got = cached.get("/page?utm_a=2&a=1", method="DELETE", reply=("Location: /made?utm_a=1",), visitor=visitor)
+    assert (got.status, got.cache, cached.done[-1].cache) == (200, "", "")
+    cached.get("/page?a=1", reply=FRESH)
+    cached.get("/made?utm_a=1", reply=FRESH)
 
 
 def test_an_unsafe_method_that_fails_makes_nothing_void(cached: CachingHouse) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wormhole_tw.edge.caching.caching import Caching
 from wormhole_tw.edge.caching.counting import CacheCounters
+from wormhole_tw.edge.caching.hearing import Beside
 from wormhole_tw.edge.caching.notes import Unstorable, Voids
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class EdgeCache:
     :ivar counters: what was done
     :ivar voids: what unsafe requests have changed
     :ivar unstorable: keys whose answers are not kept
+    :ivar beside: site → what hears of unsafe requests that take its routes without a cache, where others have one
     """
 
     __slots__ = (
@@ -38,6 +40,7 @@ class EdgeCache:
         "_open",
         "_running",
         "_unsubscribe",
+        "beside",
         "context",
         "counters",
         "purges",
@@ -80,6 +83,11 @@ class EdgeCache:
             for route in site.routes
             if route.cache is not None
         }
+        self.beside: dict[str, Beside] = {}
+        for site in catalog.sites:
+            cached = [route.cache for route in site.routes if route.cache is not None]
+            if 0 < len(cached) < len(site.routes):
+                self.beside[site.name] = Beside(self, {settings.ignore_query for settings in cached})
 
     # fetches
 
