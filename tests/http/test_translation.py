@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wormhole_tw.http.events import Fields, Framing, RequestHead
 from wormhole_tw.http.grammar import MAX_LEARNED_NAMES
+from wormhole_tw.http.rewriting import PrefixSwap
 from wormhole_tw.http.translation import MAX_PASSES, Translation
 
 BASE = Translation(b"https", b"pages.example", b"pages.example", b"/base", b"index.html")
@@ -56,6 +57,28 @@ def test_an_answer_speaks_of_the_visitors_urls() -> None:
         (b"Location", b"https://app.example.test/blog/y"),
         (b"Set-Cookie", b"a=b; Path=/blog"),
     ]
+
+
+def test_a_prefix_that_a_route_has_replaced_comes_back_wherever_it_was_asked_for() -> None:
+    plain = Translation(b"https", b"pages.example", b"pages.example")
+    docs = PrefixSwap("/docs", "/handbook")
+
+    def location(said: bytes, asked: bytes, sent: bytes) -> bytes:
+        fields: Fields = [(b"Location", said)]
+        answer = plain.answer(fields, b"https", b"app.example.test", asked, head(sent), docs)
+        return answer[0][1]
+
+    # a folder of a static host, asked for without its slash: nothing but the route knows what "/docs" is there
+    assert location(b"/handbook/", b"/docs", b"/handbook") == b"/docs/"
+    assert (
+        location(b"https://pages.example/handbook/?q", b"/docs?q", b"/handbook?q")
+        == b"https://app.example.test/docs/?q"
+    )
+    assert location(b"/handbook/b", b"/docs/a", b"/handbook/a") == b"/docs/b"
+    assert location(b"/other", b"/docs", b"/handbook") == b"https://pages.example/other"
+    # somebody behind the route has asked for something else
+    assert location(b"/y", b"/docs/a", b"/elsewhere") == b"/y"
+    assert location(b"/v2/y", b"/docs/a", b"/v2/a") == b"/docs/y"
 
 
 def test_an_origin_that_is_asked_by_the_visitors_name_may_say_that_one_too() -> None:

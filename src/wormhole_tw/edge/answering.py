@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wormhole_tw.http.added import Lines
     from wormhole_tw.http.coding import CodingRules
     from wormhole_tw.http.edits import FieldEdits
+    from wormhole_tw.http.rewriting import PathRewrite, PrefixSwap
     from wormhole_tw.http.translation import Translation
 
 __all__ = ["Answering"]
@@ -50,6 +51,7 @@ class Answering(Flow):
     :ivar caching: its route's cache, where that is still to look at the request, or wants to hear of its answer
     :ivar cache: what the cache had to do with it, one of :data:`wormhole_tw.edge.caching.counting.WORDS`, or empty
     :ivar compress: the content codings that its answer may get; None for none
+    :ivar rewrite: how its route makes the service's target; None for the visitor's own
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Answering(Flow):
         "head",
         "reason",
         "request_id",
+        "rewrite",
     )
 
     # the last answer on its way, where nothing but the service has a say in it
@@ -94,6 +97,7 @@ class Answering(Flow):
     head: RequestHead | None
     reason: str
     request_id: bytes
+    rewrite: PrefixSwap | PathRewrite | None
 
     def give_up(
         self,
@@ -144,7 +148,7 @@ class Answering(Flow):
         assert forward is not None
         authority = forwarding.host or asked.authority
         scheme = forwarding.scheme.encode()
-        answer.fields = translation.answer(answer.fields, scheme, authority, asked.target, forward)
+        answer.fields = translation.answer(answer.fields, scheme, authority, asked.target, forward, self.rewrite)
         if type(answer) is ResponseHead:
             answer.common = False
 

@@ -132,6 +132,7 @@ class Exchange(Asking):
         self._whole: Timer | None = None
         self.copy: Copy | None = None
         self.compress = None
+        self.rewrite = None
 
     # what the visitor's connection calls
 
@@ -174,6 +175,7 @@ class Exchange(Asking):
         self._request_edits = route.request_edits
         self.edits = route.response_edits
         self.compress = route.compress
+        self.rewrite = route.rewrite
         self.besides = way.besides
         self.caching = way.caching
         self._answered = way.answered

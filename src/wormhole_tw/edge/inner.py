@@ -58,6 +58,7 @@ class InnerExchange(Exchange):
         self.site = outer.site
         self.route = outer.route
         self.selection = outer.selection
+        self.rewrite = outer.rewrite
         self.forward = forward
         if forward.framing is Framing.NONE:
             self._trailers = End()

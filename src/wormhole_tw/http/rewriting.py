@@ -53,6 +53,18 @@ class PrefixSwap:
         swapped = self.new + path[len(self.old) :]
         return _canonical(_joined(swapped or "/", "", query))
 
+    def prefixes(self, asked: bytes, sent: bytes) -> tuple[bytes, bytes] | None:
+        """The old one and the new one, where they are what a request's paths begin with; None where somebody has led it
+        elsewhere.
+
+        :param asked: the path that a visitor asked for, canonical
+        :param sent: the path that went to the service
+        """
+        old, new = self.old.encode("latin-1"), self.new.encode("latin-1")
+        if (asked + b"/").startswith(old + b"/") and (sent + b"/").startswith(new + b"/"):
+            return old, new
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class PathRewrite:

@@ -9,6 +9,7 @@ from wormhole_tw.http.forwarding import PSEUDONYM
 from wormhole_tw.http.grammar import MAX_LEARNED_LENGTH, MAX_LEARNED_NAMES
 from wormhole_tw.http.links import Links, bare_authority, moved, rewrite_fields, safe
 from wormhole_tw.http.memo import remember
+from wormhole_tw.http.rewriting import PathRewrite, PrefixSwap
 from wormhole_tw.http.targets import normalise_target
 
 __all__ = ["Translation"]
@@ -104,17 +105,28 @@ class Translation:
                 return True
         return False
 
-    def answer(self, fields: Fields, scheme: bytes, authority: bytes, asked: bytes, sent: RequestHead) -> Fields:
+    def answer(
+        self,
+        fields: Fields,
+        scheme: bytes,
+        authority: bytes,
+        asked: bytes,
+        sent: RequestHead,
+        rewrite: PrefixSwap | PathRewrite | None = None,
+    ) -> Fields:
         """The fields of an answer as they are for its visitor: a new list.
 
         :param scheme: by which the visitor came
         :param authority: the host, and the port where it is not usual, that the visitor asked for
         :param asked: the target that it asked for
         :param sent: what :meth:`request` got, as the route has made it
+        :param rewrite: how; what it does not tell is seen from the two
         """
         origin = self.scheme + b"://" + self.authority
         path, query = normalise_target(asked)
-        above, below = moved(path, sent.target.partition(b"?")[0])
+        routed = sent.target.partition(b"?")[0]
+        told = rewrite.prefixes(path, routed) if isinstance(rewrite, PrefixSwap) else None
+        above, below = told or moved(path, routed)
         called = authority if self.host is None else self.host
         names = {self.authority.lower(), bare_authority(self.scheme if self.host else scheme, called)}
         links = Links(origin, frozenset(names), self.base + below, scheme + b"://" + authority, safe(above))

@@ -96,6 +96,19 @@ def test_below_a_prefix_that_the_route_changes(
     assert dict(head.headers)[b"location"].decode() == f"http://app.test{asked}/next"
 
 
+def test_a_folder_behind_another_prefix_is_asked_for_without_its_slash(build: Callable[..., Web]) -> None:
+    """Of ``/docs`` and ``/handbook`` alone, nothing says that they are the same but the rule."""
+    web = build(
+        {"name": "app", "origin": "http://pages.example"}, rule={"path": "/docs", "replace_prefix": "/handbook"}
+    )
+    visitor = get(web, "/docs")
+    origin = web.stands()
+    assert origin.take_all().startswith(b"GET /handbook HTTP/1.1\r\n")
+    origin.deliver(b"HTTP/1.1 301 Moved Permanently\r\nLocation: /handbook/\r\nContent-Length: 0\r\n\r\n")
+    ((head, _),) = visitor.answers()
+    assert dict(head.headers)[b"location"] == b"/docs/"
+
+
 def test_a_connection_is_used_again(web: Web) -> None:
     visitor = get(web)
     origin = web.stands()
