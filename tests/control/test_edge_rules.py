@@ -117,6 +117,7 @@ def test_a_redirect(rule: dict[str, Any], table: dict[str, Any]) -> None:
         ({**REWRITE, "pathPattern": "/a-([^/]+)"}, "no whole segment"),
         ({**REWRITE, "pathPattern": "/([^/]+)([^/]+)"}, "no whole segment"),
         ({**REWRITE, "pathPattern": "/(.*)/b"}, "goes on behind a group"),
+        ({**REWRITE, "pathPattern": "/:id/user-:name"}, "pathPattern: 'user-:name': a name is"),
         ({**REWRITE, "pathPattern": "/:id/(.*)"}, "neither a path with names nor an expression alone"),
         (
             {**REWRITE, "pathPattern": "/a", "pathReplacementPattern": "/$1"},

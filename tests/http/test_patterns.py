@@ -44,6 +44,8 @@ def test_what_every_path_begins_with(text: str, head: str) -> None:
         ("/:a-b", "a name is"),
         ("/:a/:a", "two times a"),
         ("/*a/b", "nothing can stand behind it"),
+        ("/user-:id", "'user-:id': a name is .* for a whole segment; exact and path take a colon as it is"),
+        ("/:id/a*rest", "for a whole segment"),
         ("/*", "a name is"),
     ],
 )

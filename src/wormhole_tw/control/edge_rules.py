@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wormhole_tw.errors import ConfigError
+from wormhole_tw.http.patterns import PathPattern
 from wormhole_tw.http.regexes import Regex
 
 __all__ = ["Imported", "import_rules", "rules_in"]
@@ -183,6 +184,10 @@ def _paths(rule: Mapping[str, Any]) -> tuple[list[dict[str, str]], Mapping[str, 
     if _NAMED.search(pattern):
         if _SPECIAL.search(re.sub(r"/\*", "/", pattern)):
             raise _Problem(f"pathPattern {pattern!r} is neither a path with names nor an expression alone")
+        try:
+            PathPattern(pattern)
+        except ValueError as error:
+            raise _Problem(f"pathPattern: {error}") from None
         names = {name[2:]: name[2:] for name in _NAMED.findall(pattern)}
         found = [{"pattern": pattern}]
         if mode == "prefix" and "/*" not in pattern:

@@ -39,13 +39,14 @@ class PathPattern:
         regex = ""
         head: str | None = None
         for index, segment in enumerate(segments):
-            if segment[:1] not in (":", "*"):
+            if segment[:1] not in (":", "*") and _NAME.search(segment) is None:
                 regex += "/" + re.escape(segment)
                 continue
             match = _NAME.fullmatch(segment)
             if match is None:
                 raise ValueError(
-                    f"{segment!r}: a name is : or * with letters, digits and underscores, for a whole segment"
+                    f"{segment!r}: a name is : or * with letters, digits and underscores, for a whole segment; exact"
+                    " and path take a colon as it is"
                 )
             if match[1] in names:
                 raise ValueError(f"two times {match[1]}")
