@@ -30,6 +30,10 @@ _WENT = (
 
 _TWO = "two read one body at the same time"
 
+_EMPTY = 64
+"""Empty pieces in a row after which whoever makes them has to let the others have their turn: who reads a file beyond
+its end brings nothing else, for ever."""
+
 
 class Meter(Protocol):
     """Measures the time that a middleware takes itself."""
@@ -55,6 +59,9 @@ class Owner(Protocol):
 
     def drive(self, step: Awaitable[bytes]) -> Awaitable[bytes]:
         """Run one step of it."""
+
+    def turn_end(self) -> Awaitable[None]:
+        """Let everybody else have their turn."""
 
     def blamed(self, error: Exception) -> Exception:
         """It has raised: what those who wait for the body get in the place of that."""
@@ -141,21 +148,27 @@ class Pieces:
 
     async def pull(self) -> bytes:
         self.begun = True
+        empty = 0
         while not self._over:
             if self.running:
                 raise MisuseError(_TWO)
-            piece = await self._step()
+            piece = await self._step(tired=empty == _EMPTY)
             if piece:
                 return piece
+            empty = empty + 1 if empty < _EMPTY else 1
         return b""
 
-    async def _step(self) -> bytes:
+    async def _step(self, *, tired: bool) -> bytes:
         owner = self._owner
         if owner is None:
             return await self._next()
+        piece = b""
         owner.meter.go()
         try:
-            return await owner.drive(self._next())
+            if tired:
+                await owner.turn_end()
+            piece = await owner.drive(self._next())
+            return piece
         except (CancelledError, NextFailed, HttpError):
             self._over = True
             raise
@@ -164,7 +177,8 @@ class Pieces:
             raise owner.blamed(error) from error
         finally:
             owner.meter.rest()
-            owner.meter.fresh()
+            if piece or self._over:
+                owner.meter.fresh()
 
     async def _next(self) -> bytes:
         self.running = True

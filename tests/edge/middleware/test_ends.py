@@ -320,6 +320,38 @@ def test_a_visitor_who_leaves_ends_a_body_that_is_made(through: Through) -> None
     assert house.done[0].sent < 10_000_000
 
 
+@pytest.mark.parametrize("of_request", [False, True])
+def test_a_body_that_brings_nothing_for_ever_leaves_the_others_their_turn(
+    through: Through, log_lines: Any, of_request: bool
+) -> None:
+    """As of a file that is read on beyond its end."""
+    steps: list[None] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"all there is"
+        while True:
+            steps.append(None)
+            assert len(steps) < 100_000, "nobody else ever has a turn"
+            yield b""
+
+    async def beyond(request: Request, next: Next) -> Response:
+        if not of_request:
+            return Response(200, pieces())
+        request.method, request.body = "POST", pieces()
+        return await next(request)
+
+    house = through(nothing, beyond, timeout=3)
+    visitor = house.visitor()
+    visitor.says(GET)
+    for _ in range(8):
+        before = len(steps)
+        house.pass_time(0.25)
+        assert len(steps) > before
+    house.pass_time(2)
+    assert house.done[0].reason == "middleware-timeout"
+    assert "longer than its timeout of 3 s" in log_lines.text
+
+
 @pytest.mark.parametrize("wrong", ["text", None, 7])
 def test_a_body_of_no_octets_is_named(through: Through, logged_failures: Any, wrong: object) -> None:
     async def pieces() -> AsyncIterator[Any]:

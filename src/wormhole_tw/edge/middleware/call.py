@@ -127,6 +127,10 @@ class Call:
         """See Owner."""
         return driven(step, self)
 
+    def turn_end(self) -> Awaitable[None]:
+        """See Owner."""
+        return self._chain.turn_end()
+
     def blamed(self, error: Exception) -> Exception:
         """See Owner."""
         if not self._chain.over:

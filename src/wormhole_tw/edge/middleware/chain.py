@@ -284,7 +284,7 @@ class Chain:
                     given += max(len(part), PIECE)
                     if given >= WINDOW:
                         given = 0
-                        await self._turn_end()
+                        await self.turn_end()
         except (NextFailed, HttpError) as failed:
             error = failed
             return lambda: inner.give_up(error.reason, status=error.status, message=error.message)
@@ -375,13 +375,13 @@ class Chain:
                     if given >= WINDOW:
                         # somebody who takes as much as there is must not keep the others waiting
                         given = 0
-                        await self._turn_end()
+                        await self.turn_end()
         except (NextFailed, HttpError) as failed:
             error = failed
             return lambda: self.truncated(error.reason, None)
         return lambda: self.ended(End(trailers_onwards(body.trailers.lines())))
 
-    def _turn_end(self) -> Deferred[None]:
+    def turn_end(self) -> Deferred[None]:
         """Fires when everybody else has had their turn."""
         waiting: Deferred[None] = Deferred()
         self.context.turn.call(lambda: None if waiting.called else waiting.callback(None))
