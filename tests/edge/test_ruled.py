@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.edge.h2_visitor import H2Visitor
+from tests.edge.h2_visitor import WEBSOCKET, H2Visitor
 from tests.edge.house import House
 from wormhole_tw.control.catalog import build_catalog
 from wormhole_tw.control.config import EdgeConfig
@@ -255,6 +255,18 @@ def test_a_fixed_answer(house: House) -> None:
     assert ask(house, "/j")[1][b"content-type"] == b"application/json"
     status, fields, body = ask(house, "/robots.txt", method="HEAD")
     assert (status, body, fields[b"content-length"]) == (200, b"", b"14")
+
+
+def test_an_answer_of_a_route_opens_no_websocket(house: House) -> None:
+    lead(house, {"path": "/", "respond": {"body": "hello"}})
+    visitor = H2Visitor(house).hello()
+    answer = visitor[visitor.ask(WEBSOCKET, end=False)]
+    assert (answer.status, answer.fields["x-wormhole-error"]) == (502, "bad-answer")
+    [done] = house.done
+    assert (done.status, done.reason) == (502, "bad-answer")
+    assert done.request_id in answer.body
+    # over HTTP/1.1 it is an answer as any other
+    assert ask(house, "/", "Upgrade: websocket", "Connection: Upgrade")[2] == b"hello"
 
 
 def test_maintenance(house: House) -> None:

@@ -266,8 +266,10 @@ class Answering(Flow):
         if body is None:
             self.give_up(answer.reason, status=answer.status, message=answer.message, fields=answer.fields)
             return
-        self.reason = answer.reason
         head, body = local_answer(answer, body, self._context.date.at(self._context.wall()))
+        if self.head is not None and self.head.upgrade is not None and self._opens_nothing(head):
+            return
+        self.reason = answer.reason
         head.keep_alive = not self._much_is_left()
         self._answer(head, body)
 
