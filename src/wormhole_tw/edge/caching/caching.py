@@ -49,9 +49,9 @@ __all__ = ["Caching", "Ready"]
 
 FROM_THE_BEGINNING = 1024 * 1024
 """Octets before which a range has to begin so that the whole is fetched for it: who wants the middle of a film must not
-wait for its first half."""
+wait for its first half, nor who wants the last octets of an archive for all the others."""
 
-_RANGE = re.compile(rb"bytes=([0-9]{1,18})-[0-9]*")
+_RANGE = re.compile(rb"bytes=(?:([0-9]{1,18})-[0-9]*|-[0-9]+)")
 
 _FAILURES = frozenset({500, 502, 503, 504})
 """What counts as the origin's failing (RFC 5861 §4)."""
@@ -334,7 +334,7 @@ class Caching:
     def _begins_far(self, asked: Asked) -> bool:
         wanted = asked.question.fields.get(b"range")
         match = None if wanted is None else _RANGE.fullmatch(wanted)
-        return match is not None and int(match[1]) >= FROM_THE_BEGINNING
+        return match is not None and (match[1] is None or int(match[1]) >= FROM_THE_BEGINNING)
 
     def _revalidate_behind(self, reader: Reader, kept: IKept) -> None:
         """RFC 5861 §3: ask the origin, for those who come next."""
