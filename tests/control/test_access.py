@@ -58,6 +58,7 @@ OIDC = {"issuer": ISSUER, "client_id": "me", "client_secret_file": "client"}
     [
         ({"allow": []}, "allow", "empty: nobody could come"),
         ({"allow": ["10.0.0.1/8"]}, "allow[0]", "no network"),
+        ({"deny": ["::ffff:192.0.2.7"]}, "deny[0]", "judged by their IPv4 address: write 192.0.2.7/32"),
         ({"deny": ["all"]}, "deny[0]", "no network"),
         ({"rate_limit": {}}, "rate_limit.requests", "missing"),
         ({"rate_limit": {"requests": 1, "by": "header:"}}, "rate_limit.by", 'expected "address"'),

@@ -86,6 +86,8 @@ def test_networks_that_it_may_be_in() -> None:
     (origin,) = backend(origin="http://10.1.2.3", allow_networks=["10.1.0.0/16", "::1"]).origins
     assert origin.target.allowed == (ip_network("10.1.0.0/16"), ip_network("::1"))
     assert backend(origin="http://localhost:3000", allow_networks=["127.0.0.1"]).origins
+    # as the error about such an address says it
+    assert backend(origin="http://[::ffff:127.0.0.1]", allow_networks=["::ffff:7f00:1"]).origins
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ TO = {"backend": ...}
         ({"methods": ["É"]}, "methods[0]", "is no method"),
         ({"scheme": "ftp"}, "scheme", 'expected one of "http", "https"'),
         ({"addresses": []}, "addresses", "empty: leave it out for any"),
+        ({"addresses": ["::ffff:192.0.2.0/120"]}, "addresses[0]", "write 192.0.2.0/24"),
         ({"addresses": ["192.0.2.1/24"]}, "addresses[0]", "no address and no network"),
         ({"headers": [{"name": "a"}]}, "headers[0]", "one of value, matches (an expression) and present"),
         ({"headers": [{"name": "a", "value": "", "present": True}]}, "headers[0]", "one of value, matches"),

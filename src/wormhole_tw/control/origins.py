@@ -204,7 +204,7 @@ def _allowed(texts: Sequence[str] | None, source: str, key: str) -> tuple[Networ
     for index, text in enumerate(texts or ()):
         if text == UNIX:
             raise ConfigError(source, f"{key}[{index}]", 'no network ("10.0.0.0/8", "192.168.1.10", "fd00::/8")')
-    return read_networks(texts or (), source, key).networks
+    return read_networks(texts or (), source, key, mapped=True).networks
 
 
 def _name(text: str, source: str, key: str) -> str:

@@ -28,6 +28,7 @@ from .model import MAINTENANCE, GateSettings, LocalAnswer, Route, Security, Sele
 from .names import normalise_hostname, normalise_prefix
 from .pages import read_page, read_text
 from .route_tables import EditTable, MaintenanceTable, RedirectTable, RespondTable, RouteTable, ValueTable
+from .trust import refuse_mapped
 
 __all__ = ["OfSite", "read_route", "set_branches"]
 
@@ -211,9 +212,11 @@ class _Reader:
 
     def _network(self, index: int, text: str):  # type: ignore[no-untyped-def]
         try:
-            return ip_network(text)
+            network = ip_network(text)
+            refuse_mapped(network)
         except ValueError as error:
             self._refuse(f"addresses[{index}]", f"no address and no network: {error}")
+        return network
 
     def _value(self, key: str, kind: str, table: ValueTable) -> ValueIs:
         wants = [name for name in ("value", "matches", "present") if getattr(table, name) is not None]

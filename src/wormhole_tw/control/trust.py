@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple
 
 from wormhole_tw.errors import ConfigError
 
-__all__ = ["UNIX", "Trusted", "read_networks", "read_trusted"]
+__all__ = ["UNIX", "Trusted", "read_networks", "read_trusted", "refuse_mapped"]
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 UNIX = "unix"
 """Stands in a list for everybody who comes by a Unix socket: whoever may open it has a place on this machine."""
@@ -39,10 +41,22 @@ def read_trusted(texts: Sequence[str], source: str, key: str) -> Trusted:
     return trusted
 
 
-def read_networks(texts: Sequence[str], source: str, key: str) -> Trusted:
+def refuse_mapped(network: IPv4Network | IPv6Network) -> None:
+    """Nobody comes from an IPv4 address in an IPv6 one (RFC 4291 section 2.5.5.2): it is taken for the IPv4 one, and a
+    list of the others would hold nobody.
+
+    :raises ValueError: it is a network of those
+    """
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        first = IPv4Address(int(network.network_address) & 0xFFFFFFFF)
+        raise ValueError(f"visitors of IPv4 are judged by their IPv4 address: write {first}/{network.prefixlen - 96}")
+
+
+def read_networks(texts: Sequence[str], source: str, key: str, *, mapped: bool = False) -> Trusted:
     """Read a list of networks, which may be everybody.
 
     :param key: of the list, for errors
+    :param mapped: it is of addresses as they are dialled: IPv4 ones in IPv6 have their own place there
     :raises ConfigError: one of them is no network
     """
     networks: list[IPv4Network | IPv6Network] = []
@@ -54,6 +68,8 @@ def read_networks(texts: Sequence[str], source: str, key: str) -> Trusted:
         where = f"{key}[{index}]"
         try:
             network = ip_network(text)
+            if not mapped:
+                refuse_mapped(network)
         except ValueError as error:
             raise ConfigError(source, where, f'no network ("192.0.2.0/24", "2001:db8::1"; "unix"): {error}') from error
         if isinstance(network, IPv6Network) and network.network_address.scope_id is not None:
