@@ -22,7 +22,7 @@ DEFAULT_TICK = 0.25
 """Seconds between slots, and so the most that a timer is late. Limits are seconds to minutes: nobody sees it."""
 
 
-SLICE = 0.005
+SLICE = 0.001
 """Seconds for which timers fire before the reactor has its turn: a thousand connections whose time is over at the same
 moment take longer than anybody should wait for whom they are nothing."""
 
