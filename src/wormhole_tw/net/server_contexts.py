@@ -38,6 +38,7 @@ class ServerContexts:
     """The contexts of certificates, for one way to speak TLS.
 
     :param alpn: protocols in the order of preference
+    :param tls: versions, ciphers and groups
     """
 
     __slots__ = ("_alpn", "_good", "_made", "_tls")
