@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from wormhole_tw.net.timers import Timer, TimerWheel
+from wormhole_tw.net.timers import REST, Timer, TimerWheel
 
 
 def test_fires_once_at_its_time() -> None:
@@ -190,9 +191,28 @@ def test_a_crowd_that_is_due_at_once_gives_way_to_the_reactor() -> None:
     clock.advance(1.0)
     assert 0 < order.index("other") < 10
     order.remove("other")
-    assert order == [str(number) for number in range(40) if number not in (30, 31)]
+    done = len(order)
+    clock.advance(REST / 2)
+    assert len(order) == done, "the wheel rests, for whoever comes meanwhile"
+    clock.pump([REST / 2] * 100)
+    assert order[:38] == [str(number) for number in range(40) if number not in (30, 31)]
     clock.pump([0.25] * 25)
     assert order[38:] == ["new", "later", "31"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_crowd_that_is_late_already_is_not_kept_waiting_by_rests() -> None:
+    clock = Clock()
+    wheel = TimerWheel(clock, tick=0.02)
+    order: list[str] = []
+    crowd(clock, wheel, order)
+    clock.advance(1.0)
+    done = [len(order)]
+    while clock.rightNow < 1.02:
+        clock.advance(REST)
+        done.append(len(order))
+    assert max(after - before for before, after in itertools.pairwise(done[:-1])) < 4, "it rests between them"
+    assert done[-1] == 40, "from a tick on, the reactor has its turn between them, and no more"
     assert clock.getDelayedCalls() == []
 
 

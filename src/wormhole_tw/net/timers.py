@@ -14,7 +14,7 @@ from math import ceil
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-__all__ = ["DEFAULT_TICK", "SLICE", "Timer", "TimerWheel"]
+__all__ = ["DEFAULT_TICK", "REST", "SLICE", "Timer", "TimerWheel"]
 
 log = Logger()
 
@@ -25,6 +25,10 @@ DEFAULT_TICK = 0.25
 SLICE = 0.001
 """Seconds for which timers fire before the reactor has its turn: a thousand connections whose time is over at the same
 moment take longer than anybody should wait for whom they are nothing."""
+
+REST = 0.004
+"""Seconds for which they rest then, so that a request's way, which takes the reactor several rounds, does not meet a
+slice in each of them; but not while the first of them waits for more than a tick already."""
 
 
 class Timer:
@@ -69,14 +73,26 @@ class Timer:
 
 
 class TimerWheel:
-    """Timers that never fire early and at most ``tick`` seconds late (plus what the reactor is busy).
+    """Timers that never fire early and at most ``tick`` seconds late (plus what the reactor is busy), or two
+    ticks where many are due at once.
 
     :ivar seconds: ``seconds()`` is the clock's time: :attr:`now` in one call less
 
     One delayed call stands for all of them, at the next slot that holds any; none while no timer is active.
     """
 
-    __slots__ = ("_active", "_armed_slot", "_call", "_clock", "_due", "_heap", "_slots", "_tick", "seconds")
+    __slots__ = (
+        "_active",
+        "_armed_slot",
+        "_call",
+        "_clock",
+        "_due",
+        "_due_since",
+        "_heap",
+        "_slots",
+        "_tick",
+        "seconds",
+    )
 
     def __init__(self, clock: IReactorTime, tick: float = DEFAULT_TICK) -> None:
         if tick <= 0:
@@ -91,6 +107,7 @@ class TimerWheel:
         self._heap: list[int] = []
         # Whose slot has come, with the bucket they were in.
         self._due: deque[tuple[dict[Timer, None], Timer]] = deque()
+        self._due_since = 0.0
         self._call: IDelayedCall | None = None
         self._armed_slot = 0
 
@@ -169,6 +186,8 @@ class TimerWheel:
         # Rounding may bring us here a hair before the slot's time; it counts as come.
         slot_now = max(int(now / self._tick), self._armed_slot)
         due = self._due
+        if not due:
+            self._due_since = now
         while self._heap and self._heap[0] <= slot_now:
             bucket = self._slots.pop(heappop(self._heap))
             due.extend((bucket, timer) for timer in bucket)
@@ -186,14 +205,14 @@ class TimerWheel:
             except Exception:  # noqa: BLE001 - one connection's bug must not lose the timeouts of the others
                 log.failure("a timer's callback failed: {callback!r}", callback=timer._callback)
             if due and seconds() - now > SLICE:
-                self._give_way(slot_now)
+                self._give_way(slot_now, 0.0 if now - self._due_since > self._tick else REST)
                 return
         if self._call is None and self._heap and self._active:
             self._arm()
 
-    def _give_way(self, slot: int) -> None:
-        """What is due goes on as soon as the reactor has been round."""
+    def _give_way(self, slot: int, seconds: float) -> None:
+        """What is due goes on when the reactor has been round, and after so many seconds."""
         if self._call is not None:
             self._call.cancel()
         self._armed_slot = slot
-        self._call = self._clock.callLater(0, self._turn)
+        self._call = self._clock.callLater(seconds, self._turn)
