@@ -1,4 +1,4 @@
-"""An HTTP service that drops what is sent to it and says 200. Settings: ``port``."""
+"""An HTTP service that drops what is sent to it and says 200; it closes where it is asked to. Settings: ``port``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Sink(asyncio.BufferedProtocol):
         self._head = b""
         self._left = 0
         self._chunked_tail: bytes | None = None
+        self._last = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -37,7 +38,7 @@ class Sink(asyncio.BufferedProtocol):
         if self._left:
             data = data[self._left :]
             self._left = 0
-            self._transport.write(_ANSWER)
+            self._answer()
         self._take(bytes(data))
 
     def _take(self, data: bytes) -> None:
@@ -47,12 +48,13 @@ class Sink(asyncio.BufferedProtocol):
                 self._chunked_tail = tail
                 return
             self._chunked_tail = None
-            self._transport.write(_ANSWER)
+            self._answer()
             return
         self._head += data
         while b"\r\n\r\n" in self._head:
             head, rest = self._head.split(b"\r\n\r\n", 1)
             self._head = b""
+            self._last = b"\r\nconnection: close" in head.lower()
             if b"\r\nexpect: 100-continue" in head.lower():
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if b"\r\ntransfer-encoding:" in head.lower():
@@ -65,10 +67,17 @@ class Sink(asyncio.BufferedProtocol):
             if left > 0:
                 self._left = left
                 return
-            self._transport.write(_ANSWER)
+            self._answer()
+            if self._last:
+                return
             self._head = rest[len(rest) + left :] if left < 0 else b""
         if len(self._head) > _MAX_HEAD:
             self._transport.abort()
+
+    def _answer(self) -> None:
+        self._transport.write(_ANSWER)
+        if self._last:
+            self._transport.close()
 
 
 async def _run() -> None:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.helpers.prober import Visitor
 from benchmarks.model import Options
 from benchmarks.processes import Failed, programs
-from benchmarks.world import World
+from benchmarks.world import Front, World, ask
 
 pytestmark = pytest.mark.deadline(60)
 
@@ -52,6 +52,12 @@ def test_the_sink_answers_once_for_each_request(parts: list[bytes], world: World
 def test_the_sink_takes_chunks(body: bytes, cut: int, world: World) -> None:
     parts = [b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body[:cut], body[cut:]]
     assert say(world.sink, *parts).count(b"HTTP/1.1 200 OK\r\n") == 1
+
+
+def test_the_sink_is_a_service_like_others_to_who_waits_for_it(world: World) -> None:
+    front = Front("http", world.sink, {}, "the sink")
+    world.await_answer(front, 5.0)
+    assert ask(front, "small").startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_the_sink_says_go_on(world: World) -> None:
