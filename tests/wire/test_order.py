@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.wire.links import HTTP, Link, frames, joined, octets, of
 from wormhole_tw.wire.codes import GoawayCode, ResetCode
 from wormhole_tw.wire.events import StreamClosed, StreamOpened, StreamWasReset
@@ -88,11 +90,39 @@ def test_turns_are_slices_where_several_are_ready_and_whole_frames_where_one_is(
     one, two = link.stream(), link.stream()
     link.acceptor.send(one, bytes(70000))
     link.acceptor.send(two, bytes(20000))
-    sent = [(stream, len(data)) for _, stream, data in frames(joined(link.acceptor.data_to_send(1 << 20)))]
-    assert sent == [(one, 16376), (two, 16376), (one, 16376), (two, 3624), (one, 37248)]
+    sent: list[tuple[int, int]] = []
+    while link.acceptor.has_data:
+        sent += [(stream, len(data)) for _, stream, data in frames(joined(link.acceptor.data_to_send(32768)))]
+    assert sent == [(one, 16376), (two, 16376), (one, 16376), (two, 3624), (one, 16376), (one, 20872)]
     link.acceptor.send(one, bytes(200000))
     sent = [(stream, len(data)) for _, stream, data in frames(joined(link.acceptor.data_to_send(1 << 20)))]
     assert [size for _, size in sent] == [65528, 65528, 65528, 3416]
+
+
+@pytest.mark.parametrize(
+    ("streams", "limit", "slices"),
+    [(2, 262144, 4), (4, 262144, 4), (5, 262144, 3), (8, 262144, 2), (9, 262144, 1), (2, 65536, 2), (2, 16384, 1)],
+)
+def test_a_turn_is_as_many_slices_as_a_flush_holds_of_each(streams: int, limit: int, slices: int) -> None:
+    link = Link(BIG).greet()
+    ids = [link.stream() for _ in range(streams)]
+    for stream_id in ids:
+        link.acceptor.send(stream_id, bytes(1_000_000))
+    sent = joined(link.acceptor.data_to_send(limit))
+    turns = [(stream, len(data)) for _, stream, data in frames(sent)]
+    assert turns[: min(streams, len(turns))] == [(stream, slices * 16384 - 8) for stream in ids][: len(turns)]
+    assert len(sent) <= max(limit, 16384), "frames fill records, and the last one passes the limit by nothing"
+
+
+def test_one_that_has_little_meets_slices_however_much_leaves_together() -> None:
+    link = Link(BIG).greet()
+    bulk, *small = (link.stream() for _ in range(3))
+    link.acceptor.send(bulk, bytes(1_000_000))
+    link.acceptor.data_to_send(1)
+    for stream_id in small:
+        link.acceptor.send(stream_id, bytes(16376))
+    sent = [(stream, len(data)) for _, stream, data in frames(joined(link.acceptor.data_to_send(262144)))]
+    assert sent[:4] == [(small[0], 16376), (bulk, 16376), (small[1], 16376), (bulk, 65528)]
 
 
 def test_a_short_flush_takes_a_short_frame_of_a_stream_that_is_alone() -> None:
@@ -142,7 +172,7 @@ def test_a_small_answer_that_grows_or_goes_while_it_waits() -> None:
         link.acceptor.send(stream_id, b"small")
     link.acceptor.send(grown, bytes(30000))
     link.acceptor.reset(gone, ResetCode.CANCELLED, delivered=True, cancel=True)
-    reset, *data = frames(joined(link.acceptor.data_to_send(1 << 20)))
+    reset, *data = frames(joined(link.acceptor.data_to_send(65535)))
     assert reset[:2] == (F.RESET, gone)
     assert [(kind, stream, len(piece)) for kind, stream, piece in data] == [
         (F.DATA, grown, 16376),
