@@ -57,8 +57,8 @@ def talk(house: House, path: str = "/chat") -> ClientConnection:
 def take_tickets(secure: ssl.SSLSocket) -> None:
     """Read what TLS says behind the handshake before there are two threads.
 
-    This client reads in a thread of its own.  Python up to 3.12 lets OpenSSL write in one thread while it takes a
-    ticket in another; what was written is lost then, and nobody hears of it.
+    This client reads in a thread of its own.  Python 3.11 lets OpenSSL write in one thread while it takes a ticket in
+    another; what was written is lost then, and nobody hears of it.
     """
     secure.settimeout(0)
     while not (secure.session is not None and secure.session.has_ticket):

@@ -19,7 +19,8 @@ __all__ = ["DEFAULT_TICK", "REST", "SLICE", "Timer", "TimerWheel"]
 log = Logger()
 
 DEFAULT_TICK = 0.25
-"""Seconds between slots, and so the most that a timer is late. Limits are seconds to minutes: nobody sees it."""
+"""Seconds between slots, and so the most that a timer is late (twice that in a crowd, see :data:`REST`). Limits
+are seconds to minutes: nobody sees it."""
 
 
 SLICE = 0.001

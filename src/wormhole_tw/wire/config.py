@@ -25,7 +25,8 @@ class SessionConfig:
     :ivar ping_after: silence after which a PING goes out
     :ivar dead_after: silence after which the peer is dead
     :ivar hello_timeout: from the connection to WELCOME
-    :ivar slice: octets of DATA a turn when several streams are ready: with the header, one TLS record
+    :ivar slice: octets of DATA a turn when several streams are ready: with the header, one TLS record; a long
+        flush takes several of them from each
     :ivar low_water: octets queued on a stream below which its producer is resumed
     :ivar kinds: the kinds of OPEN that this side takes; others are answered by RESET(unsupported_kind)
     """
