@@ -108,8 +108,8 @@ def test_what_is_all_alike_is_counted_when_it_is_asked_for(counted: tuple[House,
     [model] = over
     metrics.record(model, house.timers.now)
     model.cache = "hit"
-    alike = metrics.alike(model)
-    assert metrics.alike(model) is alike
+    alike = metrics.alike(model, instant=True)
+    assert metrics.alike(model, instant=True) is alike
     for _ in range(2):
         before = metrics.traffic["app", "app"].requests["GET", 2]
         alike.times += 3

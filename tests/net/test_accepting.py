@@ -120,7 +120,11 @@ async def test_a_transport_has_what_twisteds_has(reactor: Any, description: str)
             plain: Any = tcp.Server
             twisteds = plain(near, seen, client[:2] if len(client) == 2 else client, street.port, 0, reactor)
             reactor.removeReader(twisteds)
-            assert set(vars(twisteds)) - {"logstr", "repstr"} == set(vars(transport)) - {"bufferSize", "_read_size"}
+            # what every write looks at, which Twisted's find with their class
+            early = {"_writeDisconnecting", "_writeDisconnected", "_aborting", "TLS"}
+            assert {name: vars(transport)[name] for name in early} == {name: getattr(twisteds, name) for name in early}
+            own = early | {"bufferSize", "_read_size"}
+            assert set(vars(twisteds)) - {"logstr", "repstr"} == set(vars(transport)) - own
             assert twisteds.logPrefix() == transport.logPrefix()
             assert repr(twisteds) == repr(transport)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from time import gmtime, strftime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wormhole_tw.http.memo import remember
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wormhole_tw.edge.exchange import Exchange
     from wormhole_tw.http.events import RequestHead
 
-__all__ = ["FIELDS", "LEFT", "LINES", "MAX_VALUE", "clf_second", "combined_line", "json_line", "shown_second"]
+__all__ = ["FIELDS", "LEFT", "LINES", "MAX_VALUE", "Form", "clf_second", "combined_line", "json_line", "shown_second"]
 
 LEFT = 499
 """The status of a visitor who left before an answer, in both formats; nginx's, which tools know."""
@@ -66,13 +66,13 @@ def as_json(value: object) -> bytes:
 @lru_cache(maxsize=4)
 def shown_second(second: int) -> bytes:
     """A second of UTC as RFC 3339 has it, without its zone."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode("ascii")
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)).encode("ascii")
 
 
 @lru_cache(maxsize=4)
 def clf_second(second: int) -> str:
     """A second as the combined format has it."""
-    t = time.gmtime(second)
+    t = gmtime(second)
     month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[t.tm_mon - 1]
     return f"{t.tm_mday:02d}/{month}/{t.tm_year:04d}:{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} +0000"
 
@@ -152,18 +152,16 @@ def _json(names: Iterable[str], values: Iterable[str | None]) -> bytes:
 _CONNECTION = FIELDS[2:6]
 _PLACE = FIELDS[12:16]
 
-_LINE = (
-    b'{"time":"%s.%03dZ","request_id":"%s",%s,%s,%s,"attempts":%d,"status":%d,"reason":%s,"cache":"%s",'
-    b'"received":%d,"sent":%d,"first_byte":%s,"duration":%.6f}\n'
-)
+_COMMON = b'",%s,%s,%s,"attempts":%d,"status":%d,"reason":%s,"cache":"%s","received":%d,"sent":'
 
 
-def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
-    """A line of JSON, made of parts that are the same for a connection, a head, and a place in the configuration.
+def _json_time(milliseconds: int) -> bytes:
+    return b'{"time":"%s.%03dZ","request_id":"' % (shown_second(milliseconds // 1000), milliseconds % 1000)
 
-    :param ended: the wheel's clock at its end
-    :param wall: seconds since 1970 at its end
-    """
+
+def _json_common(exchange: Exchange) -> bytes:
+    """From behind the request's name to the octets that were sent: of parts that are the same for a connection, a head,
+    and a place in the configuration."""
     head = exchange.head
     facts = exchange.facts
     connection = facts.noted
@@ -180,14 +178,7 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
     if place is None:
         place = _json(_PLACE, map(str, where))
         remember(_places_before, where, place)
-    began = exchange.began
-    first_byte = exchange.first_byte
-    duration = ended - began
-    second = int(wall)
-    return _LINE % (
-        shown_second(second),
-        (wall - second) * 1000,
-        exchange.request_id,
+    return _COMMON % (
         connection,
         _NO_HEAD if head is None else _json_of(head),
         place,
@@ -196,10 +187,27 @@ def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
         as_json(exchange.reason) if exchange.reason else b'""',
         exchange.cache.encode(),
         exchange.received,
-        exchange.sent,
-        b"%.6f" % (first_byte - began) if first_byte > began else b"0.0" if first_byte else b"null",
-        duration if duration > 0.0 else 0.0,
     )
+
+
+def _json_alike(time: bytes, common: bytes, request_id: bytes, sent: int, first: float | None, whole: float) -> bytes:
+    if first is None:
+        return b'%s%s%s%d,"first_byte":null,"duration":%.6f}\n' % (time, request_id, common, sent, whole)
+    return b'%s%s%s%d,"first_byte":%.6f,"duration":%.6f}\n' % (time, request_id, common, sent, first, whole)
+
+
+def json_line(exchange: Exchange, ended: float, wall: float) -> bytes:
+    """A line of JSON.
+
+    :param ended: the wheel's clock at its end
+    :param wall: seconds since 1970 at its end
+    """
+    began = exchange.began
+    first_byte = exchange.first_byte
+    first = max(0.0, first_byte - began) if first_byte else None
+    whole = max(0.0, ended - began)
+    time = _json_time(int(wall * 1000))
+    return _json_alike(time, _json_common(exchange), exchange.request_id, exchange.sent, first, whole)
 
 
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
@@ -227,14 +235,48 @@ def _combined(head: RequestHead) -> tuple[str, str]:
     return parts
 
 
-def combined_line(exchange: Exchange, ended: float, wall: float) -> bytes:
-    """A line in the combined format: visitor, time, request line, status, octets sent, referer, user agent."""
+def _combined_common(exchange: Exchange) -> tuple[str, str, int, str]:
+    """Address, request line, status, and what stands behind the octets that were sent."""
     head = exchange.head
     request, rest = ("-", '"-" "-"') if head is None else _combined(head)
-    address = exchange.facts.address or "-"
-    status, sent = exchange.status or LEFT, exchange.sent or "-"
-    return f'{address} - - [{clf_second(int(wall))}] "{request}" {status} {sent} {rest}\n'.encode("ascii")
+    return exchange.facts.address or "-", request, exchange.status or LEFT, rest
 
 
-LINES: Mapping[str, Callable[[Exchange, float, float], bytes]] = {"json": json_line, "combined": combined_line}
+def _combined_time(milliseconds: int) -> str:
+    return clf_second(milliseconds // 1000)
+
+
+def _combined_alike(
+    time: str, common: tuple[str, str, int, str], request_id: bytes, sent: int, first: float | None, whole: float
+) -> bytes:
+    address, request, status, rest = common
+    return f'{address} - - [{time}] "{request}" {status} {sent or "-"} {rest}\n'.encode("ascii")
+
+
+def combined_line(exchange: Exchange, ended: float, wall: float) -> bytes:
+    """A line in the combined format: visitor, time, request line, status, octets sent, referer, user agent."""
+    time = _combined_time(int(wall * 1000))
+    return _combined_alike(time, _combined_common(exchange), b"", exchange.sent, None, 0.0)
+
+
+class Form(NamedTuple):
+    """A format.
+
+    :ivar line: a request's line, by its exchange, the wheel's clock and the wall's (seconds since 1970) at its end
+    :ivar time: the wall's clock in milliseconds, as lines have it
+    :ivar common: what a request's line shares with those of others that differ in nothing but what ``alike`` is given
+    :ivar alike: the line of one of them: its time, what it shares, its name, octets of its answer's body, seconds from
+        its head to that of its answer (None: there was none) and to its end
+    """
+
+    line: Callable[[Exchange, float, float], bytes]
+    time: Callable[[int], Any]
+    common: Callable[[Exchange], Any]
+    alike: Callable[[Any, Any, bytes, int, float | None, float], bytes]
+
+
+LINES: Mapping[str, Form] = {
+    "json": Form(json_line, _json_time, _json_common, _json_alike),
+    "combined": Form(combined_line, _combined_time, _combined_common, _combined_alike),
+}
 """By ``access_log.format``."""

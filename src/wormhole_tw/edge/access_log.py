@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from wormhole_tw.edge.access_lines import LINES
 from wormhole_tw.edge.again import Again
+from wormhole_tw.edge.noted import Noted
 from wormhole_tw.edge.passage import Passage
 from wormhole_tw.edge.passage_lines import PASSAGE_LINES
 from wormhole_tw.errors import ConfigError
@@ -55,6 +56,7 @@ class AccessLog:
     :param in_thread: calls a function elsewhere and gives a Deferred of its result; one at a time
     :param source: the configuration file, for errors
 
+    :ivar form: of its lines
     :ivar written: lines that were written
     :ivar dropped: lines that were not: there was no room to wait, or writing failed
     """
@@ -69,14 +71,14 @@ class AccessLog:
         source: str = "",
     ) -> None:
         self._path = config.path
-        self._line = LINES[config.format]
+        self.form = LINES[config.format]
         self._passage_line = PASSAGE_LINES[config.format]
         self._timers = timers
         self._wall = wall
         self._in_thread = in_thread
         self._source = source
-        # what has ended, the wheel's clock then (or the name of the request), and the wall's
-        self._waiting: list[tuple[Exchange | Passage | Again, Any, float]] = []
+        # what has ended, the wheel's clock then (or the name of the request and more), and the wall's
+        self._waiting: list[tuple[Any, Any, float]] = []
         self._timer: Timer | None = None
         self._writing: Deferred[None] | None = None
         self._descriptor: int | None = None
@@ -104,6 +106,19 @@ class AccessLog:
         """
         waiting = self._waiting
         waiting.append((repeated, request_id, wall))
+        length = len(waiting)
+        if length == 1 or length >= BATCH:
+            self._one_more(length)
+
+    def alike(self, noted: Noted, request_id: bytes, sent: int, first: float, whole: float) -> None:
+        """Take a request of which all else is known.
+
+        :param sent: octets of its answer's body
+        :param first: seconds from its head to that of its answer
+        :param whole: seconds from its head to the end of its answer
+        """
+        waiting, wall = self._waiting, self._wall
+        waiting.append((noted, (request_id, sent, first, whole), wall()))
         length = len(waiting)
         if length == 1 or length >= BATCH:
             self._one_more(length)
@@ -167,15 +182,26 @@ class AccessLog:
             self._close_descriptor()
             closing.callback(None)
 
-    def _lines(self, waiting: Iterable[tuple[Exchange | Passage | Again, Any, float]]) -> Iterator[bytes]:
-        line, passage_line = self._line, self._passage_line
-        for over, now, wall in waiting:
-            if type(over) is Again:
-                yield over.line(line, now, wall)
-            elif type(over) is Passage:
-                yield passage_line(over, now, wall)
+    def _lines(self, waiting: Iterable[tuple[Any, Any, float]]) -> Iterator[bytes]:
+        form = self.form
+        alike = form.alike
+        time, before = None, -1
+        for over, said, wall in waiting:
+            kind = type(over)
+            if kind is Noted or kind is Again:
+                # many in one millisecond
+                milliseconds = int(wall * 1000)
+                if milliseconds != before:
+                    time, before = form.time(milliseconds), milliseconds
+                if kind is Noted:
+                    request_id, sent, first, whole = said
+                    yield alike(time, over.common, request_id, sent, first, whole)
+                else:
+                    yield alike(time, over.common(form), said, over.sent, 0.0, 0.0)
+            elif kind is Passage:
+                yield self._passage_line(over, said, wall)
             else:
-                yield line(cast("Exchange", over), now, wall)
+                yield form.line(over, said, wall)
 
     def _wrote(self, _: None, lines: int) -> None:
         self.written += lines

@@ -12,19 +12,16 @@ What is counted and logged of a request is counted and logged of these, too.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from wormhole_tw.edge.access_lines import json_line, shown_second
 from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.http.forwarding import answer_towards_visitor
 from wormhole_tw.http.h1.writer import plain_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from wormhole_tw.edge.access_lines import Form
     from wormhole_tw.edge.caching.asking import Asked
     from wormhole_tw.edge.caching.caching import Caching, Ready
     from wormhole_tw.edge.context import EdgeContext
@@ -53,7 +50,7 @@ class Again:
     """
 
     __slots__ = (
-        "_asked", "_caching", "_catalog", "_clock", "_counters", "_hits", "_kept", "_ready", "_rest",
+        "_asked", "_caching", "_catalog", "_clock", "_common", "_counters", "_hits", "_kept", "_ready",
         "_since", "_until", "_voids", "alike", "model", "octets", "request", "sent",
     )  # fmt: skip
 
@@ -73,7 +70,7 @@ class Again:
         self._clock = self._voids = -1
         self._counters = context.counters
         self._hits = caching.cache.counters
-        self._rest = b""
+        self._common: Any = None  # what the lines of all of them share, in the log's format
         self.sent = len(ready.body)
         self.model = model
         self.alike: Alike | None = None
@@ -113,32 +110,12 @@ class Again:
             except Exception:  # noqa: BLE001 - the visitor has its answer, whatever becomes of the record of it
                 log.failure("the hook for answers that were given again failed")
 
-    def line(self, form: Callable[[Exchange, float, float], bytes], request_id: bytes, wall: float) -> bytes:
-        """Its line for a log: what is the same of all of them is written once.
-
-        :param form: of :data:`wormhole_tw.edge.access_lines.LINES`
-        :param wall: seconds since 1970 at its end
-        """
-        if form is not json_line:
-            return form(self.model, self.model.began, wall)
-        if not self._rest:
-            model = self.model
-            model.request_id = _NAME
-            model.began = model.first_byte = 1.0
-            self._rest = json_line(model, 1.0, wall).partition(_NAME)[2]
-        second = int(wall)
-        milliseconds = int((wall - second) * 1000)
-        return b"%s%s%s" % (_beginning(second, milliseconds), request_id, self._rest)
-
-
-_NAME = b"the-name-of-the-request"
-"""Where it stands in the line that others are made of."""
-
-
-@lru_cache(maxsize=4)
-def _beginning(second: int, milliseconds: int) -> bytes:
-    """Of a line of JSON, up to the request's name: many have the same."""
-    return b'{"time":"%s.%03dZ","request_id":"' % (shown_second(second), milliseconds)
+    def common(self, form: Form) -> Any:
+        """What the lines of all of them share; worked out once."""
+        common = self._common
+        if common is None:
+            common = self._common = form.common(self.model)
+        return common
 
 
 _new = Exchange.__new__

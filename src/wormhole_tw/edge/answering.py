@@ -41,6 +41,7 @@ class Answering(Flow):
     """What an exchange does with its answer.
 
     :ivar head: the request as it came; None where the head itself was refused
+    :ivar answered: the last answer on its way, where nothing but the service has a say in it; else None
     :ivar backend: where it was routed, or an empty string
     :ivar reason: why the edge answered itself (``X-Wormhole-Error``) or the answer is not whole; else empty
     :ivar first_byte: the wheel's clock when its answer began, or 0; kept only where ``on_exchange_done`` is set
@@ -55,12 +56,12 @@ class Answering(Flow):
     """
 
     __slots__ = (
-        "_answered",
         "_context",
         "_held",
         "_trailers",
         "_translation",
         "added",
+        "answered",
         "backend",
         "besides",
         "cache",
@@ -76,8 +77,6 @@ class Answering(Flow):
         "rewrite",
     )
 
-    # the last answer on its way, where nothing but the service has a say in it
-    _answered: Answered | None
     _context: EdgeContext
     # the body so far, for the connection to come and for another try; None once it cannot be sent again
     _held: list[bytes] | None
@@ -85,6 +84,7 @@ class Answering(Flow):
     # of the upstream that has the request
     _translation: Translation | None
     added: AddedFields | None
+    answered: Answered | None
     backend: str
     besides: Lines
     cache: str
@@ -189,7 +189,7 @@ class Answering(Flow):
 
     def on_answer(self, head: ResponseHead, body: bytes) -> None:
         """See IAnswerHandler."""
-        answered = self._answered
+        answered = self.answered
         if answered is None:
             forward = self.forward
             if forward is not None and forward.upgrade is not None and self._opens_nothing(head):
@@ -202,10 +202,12 @@ class Answering(Flow):
         self._connection = None
         self.status = head.status
         self.sent = len(body)
-        if self.standing is not None:
-            self.fared(context.timers.seconds(), head.status)
-        if context.on_exchange_done is not None:
-            self.first_byte = context.timers.seconds()
+        standing = self.standing
+        if standing is not None or context.on_exchange_done is not None:
+            seconds = context.timers.seconds
+            self.first_byte = now = seconds()
+            if standing is not None:
+                self.fared(now, head.status)
         if (
             answered is not None
             and answered.came is head
@@ -246,7 +248,7 @@ class Answering(Flow):
 
     def stick(self, cookie: bytes) -> None:
         """See Seeker."""
-        self._answered = None
+        self.answered = None
         self.added = _with_cookie(self.added, cookie)
 
     def on_turn_end(self) -> None:

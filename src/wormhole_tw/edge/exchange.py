@@ -105,9 +105,10 @@ class Exchange(Asking):
         self.status = 0
         self.reason = ""
         self.attempts = 0
-        self.began = context.timers.seconds()
+        seconds, name = context.timers.seconds, context.request_ids
+        self.began = seconds()
         self.first_byte = 0.0
-        self.request_id = context.request_ids()
+        self.request_id = name()
         self.site = ""
         self.route = ""
         self.received = 0
@@ -124,7 +125,7 @@ class Exchange(Asking):
         self._held = []
         self._held_size = 0
         self._trailers = None
-        self._answered = None
+        self.answered = None
         self._untaken = 0  # octets of the request that the visitor's codec still counts
         self._unread = 0  # octets of the answer that the upstream's codec still counts
         self._raw_in_ended = False
@@ -178,7 +179,7 @@ class Exchange(Asking):
         self.rewrite = route.rewrite
         self.besides = way.besides
         self.caching = way.caching
-        self._answered = way.answered
+        self.answered = way.answered
         self.local = way.answer
         if way.gates is None:
             self.proceed()

@@ -198,7 +198,8 @@ class VisitorConnection(Connection):
         if not self.writable:
             self._added += len(octets)
         if not self._lost:
-            self._send(octets)
+            send = self._send
+            send(octets)
         if self._paused or not self.writable:
             return True
         self._enter(_IDLE, context.idle_look)

@@ -6,15 +6,15 @@ Label sets are bounded by the configuration: a request that reached no site coun
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from wormhole_tw.edge.exchange import Exchange
 
-__all__ = ["MAX_REASONS", "METHODS", "SECONDS", "Alike", "EdgeMetrics", "Histogram", "Traffic"]
+__all__ = ["MAX_REASONS", "METHODS", "SECONDS", "SWITCHING", "Alike", "EdgeMetrics", "Histogram", "Traffic"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of latencies: a cached page of a service next door takes 1 ms, ``limits.first_byte`` is 60 s."""
@@ -25,27 +25,61 @@ METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH
 MAX_REASONS = 64
 """Reasons counted by name; the code has half as many, so that a mistake in it cannot fill the memory of a scraper."""
 
-_SWITCHING = 101
+MAX_UNSORTED = 512
+"""Values of a histogram that wait to be counted: some 16 KB."""
+
+SWITCHING = 101
+"""The status of an answer whose end says nothing of the service: an upgraded connection lasts as long as it is used."""
 
 
 class Histogram:
-    """Values in fixed buckets.
+    """Values in fixed buckets.  They are sorted into these many at a time, which costs less than one by one."""
 
-    :ivar counts: values in each bucket of :data:`SECONDS`, not added up; the last one is for all that are greater
-    :ivar total: the sum of all values
-    """
-
-    __slots__ = ("counts", "total")
+    __slots__ = ("_counts", "_total", "waiting")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(SECONDS) + 1)
-        self.total = 0.0
+        self._counts = [0] * (len(SECONDS) + 1)
+        self._total = 0.0
+        self.waiting: list[float] = []
+        """Values that are counted before anybody reads: :meth:`observe`, without the call.  Who adds here calls
+        :meth:`sort` now and then, at :data:`MAX_UNSORTED` at the latest."""
 
     def observe(self, value: float) -> None:
         """Count one; a clock that was set back makes it nothing, never less."""
-        self.counts[bisect_left(SECONDS, value)] += 1
-        if value > 0.0:
-            self.total += value
+        self.waiting.append(value)
+        if len(self.waiting) >= MAX_UNSORTED:
+            self.sort()
+
+    def sort(self) -> None:
+        """Put what waits into its buckets."""
+        waiting = self.waiting
+        if not waiting:
+            return
+        waiting.sort()
+        self._total += sum(waiting[bisect_right(waiting, 0.0) :])
+        counts, before = self._counts, 0
+        for bucket, bound in enumerate(SECONDS):
+            reached = bisect_right(waiting, bound, before)
+            counts[bucket] += reached - before
+            before = reached
+        counts[-1] += len(waiting) - before
+        waiting.clear()
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Values in each bucket of :data:`SECONDS`, not added up; the last one is for all that are greater."""
+        self.sort()
+        return self._counts
+
+    @property
+    def total(self) -> float:
+        """The sum of all values."""
+        self.sort()
+        return self._total
+
+    def add_instant(self, times: int) -> None:
+        """Count so many that took no time."""
+        self._counts[0] += times
 
 
 class Traffic:
@@ -69,20 +103,40 @@ class Traffic:
 
 
 class Alike:
-    """Requests that differ in nothing that is counted, whose answers take no time; see :meth:`EdgeMetrics.alike`.
+    """Requests that differ in nothing that is counted, but in the time that their answers take; see
+    :meth:`EdgeMetrics.alike`.
 
+    :ivar instant: their answers take no time, and none is observed
     :ivar times: how many there were since they were last counted
     :ivar sent: octets of their answers' bodies
     """
 
-    __slots__ = ("cache", "label", "sent", "times", "traffic")
+    __slots__ = ("_duration", "_first_byte", "cache", "instant", "label", "sent", "times", "traffic")
 
-    def __init__(self, traffic: Traffic, label: tuple[str, int], cache: tuple[str, str]) -> None:
+    def __init__(self, traffic: Traffic, label: tuple[str, int], cache: tuple[str, str], instant: bool) -> None:
         self.traffic = traffic
         self.label = label
         self.cache = cache
+        self.instant = instant
         self.times = 0
         self.sent = 0
+        self._first_byte = traffic.first_byte.waiting
+        self._duration = traffic.duration.waiting
+
+    def one_more(self, sent: int, first_byte: float, duration: float) -> None:
+        """Note one that took its time.
+
+        :param sent: octets of its answer's body
+        :param first_byte: seconds to the head of its answer
+        :param duration: seconds to the end of its answer
+        """
+        self.times += 1
+        self.sent += sent
+        self._first_byte.append(first_byte)
+        self._duration.append(duration)
+        if len(self._duration) >= MAX_UNSORTED:
+            self.traffic.first_byte.sort()
+            self.traffic.duration.sort()
 
 
 class EdgeMetrics:
@@ -98,7 +152,7 @@ class EdgeMetrics:
     def __init__(self) -> None:
         self._traffic: dict[tuple[str, str], Traffic] = {}
         self._cache: dict[tuple[str, str], int] = {}
-        self._alike: dict[tuple[str, str, tuple[str, int], str], Alike] = {}
+        self._alike: dict[tuple[str, str, tuple[str, int], str, bool], Alike] = {}
         self.reasons: dict[str, int] = {}
 
     @property
@@ -113,19 +167,19 @@ class EdgeMetrics:
         self._count_alike()
         return self._cache
 
-    def alike(self, exchange: Exchange) -> Alike:
-        """Where to note exchanges like this one that were over as soon as they began: two additions each, and what they
-        come to is reckoned when somebody asks for it.
+    def alike(self, exchange: Exchange, *, instant: bool) -> Alike:
+        """Where to note exchanges like this one: two additions each, and what they come to is reckoned when somebody
+        asks for it.
 
         :param exchange: with a head, a status, and what the cache had to do with it
+        :param instant: they are over as soon as they begin
         """
-        assert exchange.head is not None
-        label = METHODS.get(exchange.head.method, "other"), exchange.status // 100
-        key = (exchange.site, exchange.backend, label, exchange.cache)
+        label = _label(exchange)
+        key = (exchange.site, exchange.backend, label, exchange.cache, instant)
         found = self._alike.get(key)
         if found is None:
             traffic = self._traffic.setdefault(key[:2], Traffic())
-            found = self._alike[key] = Alike(traffic, label, (exchange.site, exchange.cache))
+            found = self._alike[key] = Alike(traffic, label, (exchange.site, exchange.cache), instant)
         return found
 
     def _count_alike(self) -> None:
@@ -137,9 +191,11 @@ class EdgeMetrics:
             traffic.requests[alike.label] = traffic.requests.get(alike.label, 0) + times
             traffic.sent += alike.sent
             alike.sent = 0
-            traffic.first_byte.counts[0] += times
-            traffic.duration.counts[0] += times
-            self._cache[alike.cache] = self._cache.get(alike.cache, 0) + times
+            if alike.instant:
+                traffic.first_byte.add_instant(times)
+                traffic.duration.add_instant(times)
+            if alike.cache[1]:
+                self._cache[alike.cache] = self._cache.get(alike.cache, 0) + times
 
     def record(self, exchange: Exchange, now: float) -> None:
         """Count a finished exchange.
@@ -150,31 +206,16 @@ class EdgeMetrics:
         traffic = self._traffic.get(key)
         if traffic is None:
             traffic = self._traffic[key] = Traffic()
-        head = exchange.head
-        status = exchange.status
-        label = (
-            METHODS.get(head.method, "other") if head is not None else "other",
-            # RFC 9110 §15: what is past the classes counts as 5xx
-            status // 100 if status < 600 else 5,
-        )
+        label = _label(exchange)
         requests = traffic.requests
         requests[label] = requests.get(label, 0) + 1
         traffic.received += exchange.received
         traffic.sent += exchange.sent
-        # observe(), twice, without the calls: this runs once a request
         first_byte = exchange.first_byte
         if first_byte:
-            value = first_byte - exchange.began
-            histogram = traffic.first_byte
-            histogram.counts[bisect_left(SECONDS, value)] += 1
-            if value > 0.0:
-                histogram.total += value
-        if status != _SWITCHING:
-            value = now - exchange.began
-            histogram = traffic.duration
-            histogram.counts[bisect_left(SECONDS, value)] += 1
-            if value > 0.0:
-                histogram.total += value
+            traffic.first_byte.observe(first_byte - exchange.began)
+        if exchange.status != SWITCHING:
+            traffic.duration.observe(now - exchange.began)
         if exchange.cache:
             place = (exchange.site, exchange.cache)
             self._cache[place] = self._cache.get(place, 0) + 1
@@ -186,3 +227,10 @@ class EdgeMetrics:
         if reason not in self.reasons and len(self.reasons) >= MAX_REASONS:
             reason = "other"
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+
+def _label(exchange: Exchange) -> tuple[str, int]:
+    head, status = exchange.head, exchange.status
+    method = "other" if head is None else METHODS.get(head.method, "other")
+    # RFC 9110 §15: what is past the classes counts as 5xx
+    return method, status // 100 if status < 600 else 5

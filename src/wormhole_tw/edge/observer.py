@@ -8,10 +8,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 
 from wormhole_tw.edge.access_log import AccessLog
-from wormhole_tw.edge.metrics import EdgeMetrics, Histogram
+from wormhole_tw.edge.metrics import SWITCHING, EdgeMetrics, Histogram
+from wormhole_tw.edge.noted import MOST, Noted
 from wormhole_tw.net.loop_delay import LoopDelay
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from wormhole_tw.control.config import EdgeConfig
     from wormhole_tw.edge.again import Again
     from wormhole_tw.edge.context import EdgeContext
@@ -63,11 +66,40 @@ class Observer:
 
     def exchange_done(self, exchange: Exchange) -> None:
         """Take a finished exchange."""
-        now = self._timers.seconds()
-        if self.metrics is not None:
-            self.metrics.record(exchange, now)
-        if self.access_log is not None:
-            self.access_log.record(exchange, now)
+        seconds = self._timers.seconds
+        now = seconds()
+        metrics, access_log = self.metrics, self.access_log
+        answered = exchange.answered
+        if answered is not None and exchange.attempts == 1 and not exchange.reason:
+            # sent once, and answered: most of what there is to say was said of the one before
+            upstream = exchange.upstream
+            assert upstream is not None
+            noted = answered.noted.get(upstream.key)
+            if noted is not None and noted.status == exchange.status:
+                began, sent = exchange.began, exchange.sent
+                first, whole = exchange.first_byte - began, now - began
+                if first < 0.0 or whole < 0.0:
+                    first = whole = 0.0  # the clock was set back
+                if noted.alike is not None:
+                    noted.alike.one_more(sent, first, whole)
+                if access_log is not None:
+                    access_log.alike(noted, exchange.request_id, sent, first, whole)
+                return
+            self._note(exchange, answered.noted, upstream.key)
+        if metrics is not None:
+            metrics.record(exchange, now)
+        if access_log is not None:
+            access_log.record(exchange, now)
+
+    def _note(self, exchange: Exchange, noted: dict[Hashable, Noted], key: Hashable) -> None:
+        """For those after this one."""
+        if exchange.status == SWITCHING or not exchange.first_byte:
+            return
+        alike = None if self.metrics is None else self.metrics.alike(exchange, instant=False)
+        common = None if self.access_log is None else self.access_log.form.common(exchange)
+        if len(noted) >= MOST:
+            noted.clear()
+        noted[key] = Noted(exchange.status, alike, common)
 
     def answered_again(self, repeated: Again, request_id: bytes, wall: float) -> None:
         """Take an answer that was given again.
@@ -78,7 +110,7 @@ class Observer:
         if metrics is not None:
             alike = repeated.alike
             if alike is None:
-                alike = repeated.alike = metrics.alike(repeated.model)
+                alike = repeated.alike = metrics.alike(repeated.model, instant=True)
             alike.times += 1
             alike.sent += repeated.sent
         if self.access_log is not None:

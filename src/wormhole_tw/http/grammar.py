@@ -14,12 +14,18 @@ from wormhole_tw.http.events import Fields
 __all__ = [
     "CONNECTION",
     "CONTENT_LENGTH",
+    "CR",
     "EXPECT",
     "FORBIDDEN_TRAILERS",
+    "HASH",
     "HOST",
+    "LF",
     "MAX_LEARNED_LENGTH",
     "MAX_LEARNED_NAMES",
+    "NUL",
     "PLAIN",
+    "SPACE",
+    "TAB",
     "TE_TRAILERS",
     "TOKEN",
     "TRANSFER_ENCODING",
@@ -29,6 +35,9 @@ __all__ = [
     "kind_of",
     "list_members",
 ]
+
+NUL, TAB, LF, CR, SPACE, HASH = b"\0\t\n\r #"
+"""Octets as numbers: whether one of them is in others costs Python a seventh of what a string of one octet does."""
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 """RFC 9110 §5.6.2"""

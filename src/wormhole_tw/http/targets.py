@@ -11,6 +11,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NoReturn
 
 from wormhole_tw.errors import HttpError
+from wormhole_tw.http.grammar import HASH
 
 __all__ = ["normalise_host", "normalise_target", "reduce_target"]
 
@@ -43,7 +44,7 @@ def reduce_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     :returns: the target, and the authority where the target named one
     :raises HttpError: 400 for any other form
     """
-    if target.startswith(b"/") and b"#" not in target:
+    if target.startswith(b"/") and HASH not in target:
         return target, None
     if target == b"*":
         if method != b"OPTIONS":

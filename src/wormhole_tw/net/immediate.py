@@ -193,6 +193,7 @@ know_attributes(
     *("reactor", "socket", "fileno", "protocol", "server", "client", "sessionno", "hostname"),
     *("connected", "disconnecting", "disconnected", "bufferSize", "producer", "streamingProducer", "producerPaused"),
     *("_tempDataBuffer", "_tempDataLen", "dataBuffer", "offset", "_read_size", "unsent_limit"),
+    *("_writeDisconnecting", "_writeDisconnected", "_aborting", "TLS"),
 )
 
 

@@ -62,7 +62,8 @@ class Timer:
             seconds = self._seconds
         else:
             self._seconds = seconds
-        self._deadline = deadline = self._now() + seconds
+        now = self._now  # what is kept in a slot, and called by a name of its own, is found faster
+        self._deadline = deadline = now() + seconds
         # A later deadline is found when the old slot comes up; only an earlier one needs another slot now.
         if self._bucket is None:
             wheel = self._wheel

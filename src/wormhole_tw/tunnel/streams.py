@@ -160,7 +160,8 @@ class LinkStreams:
         """DATA; gives how many octets of the stream wait now."""
         if not self.touched:
             self._touch()
-        return self._send(stream_id, data)
+        send = self._send
+        return send(stream_id, data)
 
     def end(self, stream: TunnelStream) -> None:
         """END, behind the data."""

@@ -39,6 +39,7 @@ class AgentUpstream:
         "connections",
         "identity",
         "idle",
+        "keep_alive",
         "key",
         "per_visitor",
         "protocol",
@@ -46,13 +47,12 @@ class AgentUpstream:
         "region",
         "session",
         "standing",
+        "translation",
     )
 
     proxy_protocol: Literal["v1", "v2"] | None
-    keep_alive: float = 0.0
     weight: float = 1.0
     watched = False
-    translation: Translation | None = None
 
     def __init__(self, session: IAgentSession) -> None:
         self.session = session
@@ -65,6 +65,9 @@ class AgentUpstream:
         self.identity = b"%b/%d" % (session.facts.instance, session.facts.slot)
         self.idle = 0
         self.standing: Member | None = None
+        # these two of each, and not of the class, where Python finds what each request asks for more slowly
+        self.keep_alive = 0.0
+        self.translation: Translation | None = None
 
     def configure(self, catalog: Catalog) -> AgentUpstream:
         """Take over what the configuration says of its backend."""

@@ -296,7 +296,7 @@ class UpstreamConnection:
             if whole is not None:
                 # as most answers come
                 self._answered = True
-                self._finished()
+                self._finished(not events or self._codec.reusable)
                 self._feeding = False
                 handler.on_answer(*whole)
                 return
@@ -392,7 +392,7 @@ class UpstreamConnection:
             self._waiting = False
             handler.on_head(event)
         elif type(event) is End:
-            self._finished()
+            self._finished(self._codec.reusable)
             handler.on_end(event)
         elif type(event) is Raw:
             handler.on_raw(event)
@@ -408,12 +408,16 @@ class UpstreamConnection:
         elif type(event) is Failed:
             self._fail(event.error)
 
-    def _finished(self) -> None:
-        """The answer is whole: keep the connection, or end it."""
+    def _finished(self, reusable: bool) -> None:
+        """The answer is whole: keep the connection, or end it.
+
+        :param reusable: what the codec says; :meth:`receive_whole` gives nothing else
+        """
         self._handler = None
         # what is still queued of a request that ran on is of no use to anybody
-        if self._codec.reusable and self._writable and self._pool.give_back(self):
-            self.idle_since = self._timers.seconds()
+        if reusable and self._writable and self._pool.give_back(self):
+            clock = self._timers.seconds
+            self.idle_since = clock()
             self._waiting = False
             seconds = self.upstream.keep_alive or self._limits.idle_stream_time
             if self._timer is None:
@@ -425,7 +429,7 @@ class UpstreamConnection:
                 assert self._transport is not None
                 self._transport.resumeProducing()  # type: ignore[attr-defined]
         else:
-            self._end(abort=not self._codec.reusable)
+            self._end(abort=not reusable)
 
     def _look_whether_to_read(self) -> None:
         transport = self._transport

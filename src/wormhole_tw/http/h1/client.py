@@ -20,6 +20,7 @@ from wormhole_tw.http.events import (
     RequestHead,
     ResponseHead,
 )
+from wormhole_tw.http.grammar import CR, LF
 from wormhole_tw.http.h1.answers import parse_response
 from wormhole_tw.http.h1.bodies import BodyReader, ChunkedReader, CloseReader, LengthReader
 from wormhole_tw.http.h1.framer import HeadBuffer
@@ -387,7 +388,7 @@ class H1ClientCodec:
         written = head.written or (common_request_head(head) if head.common else request_head(head))
         request_id = self.request_id
         if request_id:
-            if b"\n" in request_id or b"\r" in request_id:
+            if LF in request_id or CR in request_id:
                 raise MisuseError("a request's id has a line end in it")
             written = b"%sX-Request-Id: %s\r\n\r\n" % (written[:-2], request_id)
         self.stream = stream

@@ -6,7 +6,7 @@ import httptools
 
 from wormhole_tw.errors import HttpError
 from wormhole_tw.http.events import Fields
-from wormhole_tw.http.grammar import CONTENT_LENGTH, FORBIDDEN_TRAILERS, HOST, TRANSFER_ENCODING, judged_fields
+from wormhole_tw.http.grammar import CONTENT_LENGTH, FORBIDDEN_TRAILERS, HOST, TAB, TRANSFER_ENCODING, judged_fields
 from wormhole_tw.http.h1.framer import BREACH
 from wormhole_tw.http.h1.limits import H1Limits
 
@@ -54,7 +54,7 @@ def read_fields(head: bytes, limits: H1Limits, *, response: bool) -> Fields:
     if len(fields) != expected:
         # A line that the tokenizer read otherwise than as one field: never guess which of the two readings is meant.
         raise HttpError(400, "bad-request", "The head is not valid HTTP.")
-    if b" \r\n" in head or (b"\t" in head and b"\t\r\n" in head):
+    if head.find(b" \r\n") >= 0 or (TAB in head and b"\t\r\n" in head):
         # It leaves the white space after a value (RFC 9110 §5.5).
         fields = [(name, value.rstrip(b" \t")) for name, value in fields]
     return fields

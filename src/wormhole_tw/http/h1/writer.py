@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from wormhole_tw.errors import MisuseError
 from wormhole_tw.http.events import Fields, Framing, RequestHead, ResponseHead
-from wormhole_tw.http.grammar import TE_TRAILERS
+from wormhole_tw.http.grammar import LF, NUL, SPACE, TE_TRAILERS
 from wormhole_tw.http.memo import remember
 
 __all__ = [
@@ -47,7 +47,7 @@ def _lines(start: bytes, fields: Fields, extra: bytes) -> bytes:
     head = b"".join((start, b"\r\n".join(map(b": ".join, fields)), b"\r\n" if fields else b"", extra, b"\r\n"))
     # The last line of defence against a value that carries a line of its own: every one was judged where it came in.
     lines = len(fields) + 2 + extra.count(b"\n")
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or NUL in head:
         raise MisuseError("a field has CR, LF or NUL in it")
     return head
 
@@ -87,7 +87,7 @@ def request_head(head: RequestHead) -> bytes:
     if named:
         extra += b"Connection: %s\r\n" % b", ".join(named)
     method, target, authority = head.method, head.target, head.authority
-    if b" " in target or b" " in method or b"\n" in target or b"\n" in authority:
+    if SPACE in target or SPACE in method or LF in target or LF in authority:
         raise MisuseError("a request line has a space or line end in it")
     return _lines(b"%s %s HTTP/1.1\r\n" % (method, target), [(b"Host", authority), *head.fields], extra)
 

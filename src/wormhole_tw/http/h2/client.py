@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from wormhole_tw.errors import HttpError, MisuseError
 from wormhole_tw.http.events import Body, End, Event, Failed, Framing, Raw, RawEnd, RequestHead, ResponseHead
+from wormhole_tw.http.grammar import CR, LF, NUL
 from wormhole_tw.http.h2.answers_in import AnswerReceiver
 from wormhole_tw.http.h2.client_connection import ClientConnection
 from wormhole_tw.http.h2.codec import H2Codec
@@ -192,7 +193,7 @@ class H2ClientCodec(H2Codec):
         fields = request_fields(head)
         more = b""
         if self.request_id:
-            if b"\n" in self.request_id or b"\r" in self.request_id or b"\0" in self.request_id:
+            if LF in self.request_id or CR in self.request_id or NUL in self.request_id:
                 raise MisuseError("a request's id has a line end in it")
             more = literal(b"x-request-id", self.request_id)
         known = self._connection.open(stream, head)
