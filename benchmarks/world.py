@@ -150,6 +150,10 @@ class World:
             (www / "10k").write_bytes(b"x" * 10240)
             with open(www / "big", "wb") as big:
                 big.truncate(self.options.megabytes * 1_000_000)
+            with open(www / "big", "rb") as big:
+                # into memory: whoever came first would wait for a second while the system clears its pages
+                while big.read(1 << 20):
+                    pass
             self._origin = free_port()
             self.write("origin.conf", _ORIGIN.format(port=self._origin, folder=self.folder, kept=KEPT))
             self.running.start("origin", [find("nginx"), "-c", str(self.folder / "origin.conf")], self._origin)

@@ -189,7 +189,12 @@ class Outbox:
                 most = max(self.slice, min(room - HEADER_SIZE, self._share(limit, len(ring))))
             else:
                 most = max(self.slice, min(room - HEADER_SIZE, self.max_data))
-            size = self._take_stream(stream, min(stream.queued, stream.credit, most), out)
+            amount = stream.queued
+            if amount > stream.credit:
+                amount = stream.credit
+            if amount > most:
+                amount = most
+            size = self._take_stream(stream, amount, out)
             room -= size
             if not sooner:
                 self._ahead = max(0, self._ahead - size)
@@ -242,16 +247,23 @@ class Outbox:
             stream.touched = True
             queue = stream.queue
             assert queue is not None
-            while amount:
-                piece = queue.popleft()
-                length = len(piece)
-                if length > amount:
-                    view = memoryview(piece)
-                    out.append(view[:amount])
-                    queue.appendleft(view[amount:])
-                    break
-                out.append(piece)
-                amount -= length
+            if isinstance(queue, deque):
+                while amount:
+                    piece = queue.popleft()
+                    length = len(piece)
+                    if length > amount:
+                        view = memoryview(piece)
+                        out.append(view[:amount])
+                        queue.appendleft(view[amount:])
+                        break
+                    out.append(piece)
+                    amount -= length
+            elif after:
+                view = memoryview(queue)
+                out.append(view[:amount])
+                stream.queue = view[amount:]
+            else:
+                out.append(queue)
             if not after:
                 stream.queue = None
             if after <= self._low_water < before:

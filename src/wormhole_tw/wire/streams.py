@@ -138,8 +138,8 @@ class Stream:
 
     :ivar ours: we opened it
     :ivar credit: octets that we may still send
-    :ivar queue: what is to be sent, ``queued`` octets in all; pieces are kept by reference; None where nothing is, for
-        an empty deque weighs more than all the rest of an idle stream
+    :ivar queue: what is to be sent, ``queued`` octets in all; pieces are kept by reference; one stands for itself, as
+        most do, and None for nothing: an empty deque weighs more than all the rest of an idle stream
     :ivar open_payload: the OPEN that has not left yet
     :ivar end_pending: END follows the queue
     :ivar reset_payload: RESET follows the queue and the END
@@ -169,7 +169,7 @@ class Stream:
         self.state = StreamState.OPENING if ours else StreamState.OFFERED
         self.credit = credit
         self.window = window
-        self.queue: deque[bytes | memoryview] | None = None
+        self.queue: bytes | memoryview | deque[bytes | memoryview] | None = None
         self.queued = 0
         self.open_payload: bytes | None = None
         self.end_pending = False

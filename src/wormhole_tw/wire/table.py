@@ -159,9 +159,11 @@ class StreamTable:
             self.accept(stream_id, None)
         queue = stream.queue
         if queue is None:
-            stream.queue = deque((data,))
-        else:
+            stream.queue = data
+        elif isinstance(queue, deque):
             queue.append(data)
+        else:
+            stream.queue = deque((queue, data))
         stream.queued = queued = stream.queued + len(data)
         if not stream.in_ready and stream.credit > 0:
             self._outbox.place(stream)  # it has octets and credit for them: sendable, without the call
