@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +17,8 @@ from wormhole_tw.edge.exchange import Exchange
 from wormhole_tw.edge.metrics import MAX_UNSORTED, EdgeMetrics
 from wormhole_tw.edge.noted import MOST
 from wormhole_tw.edge.observer import Observer
+from wormhole_tw.edge.trust import Trust
+from wormhole_tw.net.networks import Networks
 
 GET = "GET /a?token=secret HTTP/1.1\r\nHost: app.test\r\nUser-Agent: curl/8\r\n\r\n"
 HI = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -66,7 +69,7 @@ class Twice:
     def noted(self) -> int:
         """How many answers are noted on the way of the last request."""
         answered = self.exchanges[-1].answered
-        return 0 if answered is None else len(answered.noted)
+        return 0 if answered is None or answered.noted is None else len(answered.noted)
 
     def close(self) -> None:
         self.house.context.abort()
@@ -187,6 +190,16 @@ def test_two_visitors_are_not_taken_for_one_another(twice: Twice) -> None:
         twice.ask(other)
     lines = twice.judge()
     assert [line.count(b"198.51.100.9") for line in lines] == [0, 1] * 5
+
+
+def test_visitors_behind_a_trusted_proxy(twice: Twice) -> None:
+    proxy = twice.house.visitor(trust=Trust(Networks([ip_network("192.0.2.0/24")])))
+    for _ in range(4):
+        for address in ("198.51.100.7", "198.51.100.9"):
+            twice.ask(proxy, request=GET.replace("User-Agent", f"X-Forwarded-For: {address}\r\nUser-Agent"))
+        assert twice.noted == 0  # each has a way of its own, which is over
+    lines = twice.judge()
+    assert [line.count(b"198.51.100.9") for line in lines] == [0, 1] * 4
 
 
 def test_a_clock_that_was_set_back(twice: Twice) -> None:

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST", "Noted"]
 
-MOST = 16
-"""Upstreams of one way whose answers are noted: beyond, notes begin anew. Who asks again and again gets to know as many
-agents as the backend has."""
+MOST = 8
+"""Upstreams of one way whose answers are noted, half a kilobyte each; beyond, notes begin anew. Who asks again and
+again gets to know as many agents as the backend has."""
 
 
 class Noted:

@@ -72,10 +72,10 @@ class Observer:
         answered = exchange.answered
         if answered is not None and exchange.attempts == 1 and not exchange.reason:
             # sent once, and answered: most of what there is to say was said of the one before
-            upstream = exchange.upstream
-            assert upstream is not None
-            noted = answered.noted.get(upstream.key)
-            if noted is not None and noted.status == exchange.status:
+            notes = answered.noted
+            if notes is None:
+                answered.noted = {}  # many ways are gone once only: behind a trusted proxy each is another visitor's
+            elif (noted := self._noted(exchange, notes)) is not None:
                 began, sent = exchange.began, exchange.sent
                 first, whole = exchange.first_byte - began, now - began
                 if first < 0.0 or whole < 0.0:
@@ -85,21 +85,26 @@ class Observer:
                 if access_log is not None:
                     access_log.alike(noted, exchange.request_id, sent, first, whole)
                 return
-            self._note(exchange, answered.noted, upstream.key)
         if metrics is not None:
             metrics.record(exchange, now)
         if access_log is not None:
             access_log.record(exchange, now)
 
-    def _note(self, exchange: Exchange, noted: dict[Hashable, Noted], key: Hashable) -> None:
-        """For those after this one."""
+    def _noted(self, exchange: Exchange, notes: dict[Hashable, Noted]) -> Noted | None:
+        """What it shares with those before it, or from now on with those after it; None where it stands alone."""
+        upstream = exchange.upstream
+        assert upstream is not None
+        noted = notes.get(upstream.key)
+        if noted is not None and noted.status == exchange.status:
+            return noted
         if exchange.status == SWITCHING or not exchange.first_byte:
-            return
+            return None
+        if len(notes) >= MOST:
+            notes.clear()
         alike = None if self.metrics is None else self.metrics.alike(exchange, instant=False)
         common = None if self.access_log is None else self.access_log.form.common(exchange)
-        if len(noted) >= MOST:
-            noted.clear()
-        noted[key] = Noted(exchange.status, alike, common)
+        noted = notes[upstream.key] = Noted(exchange.status, alike, common)
+        return noted
 
     def answered_again(self, repeated: Again, request_id: bytes, wall: float) -> None:
         """Take an answer that was given again.

@@ -57,7 +57,8 @@ class Answered:
     :ivar came: its head as the service said it, a shared one; None before there was any
     :ivar dated: the ``Date`` that was added to it; None where it came with one
     :ivar went: its head as the visitor got it, with all that its route and site want of it
-    :ivar noted: what the request and its answers share for whoever keeps a record of them, by the upstream's key
+    :ivar noted: what the request and its answers share for whoever keeps a record of them, by the upstream's key; None
+        before the first
     """
 
     __slots__ = ("came", "dated", "noted", "went")
@@ -66,10 +67,10 @@ class Answered:
         self.came: ResponseHead | None = None
         self.dated: tuple[bytes, bytes] | None = None
         self.went: ResponseHead | None = None
-        self.noted: dict[Hashable, Noted] = {}
+        self.noted: dict[Hashable, Noted] | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Way:
     """All that was found out about a request before it was sent; it holds for the same request again.
 
