@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tracemalloc
 from typing import Any
 
 from twisted.internet import reactor
@@ -34,6 +33,11 @@ from wormhole_tw.tunnel.stream import TunnelStream
 from wormhole_tw.wire.config import SessionConfig
 from wormhole_tw.wire.messages import Hello, Open, Service, Welcome
 from wormhole_tw.wire.session import Side
+
+try:
+    import tracemalloc
+except ImportError:
+    sys.exit("what objects take is counted by tracemalloc, which this Python (PyPy) does not have")
 
 OCTETS = b"x" * 100
 
