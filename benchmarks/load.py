@@ -114,7 +114,8 @@ def parse_h2load(output: str) -> tuple[int, dict[str, float]]:
     rate = re.search(r"finished in [\d.]+m?s, ([\d.]+) req/s", output)
     count = re.search(r"(\d+) succeeded, 0 failed, 0 errored, 0 timeout", output)
     answered = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", output)
-    mean = re.search(r"time for request: +\S+ +\S+ +([\d.]+)(us|ms|s) ", output)
+    # least, most, mean; since nghttp2 1.70 or a little before least, most, median, p95, p99, mean
+    mean = re.search(r"^(?:time for request: +(?:\S+ +){2}|request +: +(?:\S+ +){5})([\d.]+)(us|ms|s) ", output, re.M)
     if rate is None or count is None or answered is None or mean is None or not int(count[1]):
         raise Failed(f"a run of h2load had errors, or no answers, and counts nothing:\n{output}")
     return int(count[1]), {"rate": float(rate[1]), "mean": float(mean[1]) * _UNITS[mean[2]]}

@@ -38,6 +38,18 @@ time for request:      812us     84.91ms     36.97ms     11.20ms    71.04%
 time for connect:     8.31ms     23.90ms     15.04ms      5.11ms    62.50%
 """
 
+H2LOAD_NEWER = """Application protocol: h2
+
+finished in 2.00s, 12255.00 req/s, 1.49MB/s
+requests: 24510 total, 24542 started, 24510 done, 24510 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 24510 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 2.98MB (3119586) total, 219.79KB (225070) headers (space savings 95.22%), 2.34MB (2451000) data
+                 min         max         median      p95         p99         mean        sd         +/- sd
+request     :      789us     18.61ms      2.29ms      4.12ms      5.50ms      2.53ms       977us    86.47%
+connect     :     3.12ms     11.07ms      6.88ms     10.47ms     11.07ms      6.89ms      2.32ms    59.38%
+"""
+"""As 1.70 prints it: with a median and two percentiles."""
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -70,6 +82,10 @@ def test_h2load_is_read() -> None:
     assert parse_h2load(H2LOAD.replace("36.97ms", " 905us"))[1]["mean"] == 0.905
 
 
+def test_newer_h2load_is_read() -> None:
+    assert parse_h2load(H2LOAD_NEWER) == (24510, {"rate": 12255.0, "mean": 2.53})
+
+
 @pytest.mark.parametrize(
     "output",
     [
@@ -78,6 +94,8 @@ def test_h2load_is_read() -> None:
         H2LOAD.replace(" 0 5xx", " 5 5xx"),
         H2LOAD.replace("6783 succeeded", "0 succeeded"),
         H2LOAD.replace("time for request", "time"),
+        H2LOAD_NEWER.replace("request     :", "time        :"),
+        H2LOAD_NEWER.replace("0 errored", "1 errored"),
         "",
     ],
 )
