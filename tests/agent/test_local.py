@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import DNSLookupError, NoRouteError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -279,3 +280,49 @@ async def test_probes_go_on_until_the_service_is_there_and_then_stop(
     await agent.stopService()
     await port.stopListening()
     assert len(seen) == 1
+
+
+@implementer(IHostResolution)
+class Looked:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def cancel(self) -> None:
+        """There is nothing to cancel: all was said at once."""
+
+
+@implementer(IHostnameResolver)
+class NewerFirst:
+    """Every name is this machine's, by IPv6 first: as ``localhost`` is in the ``/etc/hosts`` of many systems."""
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Any = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        looked = Looked(hostName)
+        resolutionReceiver.resolutionBegan(looked)
+        resolutionReceiver.addressResolved(IPv6Address("TCP", "::1", portNumber))
+        resolutionReceiver.addressResolved(IPv4Address("TCP", "127.0.0.1", portNumber))
+        resolutionReceiver.resolutionComplete()
+        return looked
+
+
+async def test_the_second_address_of_a_name_is_tried_soon(
+    make_agent: AgentMaker, edge: FakeEdge, local: LocalServer, reactor: Any
+) -> None:
+    """Before Twisted's own 0.3 s are over, which each new connection would take otherwise."""
+    before = reactor.installNameResolver(NewerFirst())
+    try:
+        make_agent(local=f"localhost:{local.number}", local_timeout=0.25)
+        link = await edge.ready_link()
+        visitor = link.visit()
+        visitor.transport.write(b"hello")
+        visitor.transport.loseWriteConnection()
+        await visitor.end()
+        assert bytes(local.connections[-1].received) == b"hello"
+    finally:
+        reactor.installNameResolver(before)

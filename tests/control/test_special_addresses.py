@@ -135,7 +135,11 @@ def test_whatever_pythons_own_list_calls_private_is_special(address: IPv4Address
 @given(st.ip_addresses(v=6))
 def test_the_same_for_ipv6(address: IPv6Address) -> None:
     if address.is_private or address.is_loopback or address.is_multicast or address.is_link_local:
-        assert special_kind(str(address)) is not None or address.teredo is not None
+        assert special_kind(str(address)) is not None or address.teredo is not None or address.sixtofour is not None
+    if (
+        address.sixtofour is not None
+    ):  # as the IPv4 address that it leads to, whatever Python's list says of all of them
+        assert (special_kind(str(address)) is None) == (special_kind(str(address.sixtofour)) is None)
 
 
 def test_what_is_no_address() -> None:

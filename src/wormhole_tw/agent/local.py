@@ -46,6 +46,11 @@ _log = Logger()
 
 _CA_SETTING = "--local-ca-file"
 
+NEXT_ADDRESS = 0.01
+"""Seconds after which the next address of a name is tried beside the one before (RFC 8305 section 8 allows no less).
+Twisted waits this long after an address that has refused, too, and 0.3 s unless told: ``localhost`` is ``::1`` first on
+many systems, and many services listen on ``127.0.0.1`` only."""
+
 
 class LocalService:
     """The private service of an agent.
@@ -99,7 +104,7 @@ class LocalService:
         self._host, self._port = target.host, target.port
         reactor = immediate_reactor(self._reactor)
         if not is_ip_address(target.host):
-            return HostnameEndpoint(reactor, target.host, target.port, timeout=self._timeout)
+            return HostnameEndpoint(reactor, target.host, target.port, timeout=self._timeout, attemptDelay=NEXT_ADDRESS)
         kind = TCP6ClientEndpoint if ":" in target.host else TCP4ClientEndpoint
         return kind(reactor, target.host, target.port, timeout=cast(int, self._timeout))
 
