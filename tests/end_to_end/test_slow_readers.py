@@ -8,6 +8,7 @@ import ssl
 import statistics
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +96,13 @@ def kept(without: list[float], beside: list[float]) -> float:
     return statistics.median(without) / statistics.median(beside)
 
 
+def most_received_by_the_kernel() -> int:
+    """Octets that may wait in one connection's receive buffer: memory of the kernel's, which lets it grow while it is
+    read quickly. On a busy machine a slow visitor's answer came to a halt after 31 MiB, where it is 8 to 10 otherwise;
+    what the processes hold is looked at by itself."""
+    return int(Path("/proc/sys/net/ipv4/tcp_rmem").read_text().split()[2])
+
+
 @pytest.mark.deadline(sized(240, 600))
 def test_a_slow_visitor_holds_no_memory_and_slows_nobody(house: House) -> None:
     edge = house.start_edge()
@@ -108,7 +116,7 @@ def test_a_slow_visitor_holds_no_memory_and_slows_nobody(house: House) -> None:
             without += fetch_times(visitor)
             with SlowVisitor(house) as slow:
                 beside += fetch_times(visitor)
-            assert slow.halted < GROWTH, "the service was not held back"
+            assert slow.halted < GROWTH + most_received_by_the_kernel(), "the service was not held back"
             if done >= ROUNDS and kept(without, beside) >= KEPT:
                 break
     for program in (edge, agent):
