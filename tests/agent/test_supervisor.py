@@ -308,6 +308,42 @@ async def test_its_output_in_the_log(supervise: SupervisorMaker, log_lines: Any)
     assert lines[-2:] == ["\ufffd" + "x" * 8191, "x" * (long - 8191)]
 
 
+LEAVES = """
+import os, subprocess, sys
+left = subprocess.Popen([*sys.argv[1:], str(os.getpid())], start_new_session=True)
+with open(os.environ["NOTE"], "w") as note:
+    note.write(str(left.pid))
+sys.exit(3)
+"""
+"""Starts a program that no end of its group reaches, gives it its own number, and ends."""
+
+SPEAKS_LATE = """
+import os, sys
+while os.path.exists("/proc/" + sys.argv[1]):
+    pass
+print("my last words", end="")
+"""
+"""Speaks when its starter's end has been asked for."""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="the program that speaks late looks into /proc")
+async def test_its_last_words_are_in_the_log_when_it_is_over(supervise: SupervisorMaker, log_lines: Any) -> None:
+    supervisor = supervise(sys.executable, "-c", LEAVES, sys.executable, "-c", SPEAKS_LATE, log_output=True)
+    assert await supervisor.when_ended() == 3
+    assert [event["line"] for event in log_lines.events if "line" in event] == ["my last words"]
+
+
+async def test_what_holds_its_output_open_for_ever_does_not_hold_the_end(
+    supervise: SupervisorMaker, tmp_path: Path
+) -> None:
+    stays = ("sh", "-c", "exec sleep 60")
+    supervisor = supervise(sys.executable, "-c", LEAVES, *stays, log_output=True)
+    assert await supervisor.when_ended().addTimeout(30, supervisor._reactor) == 3
+    (left,) = map(int, notes(tmp_path))
+    assert alive(left)
+    os.kill(left, signal.SIGKILL)
+
+
 async def test_it_starts_again(supervise: SupervisorMaker, edge: FakeEdge, tmp_path: Path, reactor: Any) -> None:
     supervisor = supervise()
     await edge.ready_link()

@@ -36,6 +36,7 @@ MAX_LINE = 8192
 """Octets of a line of the command's output that go into our log as one."""
 
 _LOOK = 0.05  # seconds between two looks whether what a command has left behind is gone
+_LAST_WORDS = 1.0  # seconds for the rest of its output; a daemon that it has left behind may hold that open for ever
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
 
@@ -118,6 +119,8 @@ class Command(ProcessProtocol):
         self._signals: list[int] = []
         self._lines = {1: bytearray(), 2: bytearray()}
         self._waiters: list[Deferred[None]] = []
+        self._to_read = {1, 2} if log_output else set()
+        self._all_read: Deferred[None] | None = None
         self.name = os.path.basename(self._command[0]) or self._command[0]
         self.pid: int | None = None
         self.ending: Ending | None = None
@@ -169,9 +172,14 @@ class Command(ProcessProtocol):
                 signals, self._signals = self._signals, []
                 for number in signals:
                     self.signal(number)
-        elif self._lines.get(childFD):
+            return
+        if self._lines.get(childFD):
             rest, self._lines[childFD] = self._lines[childFD], bytearray()
             self._say_line(bytes(rest))
+        self._to_read.discard(childFD)
+        if self._all_read is not None and not self._to_read:
+            waiter, self._all_read = self._all_read, None
+            waiter.callback(None)
 
     def processExited(self, reason: Failure) -> None:
         self._exited = reason
@@ -228,7 +236,7 @@ class Command(ProcessProtocol):
         """End it: by ``number`` first; what is left after ``seconds`` is killed, with all that it has started.
 
         What it leaves behind when it ends is told SIGTERM, and has the rest of that time. A process that has made
-        itself a session of its own is left alone.
+        itself a session of its own is left alone. What they have written is in the log by then, where it goes there.
         """
         if self.pid is None:
             return
@@ -248,6 +256,11 @@ class Command(ProcessProtocol):
                 await deferLater(self._reactor, _LOOK)
             if anybody and _to_group(self.pid, signal.SIGKILL):
                 _log.warn("what {command} has left behind did not end: killed", command=self.name)
+        if self._to_read:  # its end may be known before its last words are read
+            self._all_read = Deferred()
+            self._all_read.addTimeout(_LAST_WORDS, self._reactor, onTimeoutCancel=lambda _result, _seconds: None)
+            await self._all_read
+            self._all_read = None
         self.close()
 
     def _exit(self, seconds: float | None) -> Deferred[None]:
